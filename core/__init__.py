@@ -1,0 +1,1 @@
+"""Ground floor: errors, artifacts, task description, integer semantics, options, progress."""

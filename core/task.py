@@ -1,0 +1,133 @@
+"""``task.json``: what the numbers of a model mean, and what the host does around it.
+
+The device runs the integer program and nothing else. Whatever turns an observation into the model's
+input, and the model's output into an action, is written here and done by the host.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from policyport.core.errors import ArtifactError, ObservationError
+
+TASK_SCHEMA = 1
+
+ActionRule = Literal["argmax", "scale", "clip"]
+"""How an output becomes an action.
+
+``argmax``: index of the largest value, the first on a tie (discrete actions; Q values or logits).
+``scale``:  output in [-1, 1], stretched to the Box bounds: ``low + (y + 1) / 2 * (high - low)``.
+``clip``:   output in the action's own units, clipped to the Box bounds.
+"""
+
+
+@dataclass(frozen=True)
+class Environment:
+    """Where observations come from and actions go."""
+
+    id: str
+    """Gymnasium id, e.g. ``CartPole-v1``."""
+
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    """Keyword arguments of ``gymnasium.make``."""
+
+    versions: dict[str, str] = field(default_factory=dict)
+    """Package versions that the policy was trained with."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A policy's contract with its environment.
+
+    Observations are float32 vectors of ``observation_size`` values, un-normalised, as the environment
+    gives them; the exported network holds its own normalisation.
+    """
+
+    kind: Literal["policy"]
+    name: str
+    environment: Environment
+    observation_size: int
+    observation_low: tuple[float, ...]
+    observation_high: tuple[float, ...]
+    output_size: int
+    action_rule: ActionRule
+    action_low: tuple[float, ...] = ()
+    """Box bounds, empty for discrete actions."""
+
+    action_high: tuple[float, ...] = ()
+    action_shape: tuple[int, ...] = ()
+    algorithm: str = ""
+    """Stable-Baselines3 class name, e.g. ``PPO``; empty where the network came from elsewhere."""
+
+    def check_observation(self, observation: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+        """One observation or a batch, as float32 [n, observation_size].
+
+        :raises ObservationError: on another size, NaN or infinity; the index of the first is named
+        """
+        given = np.asarray(observation)
+        flat = given.astype(np.float32)
+        if flat.ndim == 0 or flat.size % self.observation_size or flat.size == 0 or not self._fits(flat.shape):
+            raise ObservationError(
+                "observation of a wrong shape",
+                where=self.environment.id,
+                expected=f"({self.observation_size},) or (n, {self.observation_size})",
+                got=given.shape,
+            )
+        flat = flat.reshape(-1, self.observation_size)
+        bad = np.argwhere(~np.isfinite(flat))
+        if len(bad):
+            row, column = (int(i) for i in bad[0])
+            raise ObservationError(
+                "observation is not a finite number",
+                where=f"{self.environment.id}, observation {row}, element {column}",
+                expected="finite values",
+                got=flat[row, column],
+                cure="check the sensor or the environment; no action is computed from such a value",
+            )
+        return flat
+
+    def _fits(self, shape: tuple[int, ...]) -> bool:
+        return any(int(np.prod(shape[i:])) == self.observation_size for i in (0, 1))
+
+    def action(self, output: NDArray[np.float32]) -> NDArray[Any]:
+        """Model outputs to actions as the environment takes them.
+
+        :param output: [n, output_size], float32, dequantized
+        :returns: [n] int64 for ``argmax``; [n, *action_shape] float32 otherwise
+        """
+        if self.action_rule == "argmax":
+            return np.argmax(output, axis=-1).astype(np.int64)
+        low, high = np.array(self.action_low, np.float32), np.array(self.action_high, np.float32)
+        if self.action_rule == "scale":
+            action = low + np.float32(0.5) * (output + np.float32(1.0)) * (high - low)
+        else:
+            action = output
+        return np.clip(action, low, high).astype(np.float32).reshape(-1, *self.action_shape)
+
+    def write(self, path: Path) -> None:
+        """Write ``task.json``."""
+        path.write_text(json.dumps({"schema": TASK_SCHEMA, **dataclasses.asdict(self)}, indent=2) + "\n")
+
+    @classmethod
+    def read(cls, path: Path) -> Task:
+        """Read ``task.json``.
+
+        :raises ArtifactError: on another schema version or a missing field
+        """
+        table = json.loads(path.read_text())
+        if table.pop("schema", None) != TASK_SCHEMA:
+            raise ArtifactError("task of another schema version", where=path, expected=TASK_SCHEMA)
+        try:
+            table["environment"] = Environment(**table["environment"])
+            for key, value in table.items():
+                if isinstance(value, list):
+                    table[key] = tuple(value)
+            return cls(**table)
+        except (KeyError, TypeError) as error:
+            raise ArtifactError("task that does not read as one", where=path, got=error) from error
