@@ -1,0 +1,29 @@
+"""What the ``hil`` stage can be told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from policyport.core.options import option
+
+
+@dataclass(frozen=True)
+class HilConfig:
+    """Options of the ``hil`` stage."""
+
+    episodes: int = option(20, "closed-loop episodes, every action chosen by the board; 0 for none", low=0)
+    seed: int = option(1000, "episode i is reset with seed + i", low=0)
+    parity_observations: int = option(64, "held-out observations whose every layer is compared", low=1)
+    latency_observations: int = option(256, "held-out observations whose inference is counted", low=1)
+    emulator: str = option("auto", "who runs the board where no port is given", choices=("auto", "qemu", "unicorn"))
+    port: str = option("", "pyserial URL of a real board; empty for an emulated one")
+    baud: int = option(115200, "bits per second of the serial line", low=300)
+    timeout_s: float = option(2.0, "seconds until a request is sent again", low=0.01)
+    retries: int = option(3, "times a request is sent again", low=0)
+    wait_s: float = option(0.0, "seconds to wait for a port that another process holds", low=0.0)
+    period_s: float = option(0.0, "control period in seconds for the count of missed deadlines; 0 for none", low=0.0)
+    margin: float = option(0.0, "equivalence margin in units of return; 0 for the float policy's own spread", low=0.0)
+    min_margin: float = option(1.0, "smallest margin taken from the float policy's spread, in % of its mean", low=0.0)
+    min_agreement: float = option(0.0, "gate: share of actions that equal float32's; 0 for none", low=0.0, high=1.0)
+    min_return: float | None = option(None, "gate: mean return on the board")
+    require_equivalence: bool = option(False, "gate: mean return equivalent to float32's within the margin")

@@ -1,0 +1,169 @@
+"""A Cortex-M core on Unicorn: memory, registers on the buses, and an exact count of executed instructions."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from policyport.hil.system_registers import SystemRegisters
+from policyport.hil.uart_models import Uart
+
+PERIPHERALS = (0x40000000, 0x20000000)
+"""Base and size of the peripheral region of the ARMv7-M memory map."""
+
+PRIVATE_BUS = (0xE0000000, 0x00100000)
+"""Base and size of the private peripheral bus."""
+
+NOWHERE = 0xFFFFFFFE
+"""An address that is never executed: run without an end."""
+
+PAGE_BYTES = 4096
+
+
+class CoreFault(Exception):
+    """The processor hit something that it cannot execute; the text says what and where."""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Where flash, RAM and the UART of a board lie."""
+
+    flash_base: int
+    flash_bytes: int
+    ram_base: int
+    ram_bytes: int
+    uart_base: int
+
+
+def count_instructions(code: bytes | bytearray) -> int:
+    """Number of Thumb instructions in a straight piece of code.
+
+    The first halfword of a 32-bit instruction has 0b11101, 0b11110 or 0b11111 on top (ARM DDI 0403, A5.1).
+    """
+    halfwords = struct.unpack(f"<{len(code) // 2}H", bytes(code[: len(code) // 2 * 2]))
+    count = position = 0
+    while position < len(halfwords):
+        position += 2 if halfwords[position] >> 11 >= 0b11101 else 1
+        count += 1
+    return count
+
+
+class CortexM:
+    """One core with its flash and RAM; :meth:`run` executes until WFI, a reset request or a fault.
+
+    Every basic block is decoded once; its instructions count as executed whenever the block is entered,
+    instructions that an IT block skips included, as QEMU's ``-icount`` counts them.
+
+    :param core: ``cortex-m4`` and the like
+    :param flash: content of the flash from its base; the rest reads as erased (0xFF)
+    """
+
+    def __init__(self, core: str, memory: Memory, flash: bytes, make_uart: Callable[[], Uart]) -> None:
+        self.executed = 0
+        self.reset_requested = False
+        self._core = core
+        self._memory = memory
+        self._flash = flash
+        self._make_uart = make_uart
+        self._counts: dict[tuple[int, int], int] = {}
+        self._machine = self._power_up(bytes(memory.ram_bytes))
+        self._pc = self._start_address()
+
+    def run(self) -> None:
+        """Execute until the core waits for an interrupt, or :attr:`reset_requested` is set.
+
+        :raises CoreFault: invalid instruction, access to nothing, or an exception that is not modelled
+        """
+        import unicorn
+        from unicorn.arm_const import UC_ARM_REG_PC
+
+        try:
+            self._machine.emu_start(self._pc | 1, NOWHERE)
+        except unicorn.UcError as error:
+            raise CoreFault(self._describe(error)) from error
+        self._pc = self._machine.reg_read(UC_ARM_REG_PC)
+
+    def reset(self) -> None:
+        """Start again from the vector table; RAM keeps its content, as over a system reset of the real core."""
+        ram = bytes(self._machine.mem_read(self._memory.ram_base, self._memory.ram_bytes))
+        self.executed = 0
+        self.reset_requested = False
+        self._machine = self._power_up(ram)
+        self._pc = self._start_address()
+
+    def _power_up(self, ram: bytes) -> Any:
+        import unicorn
+        from unicorn import arm_const
+
+        machine = unicorn.Uc(unicorn.UC_ARCH_ARM, unicorn.UC_MODE_THUMB | unicorn.UC_MODE_MCLASS)
+        model = "UC_CPU_ARM_" + self._core.upper().replace("-", "_")
+        machine.ctl_set_cpu_model(getattr(arm_const, model))
+        memory = self._memory
+        machine.mem_map(memory.flash_base, _pages(memory.flash_bytes), unicorn.UC_PROT_READ | unicorn.UC_PROT_EXEC)
+        machine.mem_write(memory.flash_base, self._flash + b"\xff" * (memory.flash_bytes - len(self._flash)))
+        machine.mem_map(memory.ram_base, _pages(memory.ram_bytes))
+        machine.mem_write(memory.ram_base, ram)
+        self._connect(machine)
+        return machine
+
+    def _connect(self, machine: Any) -> None:
+        """Put the registers on the buses and the counter on the blocks."""
+        import unicorn
+
+        system = SystemRegisters(self._core, lambda: self.executed, self._request_reset)
+        uart, uart_offset = self._make_uart(), self._memory.uart_base - PERIPHERALS[0]
+        storage: dict[int, int] = {}
+
+        def read_peripheral(_machine: Any, offset: int, _size: int, _data: Any) -> int:
+            if 0 <= offset - uart_offset < PAGE_BYTES:
+                return uart.read(offset - uart_offset)
+            return storage.get(offset, 0)
+
+        def write_peripheral(_machine: Any, offset: int, _size: int, value: int, _data: Any) -> None:
+            if 0 <= offset - uart_offset < PAGE_BYTES:
+                uart.write(offset - uart_offset, value)
+            else:
+                storage[offset] = value
+
+        def read_system(_machine: Any, offset: int, _size: int, _data: Any) -> int:
+            return system.read(PRIVATE_BUS[0] + offset)
+
+        def write_system(_machine: Any, offset: int, _size: int, value: int, _data: Any) -> None:
+            system.write(PRIVATE_BUS[0] + offset, value)
+
+        machine.mmio_map(*PERIPHERALS, read_peripheral, None, write_peripheral, None)
+        machine.mmio_map(*PRIVATE_BUS, read_system, None, write_system, None)
+        machine.hook_add(unicorn.UC_HOOK_BLOCK, self._count_block)
+
+    def _count_block(self, machine: Any, address: int, size: int, _data: Any) -> None:
+        count = self._counts.get((address, size))
+        if count is None:
+            count = self._counts[address, size] = count_instructions(machine.mem_read(address, size))
+        self.executed += count
+
+    def _request_reset(self) -> None:
+        self.reset_requested = True
+        self._machine.emu_stop()
+
+    def _start_address(self) -> int:
+        """Set the stack pointer from the vector table.
+
+        :returns: the reset handler's address
+        """
+        from unicorn.arm_const import UC_ARM_REG_SP
+
+        stack, start = struct.unpack("<II", self._machine.mem_read(self._memory.flash_base, 8))
+        self._machine.reg_write(UC_ARM_REG_SP, stack)
+        return start & ~1
+
+    def _describe(self, error: Exception) -> str:
+        from unicorn.arm_const import UC_ARM_REG_LR, UC_ARM_REG_PC, UC_ARM_REG_SP
+
+        pc, lr, sp = (self._machine.reg_read(r) for r in (UC_ARM_REG_PC, UC_ARM_REG_LR, UC_ARM_REG_SP))
+        return f"{error} at pc 0x{pc:08x}, lr 0x{lr:08x}, sp 0x{sp:08x}"
+
+
+def _pages(size: int) -> int:
+    return -(-size // PAGE_BYTES) * PAGE_BYTES

@@ -1,0 +1,108 @@
+"""A board emulated by ``qemu-system-arm``, under a supervisor that never leaves QEMU behind.
+
+    python -m policyport.hil.qemu_board --board mps2-an386 --flash flash.bin
+
+prints ``pty:/dev/pts/N`` (or ``socket://127.0.0.1:PORT`` with ``--link socket``) and runs until standard
+input closes. Time is counted in instructions: ``-icount shift=N`` makes one instruction last 2**N ns of the
+board's time, so the same work always takes the same number of timer ticks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+from policyport.core.errors import ToolError
+from policyport.deploy.board import Board, load_board
+from policyport.hil.lifeline import die_with_parent, watch_parent
+
+QEMU = "qemu-system-arm"
+PTY_LINE = re.compile(r"char device redirected to (/dev/\S+)")
+
+
+@functools.cache
+def machines() -> frozenset[str]:
+    """Names of the machines that the installed QEMU models; empty where there is no QEMU."""
+    program = shutil.which(QEMU)
+    if program is None:
+        return frozenset()
+    listing = subprocess.run([program, "-M", "help"], capture_output=True, text=True, timeout=30, check=True).stdout
+    return frozenset(line.split()[0] for line in listing.splitlines()[1:] if line.split())
+
+
+def command_line(board: Board, flash: Path, serial: list[str]) -> list[str]:
+    """The command that runs a board.
+
+    :param serial: QEMU options for the first serial port
+    :raises ToolError: where the installed QEMU lacks the board's machine, or there is no QEMU
+    """
+    machine = board.qemu_machine
+    if machine is None or machine not in machines():
+        raise ToolError(
+            "QEMU does not model this board" if machines() else f"{QEMU} is not installed",
+            where=board.name,
+            expected=f"machine {machine}",
+            cure='apt-get install qemu-system-arm, or pip install "policyport[rig]" and --emulator unicorn',
+        )
+    return [
+        *(QEMU, "-M", machine, "-nodefaults", "-display", "none", "-monitor", "none"),
+        *("-icount", f"shift={board.qemu_icount_shift}"),
+        *("-device", f"loader,file={flash},addr={board.flash.base:#x},force-raw=on"),
+        *serial,
+    ]
+
+
+def serve(board: Board, flash: Path, link: str) -> int:
+    """Run a board until standard input closes or QEMU ends.
+
+    :returns: QEMU's exit code
+    """
+    if link == "socket":
+        with socket.create_server(("127.0.0.1", 0), backlog=1) as listener:
+            listener.set_inheritable(True)
+            serial = ["-chardev", f"socket,id=host,fd={listener.fileno()},server=on,wait=on,nodelay=on", "-serial", "chardev:host"]
+            print(f"socket://127.0.0.1:{listener.getsockname()[1]}", flush=True)
+            return _supervise(command_line(board, flash, serial), (listener.fileno(),))
+    return _supervise(command_line(board, flash, ["-serial", "pty"]), ())
+
+
+def _supervise(command: list[str], keep_open: tuple[int, ...]) -> int:
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+        pass_fds=keep_open,
+        preexec_fn=die_with_parent,
+    ) as qemu:
+        watch_parent(qemu.kill)
+        assert qemu.stdout is not None
+        for line in qemu.stdout:
+            found = PTY_LINE.search(line)
+            if found:
+                print(f"pty:{found[1]}", flush=True)
+        return qemu.wait()
+
+
+def main() -> int:
+    """Entry point of the process."""
+    parser = argparse.ArgumentParser(prog="python -m policyport.hil.qemu_board", description=__doc__.split("\n")[0])
+    parser.add_argument("--board", required=True, help="name of a board")
+    parser.add_argument("--flash", required=True, type=Path, help="content of its flash, from the flash's base on")
+    parser.add_argument("--link", choices=("pty", "socket"), default="pty", help="what the host opens [default: pty]")
+    arguments = parser.parse_args()
+    try:
+        return serve(load_board(arguments.board), arguments.flash.resolve(), arguments.link)
+    except ToolError as error:
+        print(error, file=sys.stderr, flush=True)
+        return error.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

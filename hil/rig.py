@@ -1,0 +1,236 @@
+"""Rigs: a board, real or emulated, as something with a serial port.
+
+A rig owns whatever makes the port exist. What the ticks of the firmware's counter mean is also its
+business: on an emulated board they are instructions, on a real one processor cycles.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import queue
+import subprocess
+import sys
+import tempfile
+import threading
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Literal, Protocol
+
+from policyport.core.errors import BoardFaultError, BoardTimeoutError, ToolError
+from policyport.deploy.board import Board
+from policyport.hil import qemu_board, unicorn_board
+
+START_TIMEOUT_S = 30.0
+"""How long an emulator may take until it names its port."""
+
+STOP_TIMEOUT_S = 5.0
+"""How long an emulator may take to end by itself before it is killed."""
+
+GRACE_S = 0.5
+"""How long an emulator whose board faulted may take to write its last words and end."""
+
+Unit = Literal["instructions", "cycles"]
+
+
+class Rig(Protocol):
+    """A board whose port can be opened."""
+
+    url: str
+    """What pyserial opens."""
+
+    emulated: bool
+    emulator: str
+    """``qemu``, ``unicorn``, or empty on a real board."""
+
+    unit: Unit
+    """What :meth:`instructions` returns: ``cycles`` on a real board."""
+
+    def __enter__(self) -> Rig:
+        """Start it."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop it."""
+
+    def instructions(self, ticks: int, overhead: int) -> int:
+        """A measurement of ``ticks`` less the counter's own ``overhead`` (both in ticks), in :attr:`unit`."""
+
+    def check_alive(self) -> None:
+        """Ask after a request went unanswered: return where the board can still run.
+
+        :raises BoardFaultError: its emulator has ended; the error holds its last words
+        """
+
+
+class SerialRig:
+    """A real board, or anything else that somebody else runs, at a pyserial URL."""
+
+    emulated = False
+    emulator = ""
+    unit: Unit = "cycles"
+
+    def __init__(self, board: Board, url: str) -> None:
+        self.board = board
+        self.url = url
+
+    def __enter__(self) -> SerialRig:
+        """Nothing to start."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Nothing to stop."""
+
+    def instructions(self, ticks: int, overhead: int) -> int:
+        """Cycles: one per tick."""
+        return ticks - overhead
+
+    def check_alive(self) -> None:
+        """A real board cannot be looked at from here."""
+
+
+class EmulatedRig:
+    """A board in an emulator that this process starts, and that ends with it.
+
+    :param flash_bin: the content of the board's flash, from its base on
+    :param emulator: ``qemu``, ``unicorn``, or ``auto``: QEMU where it is installed and knows the board
+    :param link: ``pty`` or ``socket``; pseudo terminals do not exist on Windows
+    :raises ToolError: where no emulator is installed that models the board
+    """
+
+    emulated = True
+    unit: Unit = "instructions"
+
+    def __init__(
+        self,
+        board: Board,
+        flash_bin: Path,
+        emulator: str = "auto",
+        link: str = "socket" if sys.platform == "win32" else "pty",
+    ) -> None:
+        self.board = board
+        self.emulator = choose_emulator(board, emulator)
+        self.url = ""
+        self._flash_bin = flash_bin
+        self._link = link
+        self._process: subprocess.Popen[str] | None = None
+        self._stderr: IO[str] | None = None
+
+    def __enter__(self) -> EmulatedRig:
+        """Start the emulator and wait until it names its port.
+
+        :raises ToolError: it ended, or named no port in time
+        """
+        module = f"policyport.hil.{self.emulator}_board"
+        command = [sys.executable, "-m", module, "--board", self.board.name, "--flash", str(self._flash_bin)]
+        self._stderr = tempfile.TemporaryFile("w+")  # noqa: SIM115 -- closed in close()
+        self._process = subprocess.Popen(
+            [*command, "--link", self._link],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._stderr,
+            text=True,
+            start_new_session=True,  # Ctrl-C is for this process, which then closes the emulator
+        )
+        try:
+            self.url = self._read_url(self._process)
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop the emulator."""
+        self.close()
+
+    def close(self) -> None:
+        """Stop the emulator; returns once its process is gone. Does nothing the second time."""
+        process, self._process = self._process, None
+        if process is not None:
+            assert process.stdin is not None and process.stdout is not None
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.close()
+            try:
+                process.wait(STOP_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            process.stdout.close()
+        if self._stderr is not None:
+            self._stderr.close()
+            self._stderr = None
+
+    def instructions(self, ticks: int, overhead: int) -> int:
+        """Executed instructions; QEMU's timer ticks at the board's clock, ``2**shift`` ns per instruction."""
+        per_instruction = ticks_per_instruction(self.board) if self.emulator == "qemu" else 1.0
+        return round(ticks / per_instruction) - round(overhead / per_instruction)
+
+    def check_alive(self) -> None:
+        """See :class:`Rig`."""
+        if self._process is None:
+            return
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(GRACE_S)
+            raise BoardFaultError(
+                "the emulated board ended", where=f"{self.board.name} in {self.emulator}", got=self._last_words()
+            )
+
+    def _read_url(self, process: subprocess.Popen[str]) -> str:
+        lines: queue.Queue[str] = queue.Queue()
+        assert process.stdout is not None
+        stdout = process.stdout
+        threading.Thread(target=lambda: lines.put(stdout.readline()), daemon=True).start()
+        where = f"{self.board.name} in {self.emulator}"
+        try:
+            line = lines.get(timeout=START_TIMEOUT_S).strip()
+        except queue.Empty:
+            raise BoardTimeoutError(
+                "the emulator did not name its port", where=where, expected=f"within {START_TIMEOUT_S:.0f} s"
+            ) from None
+        if not line:
+            process.wait(STOP_TIMEOUT_S)
+            raise ToolError("the emulator ended at its start", where=where, got=self._last_words())
+        return line.removeprefix("pty:")
+
+    def _last_words(self) -> str:
+        if self._stderr is None:
+            return ""
+        self._stderr.seek(0)
+        return self._stderr.read().strip()[-2000:]
+
+
+def ticks_per_instruction(board: Board) -> float:
+    """Ticks of a timer at the board's clock while QEMU executes one instruction."""
+    return board.clock_hz * 2.0**board.qemu_icount_shift / 1e9
+
+
+def choose_emulator(board: Board, emulator: str) -> str:
+    """``qemu`` or ``unicorn``: what ``emulator`` (``auto``, ``qemu``, ``unicorn``) means on this machine.
+
+    :raises ToolError: not installed, or it does not model the board
+    """
+    qemu = board.qemu_machine in qemu_board.machines()
+    unicorn = importlib.util.find_spec("unicorn") is not None and unicorn_board.core_model(board) is not None
+    if emulator in ("auto", "qemu") and qemu:
+        return "qemu"
+    if emulator in ("auto", "unicorn") and unicorn:
+        return "unicorn"
+    raise ToolError(
+        "no emulator for this board" if emulator == "auto" else f"emulator {emulator} cannot run this board here",
+        where=board.name,
+        expected="qemu-system-arm on PATH, or the Python package unicorn",
+        cure='pip install "policyport[rig]", or apt-get install qemu-system-arm',
+    )
+
+
+def open_rig(board: Board, flash_bin: Path, *, port: str = "", emulator: str = "auto") -> Rig:
+    """The rig that runs a board: the real one at ``port``, an emulated one where that is empty.
+
+    :raises ToolError: as :class:`EmulatedRig`
+    """
+    return SerialRig(board, port) if port else EmulatedRig(board, flash_bin, emulator)

@@ -1,0 +1,141 @@
+"""Statistics of returns: intervals, and whether two policies are equivalent on the same seeds.
+
+Equivalence is tested, not the absence of a difference: the two one-sided tests (TOST) of Schuirmann
+(J. Pharmacokinetics and Biopharmaceutics 15, 1987) on paired differences, with a margin that is stated
+before the board plays its first episode.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Returns = NDArray[np.float64]
+
+RESAMPLES = 10_000
+"""Bootstrap resamples; the interval's ends then move by less than 1 % of its width between seeds."""
+
+ALPHA = 0.05
+"""Level of the equivalence test, and one minus that of the intervals."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A set of returns."""
+
+    count: int
+    mean: float
+    std: float
+    """Sample standard deviation (n - 1); 0 for one value."""
+
+    low: float
+    """Lower end of the bootstrap interval of the mean."""
+
+    high: float
+
+
+@dataclass(frozen=True)
+class Equivalence:
+    """Outcome of a paired equivalence test."""
+
+    margin: float
+    """Difference of mean returns that does not matter, stated beforehand."""
+
+    difference: float
+    """Mean of (board - float32) over the seeds."""
+
+    low: float
+    """Lower end of the 1 - 2 alpha confidence interval of the difference."""
+
+    high: float
+    p_value: float
+    """The larger of the two one-sided tests' p values."""
+
+    equivalent: bool
+    """``p_value`` < :data:`ALPHA`: the interval lies inside the margin."""
+
+
+def summarize(returns: Returns, seed: int = 0) -> Summary:
+    """Mean, standard deviation and bootstrap percentile interval of the mean.
+
+    :param returns: [episodes], at least one
+    :param seed: of the resampling
+    """
+    values = np.asarray(returns, np.float64)
+    draws = np.random.default_rng(seed).integers(0, len(values), (RESAMPLES, len(values)))
+    low, high = np.quantile(values[draws].mean(axis=1), [ALPHA / 2, 1 - ALPHA / 2])
+    return Summary(len(values), float(values.mean()), _deviation(values), float(low), float(high))
+
+
+def equivalence(board: Returns, reference: Returns, margin: float) -> Equivalence:
+    """Paired two one-sided t tests of the mean difference against ``margin``.
+
+    :param board: [episodes], on the same seeds and in the same order as ``reference``
+    :param margin: positive, in units of return
+    """
+    difference = np.asarray(board, np.float64) - np.asarray(reference, np.float64)
+    count, mean = len(difference), float(difference.mean())
+    error = _deviation(difference) / math.sqrt(count)
+    if error == 0.0 or count < 2:
+        # No spread to estimate: all differences are equal, or there is one; only the mean can be judged.
+        inside = abs(mean) < margin and count > 1
+        return Equivalence(margin, mean, mean, mean, 0.0 if inside else 1.0, inside)
+    degrees = count - 1
+    p_value = max(_t_tail((mean + margin) / error, degrees), _t_tail((margin - mean) / error, degrees))
+    reach = _t_quantile(ALPHA, degrees) * error
+    return Equivalence(margin, mean, mean - reach, mean + reach, p_value, p_value < ALPHA)
+
+
+def default_margin(seed_to_seed: float, mean: float, floor_percent: float) -> float:
+    """The margin where none is given: the float policy's own seed-to-seed standard deviation.
+
+    :param seed_to_seed: standard deviation of its mean return between trainings, or between evaluation seeds
+    :param mean: its mean return
+    :param floor_percent: smallest margin, in % of ``mean``, for a policy that always gets the same return
+    """
+    return max(seed_to_seed, abs(mean) * floor_percent / 100.0)
+
+
+def _deviation(values: Returns) -> float:
+    return float(values.std(ddof=1)) if len(values) > 1 else 0.0
+
+
+def _t_tail(t: float, degrees: int) -> float:
+    """P(T > t) of Student's t, by the regularized incomplete beta function."""
+    half = 0.5 * _incomplete_beta(degrees / 2.0, 0.5, degrees / (degrees + t * t))
+    return half if t > 0 else 1.0 - half
+
+
+def _t_quantile(tail: float, degrees: int) -> float:
+    """The t that leaves ``tail`` (below one half) above it, by bisection."""
+    low, high = 0.0, 1e6
+    for _ in range(200):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _t_tail(middle, degrees) > tail else (low, middle)
+    return (low + high) / 2
+
+
+def _incomplete_beta(a: float, b: float, x: float) -> float:
+    """I_x(a, b) by its continued fraction (Lentz), Abramowitz and Stegun 26.5.8."""
+    if x <= 0.0 or x >= 1.0:
+        return 0.0 if x <= 0.0 else 1.0
+    if x > (a + 1) / (a + b + 2):
+        return 1.0 - _incomplete_beta(b, a, 1.0 - x)
+    log_front = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x)
+    tiny = 1e-300
+    c, d = 1.0, 1.0 / (1.0 - (a + b) * x / (a + 1.0))
+    value = d
+    for m in range(1, 500):
+        for numerator in (
+            m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m)),
+            -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1)),
+        ):
+            d = 1.0 / (1.0 + numerator * d or tiny)
+            c = 1.0 + numerator / c or tiny
+            value *= c * d
+        if abs(c * d - 1.0) < 1e-15:
+            break
+    return math.exp(log_front) * value / a

@@ -1,0 +1,112 @@
+"""Register models of UARTs, as far as a polled driver sees them.
+
+A model gets the offset of a register from the UART's base. Bits that a driver may set and read back
+(enables, baud rate) are plain storage.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from policyport.hil.host_link import Wire
+
+
+class Uart(Protocol):
+    """A UART's registers."""
+
+    def read(self, offset: int) -> int:
+        """The 32 bits at ``offset``."""
+
+    def write(self, offset: int, value: int) -> None:
+        """Store ``value`` at ``offset``."""
+
+
+class CmsdkUart:
+    """ARM CMSDK APB UART (MPS2 boards), DDI 0479, section 4.3."""
+
+    DATA, STATE = 0x00, 0x04
+    RX_FULL = 1 << 1
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+        self._stored: dict[int, int] = {}
+
+    def read(self, offset: int) -> int:
+        """See :class:`Uart`."""
+        if offset == self.STATE:
+            return self.RX_FULL if self._wire.poll() else 0
+        if offset == self.DATA:
+            return self._wire.take()
+        return self._stored.get(offset, 0)
+
+    def write(self, offset: int, value: int) -> None:
+        """See :class:`Uart`."""
+        if offset == self.DATA:
+            self._wire.put(value & 0xFF)
+        elif offset == 0x0C:  # INTCLEAR: a one clears, nothing is stored
+            self._stored[offset] = 0
+        else:
+            self._stored[offset] = value
+
+
+class Stm32Usart:
+    """STM32F1/F2/F4 USART, RM0090, section 30.6."""
+
+    SR, DR = 0x00, 0x04
+    RXNE, TC, TXE = 1 << 5, 1 << 6, 1 << 7
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+        self._stored: dict[int, int] = {}
+
+    def read(self, offset: int) -> int:
+        """See :class:`Uart`."""
+        if offset == self.SR:
+            return self.TXE | self.TC | (self.RXNE if self._wire.poll() else 0)
+        if offset == self.DR:
+            return self._wire.take()
+        return self._stored.get(offset, 0)
+
+    def write(self, offset: int, value: int) -> None:
+        """See :class:`Uart`."""
+        if offset == self.DR:
+            self._wire.put(value & 0xFF)
+        elif offset != self.SR:
+            self._stored[offset] = value
+
+
+class Nrf51Uart:
+    """Nordic nRF51 UART, reference manual 3.0, section 29: events are registers that software clears."""
+
+    RXDRDY, TXDRDY, RXD, TXD = 0x108, 0x11C, 0x518, 0x51C
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+        self._stored: dict[int, int] = {}
+        self._cleared = False
+        self._sent = 0
+
+    def read(self, offset: int) -> int:
+        """See :class:`Uart`."""
+        if offset == self.RXDRDY:
+            return 0 if self._cleared else int(self._wire.poll())
+        if offset == self.RXD:
+            self._cleared = False  # the next byte in the FIFO raises the event again
+            return self._wire.take()
+        return self._sent if offset == self.TXDRDY else self._stored.get(offset, 0)
+
+    def write(self, offset: int, value: int) -> None:
+        """See :class:`Uart`."""
+        if offset == self.RXDRDY:
+            self._cleared = value == 0 and self._wire.holds_byte
+        elif offset == self.TXD:
+            self._wire.put(value & 0xFF)
+            self._sent = 1
+        elif offset == self.TXDRDY:
+            self._sent = value & 1
+        else:
+            self._stored[offset] = value
+
+
+UARTS = {"cmsdk": CmsdkUart, "stm32f4": Stm32Usart, "nrf51": Nrf51Uart}
+"""Driver name, as the board's TOML gives it, to register model."""

@@ -1,0 +1,81 @@
+"""The emulated board that needs nothing but the ``unicorn`` wheel, as a process of its own.
+
+    python -m policyport.hil.unicorn_board --board mps2-an386 --flash flash.bin
+
+prints ``pty:/dev/pts/N`` (or ``socket://127.0.0.1:PORT`` with ``--link socket``) and then runs the flash's
+content like the board would, until standard input closes. A processor fault ends it with a line on
+standard error and exit code :data:`FAULT_EXIT`.
+
+What is modelled: the core's instructions, flash, RAM, the UART as a polled driver sees it, DWT CYCCNT,
+SysTick and reset requests. Exceptions are not taken; WFI waits for the host's next byte, so an idle board
+uses no processor time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from policyport.core.errors import ToolError
+from policyport.deploy.board import Board, load_board
+from policyport.hil.cortex_m import CoreFault, CortexM, Memory
+from policyport.hil.host_link import Link, PtyLink, SocketLink, Wire
+from policyport.hil.lifeline import watch_parent
+from policyport.hil.system_registers import CPUID_OF_CORE
+from policyport.hil.uart_models import UARTS
+
+FAULT_EXIT = 3
+"""Exit code after a processor fault."""
+
+
+def core_model(board: Board) -> str | None:
+    """The core that Unicorn runs for a board, ``cortex-m4`` say; None where it has no model of it."""
+    core = board.core.removesuffix("f").removesuffix("+")
+    return core if core in CPUID_OF_CORE and board.uart.driver in UARTS else None
+
+
+def serve(board: Board, flash: bytes, link: Link) -> None:
+    """Run a board until the process ends.
+
+    :param flash: content of the flash from its base
+    :raises CoreFault: the firmware did something that the processor cannot
+    """
+    core = core_model(board)
+    if core is None:
+        raise ToolError("Unicorn does not model this board", where=board.name, cure="use QEMU: --emulator qemu")
+    wire = Wire(link)
+    memory = Memory(board.flash.base, board.flash.size, board.ram.base, board.ram.size, board.uart.base)
+    processor = CortexM(core, memory, flash, lambda: UARTS[board.uart.driver](wire))
+    while True:
+        try:
+            processor.run()
+        finally:
+            wire.flush()
+        if processor.reset_requested:
+            processor.reset()
+        else:
+            wire.idle()
+
+
+def main() -> int:
+    """Entry point of the process."""
+    parser = argparse.ArgumentParser(prog="python -m policyport.hil.unicorn_board", description=__doc__.split("\n")[0])
+    parser.add_argument("--board", required=True, help="name of a board")
+    parser.add_argument("--flash", required=True, type=Path, help="content of its flash, from the flash's base on")
+    parser.add_argument("--link", choices=("pty", "socket"), default="pty", help="what the host opens [default: pty]")
+    arguments = parser.parse_args()
+    watch_parent(lambda: os._exit(0))
+    link: Link = SocketLink() if arguments.link == "socket" else PtyLink()
+    print(link.url if arguments.link == "socket" else f"pty:{link.url}", flush=True)
+    try:
+        serve(load_board(arguments.board), arguments.flash.read_bytes(), link)
+    except CoreFault as fault:
+        print(f"processor fault on {arguments.board}: {fault}", file=sys.stderr, flush=True)
+        return FAULT_EXIT
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
