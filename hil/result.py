@@ -1,0 +1,267 @@
+"""``result.json``: everything that was measured on a board, as one tree of dataclasses.
+
+The field docstrings here are the documentation of the file; :data:`RESULT_SCHEMA` changes with them.
+A figure from an emulated board is a count of instructions; seconds are never derived from it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import types
+import typing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from policyport.core.errors import ArtifactError
+from policyport.hil.statistics import Equivalence, Summary
+
+RESULT_SCHEMA = 1
+
+Unit = Literal["instructions", "cycles"]
+GateState = Literal["none", "passed", "failed"]
+
+
+@dataclass(frozen=True)
+class BoardFigures:
+    """Where the figures come from."""
+
+    name: str
+    """Name of the board, as in ``policyport/deploy/boards``."""
+
+    core: str
+    clock_hz: int
+    emulated: bool
+    emulator: str
+    """``qemu`` or ``unicorn`` with its version; empty for a real board."""
+
+    counter: str
+    """``dwt`` or ``systick``: what the firmware counted with."""
+
+    unit: Unit
+    """``instructions`` on an emulated board, ``cycles`` on a real one."""
+
+
+@dataclass(frozen=True)
+class FirmwareFigures:
+    """What the board said it runs."""
+
+    build_id: str
+    model_sha256: str
+    compiler: str
+    protocol: int
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """Counts of one inference over many observations, the counter's own overhead subtracted, in the board's unit."""
+
+    observations: int
+    min: int
+    p50: int
+    p95: int
+    p99: int
+    max: int
+    mean: float
+
+
+@dataclass(frozen=True)
+class LayerShare:
+    """One row of the profile."""
+
+    name: str
+    """Name of the layer's output in the model; ``other`` for what belongs to no layer (call, copies)."""
+
+    count: int
+    """Median over the traced observations, in the board's unit. ``other`` can be negative: a layer that is
+    traced alone is called through a switch which the whole network does not need."""
+
+    share: float
+    """Of the whole inference."""
+
+
+@dataclass(frozen=True)
+class LatencyFigures:
+    """How long an inference takes."""
+
+    inference: Distribution
+    layers: tuple[LayerShare, ...]
+    overhead: int
+    """What an empty measurement counts, already subtracted, in the counter's ticks."""
+
+    repeats: bool
+    """Whether a second run over the same observations counted exactly the same."""
+
+
+@dataclass(frozen=True)
+class MemoryFigures:
+    """Bytes on the board."""
+
+    stack_bytes: int
+    """Reserved for the stack."""
+
+    stack_used_bytes: int
+    """Deepest use, by painting, after all inferences and protocol traffic."""
+
+    ram_static_bytes: int
+    """``.data`` and ``.bss``."""
+
+    arena_bytes: int
+    """Activations of the network, part of the static RAM."""
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """The first integer that differs from the reference."""
+
+    observation: int
+    layer: int
+    layer_name: str
+    index: int
+    expected: int
+    got: int
+
+
+@dataclass(frozen=True)
+class LayerParity:
+    """One layer compared with the reference."""
+
+    name: str
+    size: int
+    bits: int
+    compared: int
+    """Integers compared: observations times size."""
+
+    equal: int
+
+
+@dataclass(frozen=True)
+class ParityFigures:
+    """The board's integers against the reference's, every layer."""
+
+    observations: int
+    equal: bool
+    layers: tuple[LayerParity, ...]
+    first_mismatch: Mismatch | None
+
+
+@dataclass(frozen=True)
+class Deadline:
+    """Inferences against the control period; only a real board has seconds to compare with."""
+
+    period_s: float
+    inferences: int
+    missed: int
+    worst_s: float
+
+
+@dataclass(frozen=True)
+class LoopFigures:
+    """Closed-loop episodes, every action chosen by the board."""
+
+    environment: str
+    episodes: int
+    first_seed: int
+    """Episode i was reset with ``first_seed + i``, on the board and with float32 alike."""
+
+    steps: int
+    board_returns: tuple[float, ...]
+    float_returns: tuple[float, ...]
+    """The float32 policy on the same seeds."""
+
+    board: Summary
+    float32: Summary
+    equivalence: Equivalence
+    agreement: float
+    """Share of the board's actions that equal float32's on the same observation; for continuous actions,
+    that differ by at most 1 % of the action's range in every dimension."""
+
+    action_error: float
+    """Mean absolute difference of the actions: as a share of the range; of discrete ones, the share that differs."""
+
+    output_error: float
+    """Largest absolute difference of the network's dequantized outputs."""
+
+
+@dataclass(frozen=True)
+class LinkFigures:
+    """The serial line."""
+
+    resends: int
+    """Requests that were sent again because no good reply came."""
+
+    round_trips: int
+    baud: int
+
+
+@dataclass(frozen=True)
+class Gate:
+    """A requirement that was stated beforehand."""
+
+    name: str
+    """The option that states it."""
+
+    required: str
+    got: str
+    passed: bool
+
+
+@dataclass(frozen=True)
+class Result:
+    """The whole file."""
+
+    model: str
+    """Name of the task or program."""
+
+    algorithm: str
+    board: BoardFigures
+    firmware: FirmwareFigures
+    latency: LatencyFigures
+    memory: MemoryFigures
+    footprint: dict[str, Any]
+    """``footprint.json`` of the deploy artifact."""
+
+    parity: ParityFigures
+    loop: LoopFigures | None
+    """None where no episode was asked for, or the model is no policy."""
+
+    deadline: Deadline | None
+    """None without a period, or on an emulated board."""
+
+    link: LinkFigures
+    gates: tuple[Gate, ...]
+    gate: GateState
+    """``failed`` where any gate did."""
+
+    def write(self, path: Path) -> None:
+        """Write ``result.json``."""
+        path.write_text(json.dumps({"schema": RESULT_SCHEMA, **dataclasses.asdict(self)}, indent=2) + "\n")
+
+    @classmethod
+    def read(cls, path: Path) -> Result:
+        """Read ``result.json``.
+
+        :raises ArtifactError: another schema version, or a missing field
+        """
+        table = json.loads(path.read_text())
+        if table.pop("schema", None) != RESULT_SCHEMA:
+            raise ArtifactError("result of another schema version", where=path, expected=RESULT_SCHEMA)
+        try:
+            result: Result = _from_json(cls, table)
+        except (KeyError, TypeError) as error:
+            raise ArtifactError("result that does not read as one", where=path, got=error) from error
+        return result
+
+
+def _from_json(hint: Any, value: Any) -> Any:
+    """A value of the type ``hint`` (dataclass, tuple, optional or plain) from its JSON form."""
+    if isinstance(hint, types.UnionType):
+        inner = next(part for part in typing.get_args(hint) if part is not types.NoneType)
+        return None if value is None else _from_json(inner, value)
+    if typing.get_origin(hint) is tuple:
+        return tuple(_from_json(typing.get_args(hint)[0], element) for element in value)
+    if dataclasses.is_dataclass(hint):
+        hints = typing.get_type_hints(hint)
+        return typing.cast(Any, hint)(**{field: _from_json(hints[field], item) for field, item in value.items()})
+    return value
