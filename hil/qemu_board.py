@@ -66,7 +66,12 @@ def serve(board: Board, flash: Path, link: str) -> int:
     if link == "socket":
         with socket.create_server(("127.0.0.1", 0), backlog=1) as listener:
             listener.set_inheritable(True)
-            serial = ["-chardev", f"socket,id=host,fd={listener.fileno()},server=on,wait=on,nodelay=on", "-serial", "chardev:host"]
+            serial = [
+                "-chardev",
+                f"socket,id=host,fd={listener.fileno()},server=on,wait=on,nodelay=on",
+                "-serial",
+                "chardev:host",
+            ]
             print(f"socket://127.0.0.1:{listener.getsockname()[1]}", flush=True)
             return _supervise(command_line(board, flash, serial), (listener.fileno(),))
     return _supervise(command_line(board, flash, ["-serial", "pty"]), ())

@@ -1,0 +1,195 @@
+"""One run of the ``hil`` stage: from two artifacts to a result, over one serial connection."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from policyport.core.artifact import Artifact, ArtifactWriter
+from policyport.core.errors import BoardTimeoutError, IdentityError
+from policyport.core.progress import progress
+from policyport.core.semantics import Integers
+from policyport.core.task import Task
+from policyport.deploy.board import Board, load_board
+from policyport.deploy.program import read_program
+from policyport.firmware_bridge.client import Bridge, Identity, WireLog
+from policyport.hil import gates, junit, measure, parity, provenance
+from policyport.hil.config import HilConfig
+from policyport.hil.loop import run_episodes, summarize_loop
+from policyport.hil.policy import BoardPolicy, FloatPolicy, quantize_observations
+from policyport.hil.result import (
+    BoardFigures,
+    Deadline,
+    FirmwareFigures,
+    LatencyFigures,
+    LinkFigures,
+    LoopFigures,
+    MemoryFigures,
+    ParityFigures,
+    Result,
+)
+from policyport.hil.rig import Rig, open_rig
+
+
+class Campaign:
+    """What is measured, in this order: identity, parity, latency, closed loop, memory."""
+
+    def __init__(self, deployed: Artifact, flashed: Artifact, config: HilConfig, partial: Path) -> None:
+        self.config = config
+        self.partial = partial
+        self.flashed = flashed
+        self.deployed = deployed
+        self.record = json.loads(flashed.file("board.json").read_text())
+        self.board: Board = load_board(self.record["board"])
+        self.port: str = config.port or self.record.get("port") or ""
+        self.task = Task.read(deployed.file("task.json"))
+        self.program = read_program(deployed.path)
+        self.footprint = json.loads(deployed.file("footprint.json").read_text())
+
+    def run(self, writer: ArtifactWriter) -> Result:
+        """Measure everything and write every file."""
+        with self._connected(writer.path / "serial.log") as (rig, bridge):
+            identity = self._identify(bridge)
+            compared = self._parity(bridge, writer)
+            latency = self._latency(rig, bridge, identity, writer)
+            policy = BoardPolicy(bridge, self.program, self.task)
+            loop = self._loop(policy, writer)
+            memory = measure.measure_memory(bridge, int(self.footprint.get("arena_bytes", 0)))
+            link = LinkFigures(bridge.retries_used, bridge.round_trips, self.config.baud)
+            deadline = self._deadline(rig, identity, policy)
+        result = self._result(rig, identity, (latency, memory, compared), loop, deadline, link)
+        result.write(writer.path / "result.json")
+        junit.write(result, writer.path / "junit.xml")
+        provenance.write(writer.path / "env.json", rig.emulator, self.port)
+        return result
+
+    @contextmanager
+    def _connected(self, log: Path) -> Iterator[tuple[Rig, Bridge]]:
+        """The rig and an open bridge to it; a board that died explains itself."""
+        config = self.config
+        rig = open_rig(self.board, self.flashed.path / "flash.bin", port=self.port, emulator=config.emulator)
+        with rig, log.open("w") as stream:
+            opened = Bridge.open(
+                rig.url,
+                baud=config.baud,
+                timeout_s=config.timeout_s,
+                retries=config.retries,
+                wait_s=config.wait_s,
+                log=WireLog(stream),
+            )
+            with opened as bridge:
+                try:
+                    yield rig, bridge
+                except BoardTimeoutError:
+                    rig.check_alive()
+                    raise
+
+    def _identify(self, bridge: Bridge) -> Identity:
+        """What runs on the board.
+
+        :raises IdentityError: not the firmware of the deploy artifact
+        """
+        identity = bridge.hello()
+        expected = self.deployed.manifest.figures["build_id"]
+        if identity.build_id != expected:
+            raise IdentityError(
+                "the board runs another firmware",
+                where=self.port or self.board.name,
+                expected=f"build id {expected}",
+                got=f"build id {identity.build_id}",
+                cure="flash again: policyport flash",
+            )
+        return identity
+
+    def _inputs(self, count: int) -> Integers:
+        """[count, inputs]: the first held-out observations as the device gets them, fewer where there are fewer."""
+        with np.load(self.deployed.file("observations.npz")) as arrays:
+            held_out = arrays["held_out"][:count]
+        return quantize_observations(self.program, self.task.check_observation(held_out))
+
+    def _parity(self, bridge: Bridge, writer: ArtifactWriter) -> ParityFigures:
+        q = self._inputs(self.config.parity_observations)
+        with progress("parity", len(q)) as advance:
+            figures = parity.compare(bridge, self.program, q, advance)
+        kept = self.partial / "parity.json"
+        parity.write(figures, kept)
+        parity.require_equal(figures, kept)
+        writer.copy(kept)
+        return figures
+
+    def _latency(self, rig: Rig, bridge: Bridge, identity: Identity, writer: ArtifactWriter) -> LatencyFigures:
+        q = self._inputs(self.config.latency_observations)
+        figures, counts = measure.measure_latency(bridge, rig, identity, self.program, q)
+        with (writer.path / "latency.csv").open("w", newline="") as stream:
+            rows = csv.writer(stream)
+            rows.writerow(["observation", rig.unit])
+            rows.writerows(enumerate(counts.tolist()))
+        return figures
+
+    def _loop(self, policy: BoardPolicy, writer: ArtifactWriter) -> LoopFigures | None:
+        config = self.config
+        if config.episodes == 0:
+            return None
+        float32 = FloatPolicy(self.deployed.file("float.onnx"), self.task)
+        journal = self.partial / "episodes.jsonl"
+        with progress("closed loop", config.episodes) as advance:
+            episodes = run_episodes(policy, float32, config.episodes, config.seed, journal, advance)
+        writer.copy(journal)
+        return summarize_loop(self.task, episodes, config.margin, self._seed_to_seed(), config.min_margin)
+
+    def _seed_to_seed(self) -> float | None:
+        """The float policy's own seed-to-seed standard deviation as training measured it; None where it did not."""
+        if "returns.json" not in self.deployed.manifest.files:
+            return None
+        spread = json.loads(self.deployed.file("returns.json").read_text()).get("seed_to_seed_std")
+        return None if spread is None else float(spread)
+
+    def _deadline(self, rig: Rig, identity: Identity, policy: BoardPolicy) -> Deadline | None:
+        """Inferences of the closed loop against the control period; an emulated board has no seconds."""
+        if rig.emulated or self.config.period_s == 0 or not policy.ticks:
+            return None
+        cycles = np.array([rig.instructions(ticks, identity.counter_overhead_ticks) for ticks in policy.ticks])
+        seconds = cycles / identity.clock_hz
+        missed = int((seconds > self.config.period_s).sum())
+        return Deadline(self.config.period_s, len(seconds), missed, float(seconds.max()))
+
+    def _result(
+        self,
+        rig: Rig,
+        identity: Identity,
+        measured: tuple[LatencyFigures, MemoryFigures, ParityFigures],
+        loop: LoopFigures | None,
+        deadline: Deadline | None,
+        link: LinkFigures,
+    ) -> Result:
+        latency, memory, compared = measured
+        emulator = provenance.emulator_version(rig.emulator)
+        board = BoardFigures(
+            self.board.name,
+            self.board.core,
+            identity.clock_hz,
+            rig.emulated,
+            emulator,
+            identity.counter,
+            rig.unit,
+        )
+        verdicts = gates.judge(self.config, loop)
+        return Result(
+            model=self.task.name,
+            algorithm=self.task.algorithm,
+            board=board,
+            firmware=FirmwareFigures(identity.build_id, identity.model_sha256, identity.compiler, identity.protocol),
+            latency=latency,
+            memory=memory,
+            footprint=self.footprint,
+            parity=compared,
+            loop=loop,
+            deadline=deadline,
+            link=link,
+            gates=verdicts,
+            gate=gates.verdict(verdicts),
+        )

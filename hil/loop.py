@@ -1,0 +1,199 @@
+"""The closed loop: seeded episodes in which the board chooses every action.
+
+Each episode is one line of ``episodes.jsonl``, appended when it ends, so an interrupted run goes on with
+the episode that it lacks. The float32 policy sees every observation too (agreement), and plays the same
+seeds itself (paired returns).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from policyport.core.errors import ConfigError, ToolError
+from policyport.core.progress import Advance
+from policyport.core.task import Environment, Task
+from policyport.hil.policy import Policy, TaskPolicy
+from policyport.hil.result import LoopFigures
+from policyport.hil.statistics import default_margin, equivalence, summarize
+
+ACTION_TOLERANCE = 0.01
+"""Continuous actions agree when they differ by at most this share of the action's range, in every dimension."""
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One seed, played by the board and by float32."""
+
+    episode: int
+    seed: int
+    board_return: float
+    steps: int
+    float_return: float
+    float_steps: int
+    agreed: int
+    """Steps on which float32 would have taken the same action."""
+
+    action_error: float
+    """Mean over the steps of the absolute difference of the actions, as a share of the range."""
+
+    output_error: float
+    """Largest absolute difference of an output."""
+
+
+@contextmanager
+def make_environment(described: Environment) -> Iterator[Any]:
+    """The gymnasium environment of a task, closed at the end.
+
+    :raises ConfigError: gymnasium does not know the id
+    :raises ToolError: a package that the environment needs is missing
+    """
+    import gymnasium
+
+    try:
+        environment = gymnasium.make(described.id, **described.kwargs)
+    except gymnasium.error.DependencyNotInstalled as error:
+        raise ToolError("the environment needs a package", where=described.id, got=error, cure=str(error)) from error
+    except (gymnasium.error.Error, ModuleNotFoundError) as error:
+        raise ConfigError(
+            "gymnasium does not know this environment",
+            where=described.id,
+            got=str(error).splitlines()[0],
+            cure="install the package that registers it, and name it as module:id",
+        ) from error
+    try:
+        yield environment
+    finally:
+        environment.close()
+
+
+class Comparison:
+    """Board and float32 on the same observations, step by step."""
+
+    def __init__(self, board: TaskPolicy, float32: TaskPolicy) -> None:
+        self._board = board
+        self._float32 = float32
+        task = board.task
+        self._span = np.array(task.action_high, np.float64) - np.array(task.action_low, np.float64)
+        self.agreed = 0
+        self.action_errors: list[float] = []
+        self.output_error = 0.0
+
+    def action(self, observation: NDArray[Any]) -> Any:
+        """The board's action; what float32 thinks of it is remembered."""
+        checked = self._board.task.check_observation(observation)
+        got, want = self._board.outputs(checked), self._float32.outputs(checked)
+        action, other = self._board.task.action(got)[0], self._board.task.action(want)[0]
+        errors = self._errors(action, other)
+        self.agreed += bool((errors <= ACTION_TOLERANCE).all())
+        self.action_errors.append(float(errors.mean()))
+        self.output_error = max(self.output_error, float(np.abs(got - want).max()))
+        return action
+
+    def _errors(self, action: Any, other: Any) -> NDArray[np.float64]:
+        difference = np.abs(np.asarray(action, np.float64) - np.asarray(other, np.float64)).reshape(-1)
+        return difference / self._span if self._span.size else (difference != 0).astype(np.float64)
+
+
+def play(environment: Any, seed: int, act: Any) -> tuple[float, int]:
+    """One episode.
+
+    :param act: observation to action
+    :returns: its return and its number of steps
+    """
+    observation, _ = environment.reset(seed=seed)
+    total, steps, over = 0.0, 0, False
+    while not over:
+        observation, reward, terminated, truncated, _ = environment.step(act(observation))
+        total += float(reward)
+        steps += 1
+        over = bool(terminated or truncated)
+    return total, steps
+
+
+def play_pair(environment: Any, number: int, seed: int, board: TaskPolicy, float32: TaskPolicy) -> Episode:
+    """The board's episode, and float32's on the same seed."""
+    both = Comparison(board, float32)
+    board_return, steps = play(environment, seed, both.action)
+    float_return, float_steps = play(environment, seed, lambda seen: deterministic_action(float32, seen))
+    error = float(np.mean(both.action_errors))
+    return Episode(number, seed, board_return, steps, float_return, float_steps, both.agreed, error, both.output_error)
+
+
+def deterministic_action(policy: Policy, observation: NDArray[Any]) -> Any:
+    """One observation's action."""
+    return policy.predict(observation, deterministic=True)[0]
+
+
+def run_episodes(
+    board: TaskPolicy, float32: TaskPolicy, episodes: int, first_seed: int, journal: Path, advance: Advance
+) -> list[Episode]:
+    """Play what the journal lacks.
+
+    :param journal: ``episodes.jsonl``; one line per finished episode
+    :returns: all episodes, in order of their number
+    :raises ConfigError: gymnasium does not know the environment
+    """
+    done = {episode.episode: episode for episode in read_journal(journal)}
+    with make_environment(board.task.environment) as environment:
+        for number in range(episodes):
+            if number not in done:
+                episode = play_pair(environment, number, first_seed + number, board, float32)
+                with journal.open("a") as stream:
+                    stream.write(json.dumps(dataclasses.asdict(episode)) + "\n")
+                done[number] = episode
+            advance(number + 1, f"return {done[number].board_return:.1f}")
+    return [done[number] for number in range(episodes)]
+
+
+def read_journal(journal: Path) -> list[Episode]:
+    """The finished episodes of ``episodes.jsonl``.
+
+    A last line without its end is the one that an interruption tore; it is removed from the file.
+    """
+    if not journal.exists():
+        return []
+    text = journal.read_text()
+    whole = text[: text.rfind("\n") + 1]
+    if whole != text:
+        journal.write_text(whole)
+    return [Episode(**json.loads(line)) for line in whole.splitlines()]
+
+
+def summarize_loop(
+    task: Task, episodes: list[Episode], margin: float, seed_to_seed: float | None, floor_percent: float
+) -> LoopFigures:
+    """Figures of a closed loop.
+
+    :param margin: equivalence margin in units of return; 0 takes the default
+    :param seed_to_seed: the float policy's own seed-to-seed standard deviation, for the default margin; where it
+        is not known, that of its returns on these seeds
+    :param floor_percent: smallest default margin, in % of the float policy's mean return
+    """
+    board = np.array([episode.board_return for episode in episodes])
+    float32 = np.array([episode.float_return for episode in episodes])
+    steps = sum(episode.steps for episode in episodes)
+    reference = summarize(float32)
+    spread = reference.std if seed_to_seed is None else seed_to_seed
+    stated = margin or default_margin(spread, reference.mean, floor_percent)
+    return LoopFigures(
+        environment=task.environment.id,
+        episodes=len(episodes),
+        first_seed=episodes[0].seed,
+        steps=steps,
+        board_returns=tuple(board.tolist()),
+        float_returns=tuple(float32.tolist()),
+        board=summarize(board),
+        float32=reference,
+        equivalence=equivalence(board, float32, stated),
+        agreement=sum(episode.agreed for episode in episodes) / steps,
+        action_error=sum(episode.action_error * episode.steps for episode in episodes) / steps,
+        output_error=max(episode.output_error for episode in episodes),
+    )

@@ -1,0 +1,170 @@
+"""One policy, five ways to compute it, all behind Stable-Baselines3's ``PolicyPredictor``.
+
+``predict(observation, state, episode_start, deterministic)`` is all that SB3's ``evaluate_policy`` asks for,
+so the same evaluator runs the float32 network, the integer reference, the generated C on the host and the
+firmware on a board.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from policyport.core import semantics
+from policyport.core.task import Task
+from policyport.deploy import reference
+from policyport.deploy.host import HostLibrary
+from policyport.deploy.program import Program
+from policyport.firmware_bridge.client import Bridge
+
+Observations = NDArray[np.float32]
+Outputs = NDArray[np.float32]
+Integers = semantics.Integers
+State = tuple[NDArray[Any], ...] | None
+
+
+class Policy(Protocol):
+    """Stable-Baselines3's ``PolicyPredictor``."""
+
+    def predict(
+        self,
+        observation: NDArray[Any],
+        state: State = None,
+        episode_start: NDArray[np.bool_] | None = None,
+        deterministic: bool = False,
+    ) -> tuple[NDArray[Any], State]:
+        """The action for one observation, or for each of a batch.
+
+        :param observation: the environment's shape, or that with a batch axis in front; float
+        :param state: returned as it is; these policies have none
+        :param episode_start: not used
+        :param deterministic: not used: the deployed network has no randomness
+        :returns: actions as the environment takes them, with a batch axis where the observation had one; ``state``
+        :raises ObservationError: another shape, NaN or infinity
+        """
+
+
+class TaskPolicy:
+    """What all policies share: the check of observations, the rule that makes an action of an output."""
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+
+    def outputs(self, observations: Observations) -> Outputs:
+        """The network's outputs, dequantized.
+
+        :param observations: [n, observation_size], checked
+        :returns: [n, output_size]
+        """
+        raise NotImplementedError
+
+    def predict(
+        self,
+        observation: NDArray[Any],
+        state: State = None,
+        episode_start: NDArray[np.bool_] | None = None,
+        deterministic: bool = False,
+    ) -> tuple[NDArray[Any], State]:
+        """See :class:`Policy`."""
+        given = np.asarray(observation)
+        checked = self.task.check_observation(given)
+        actions = self.task.action(self.outputs(checked))
+        batched = given.ndim > 1 and int(np.prod(given.shape[1:])) == self.task.observation_size
+        return (actions if batched else actions[0]), state
+
+
+class FloatPolicy(TaskPolicy):
+    """The float32 network, by onnxruntime on one thread.
+
+    :param model: ONNX with an input ``observation`` [N, observation_size]
+    """
+
+    def __init__(self, model: Path, task: Task) -> None:
+        import onnxruntime
+
+        super().__init__(task)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        self._session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+        self._input = self._session.get_inputs()[0].name
+
+    def outputs(self, observations: Observations) -> Outputs:
+        """See :class:`TaskPolicy`."""
+        result: Outputs = self._session.run(None, {self._input: observations})[0]
+        return result
+
+
+class IntegerPolicy(TaskPolicy):
+    """A policy whose network runs in integers somewhere; the host quantizes before it and dequantizes after."""
+
+    def __init__(self, program: Program, task: Task) -> None:
+        super().__init__(task)
+        self.program = program
+
+    def integers(self, q: Integers) -> Integers:
+        """The network.
+
+        :param q: [n, inputs]
+        :returns: [n, outputs]
+        """
+        raise NotImplementedError
+
+    def outputs(self, observations: Observations) -> Outputs:
+        """See :class:`TaskPolicy`."""
+        q = self.integers(quantize_observations(self.program, observations))
+        return semantics.dequantize(q, self.program.output.scale, self.program.output.zero_point)
+
+
+class ReferencePolicy(IntegerPolicy):
+    """The integer reference in numpy."""
+
+    def integers(self, q: Integers) -> Integers:
+        """See :class:`IntegerPolicy`."""
+        return reference.run(self.program, q)[-1]
+
+
+class HostPolicy(IntegerPolicy):
+    """The generated C, compiled for this computer."""
+
+    def __init__(self, library: HostLibrary, program: Program, task: Task) -> None:
+        super().__init__(program, task)
+        self._library = library
+
+    def integers(self, q: Integers) -> Integers:
+        """See :class:`IntegerPolicy`."""
+        return np.stack([self._library.infer(row) for row in q])
+
+
+class BoardPolicy(IntegerPolicy):
+    """The firmware on a board: every output was computed there."""
+
+    def __init__(self, bridge: Bridge, program: Program, task: Task) -> None:
+        super().__init__(program, task)
+        self._bridge = bridge
+        self.ticks: list[int] = []
+        """Raw ticks of every inference so far."""
+
+    def integers(self, q: Integers) -> Integers:
+        """See :class:`IntegerPolicy`."""
+        if len(q) == 1:
+            one = self._bridge.infer(q[0])
+            self.ticks.append(one.ticks)
+            return one.output[None, :]
+        outputs, ticks = self._bridge.run_many(q)
+        self.ticks.extend(int(t) for t in ticks)
+        return outputs
+
+
+def quantize_observations(program: Program, observations: Observations) -> Integers:
+    """Observations as the integers that the device gets.
+
+    :param observations: [n, inputs], float32, finite
+    :returns: [n, inputs], int64
+    """
+    host = program.host_input
+    real = np.clip((observations - host.offset) * host.gain, np.float32(host.low), np.float32(host.high))
+    return semantics.quantize(
+        real.astype(np.float32), program.input.scale, program.input.zero_point, program.input.bits
+    )

@@ -1,0 +1,52 @@
+"""The ``hil`` stage: what a deployed policy does on a board, measured over the board's serial port."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from policyport.core.artifact import Artifact, code_version, open_artifact, stage_key, write_artifact
+from policyport.core.options import to_table
+from policyport.hil.config import HilConfig
+
+_ROOT = Path(__file__).resolve().parent.parent
+
+CODE = (_ROOT / "hil", _ROOT / "firmware_bridge", _ROOT / "core")
+"""Source folders that the stage's key depends on."""
+
+CARRIED = ("task.json", "footprint.json", "exports.json", "layers.json", "returns.json", "float_returns.json")
+"""Files that the report reads, copied from the deploy artifact where it has them."""
+
+
+def hil(image: Path, board: Path, config: HilConfig, out: Path) -> Artifact:
+    """Measure a deployed policy on a board: identity, parity, latency, closed loop, memory.
+
+    An interrupted run keeps its finished episodes in ``<out>.partial`` and goes on from there.
+
+    :param image: artifact of the deploy stage
+    :param board: artifact of the flash stage: what lies on the board
+    :param out: folder to write: ``result.json``, ``episodes.jsonl``, ``latency.csv``, ``parity.json``,
+        ``env.json``, ``junit.xml``, ``serial.log``
+    :raises IdentityError: the board runs another firmware than the image
+    :raises ParityError: an integer differs from the reference; the comparison is kept in ``<out>.partial``
+    :raises GateError: the artifact is complete, and a gate of the configuration failed
+    :raises BoardError: no board, a busy port, no answer, a fault
+    :raises ToolError: no emulator for this board
+    :raises ConfigError: gymnasium does not know the environment
+    """
+    from policyport.hil import gates
+    from policyport.hil.campaign import Campaign
+    from policyport.hil.partial import open_partial
+
+    deployed, flashed = open_artifact(image, "deploy"), open_artifact(board, "flash")
+    inputs = {"image": deployed.key, "board": flashed.key}
+    code = code_version(*CODE)
+    partial = open_partial(out, stage_key("hil", inputs, to_table(config), code))
+    with write_artifact(out, "hil", inputs=inputs, config=to_table(config), code=code) as writer:
+        result = Campaign(deployed, flashed, config, partial.path).run(writer)
+        for name in CARRIED:
+            if name in deployed.manifest.files:
+                writer.copy(deployed.file(name))
+    partial.remove()
+    artifact = open_artifact(out, "hil")
+    gates.require_passed(result.gates, artifact.path / "result.json")
+    return artifact
