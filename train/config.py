@@ -1,0 +1,42 @@
+"""Options of the train stage."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from policyport.core.options import option
+
+ALGORITHMS = ("PPO", "A2C", "DQN", "SAC", "TD3", "DDPG")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Which policy to train, how long, and what to record of it."""
+
+    environment: str = option("CartPole-v1", "Gymnasium environment id")
+    algorithm: Literal["PPO", "A2C", "DQN", "SAC", "TD3", "DDPG"] = option(
+        "PPO", "Stable-Baselines3 algorithm", choices=ALGORITHMS
+    )
+    agent: Path | None = option(None, "a Stable-Baselines3 zip to export instead of training")
+    vecnormalize: Path | None = option(None, "the VecNormalize statistics (.pkl) that belong to the agent")
+    seed: int = option(0, "seed of the training", low=0)
+    total_steps: int = option(100_000, "environment steps after which training ends, solved or not", low=1)
+    target_return: float | None = option(
+        None, "mean return at which training ends; none takes the environment's own reward threshold"
+    )
+    n_envs: int = option(1, "environments run side by side", low=1)
+    network: tuple[int, ...] = option((64, 64), "widths of the hidden layers")
+    activation: Literal["tanh", "relu"] = option("tanh", "activation function", choices=("tanh", "relu"))
+    hyperparameters: dict[str, Any] = option({}, "further arguments of the algorithm's constructor, recipe only")
+    normalize_observations: bool = option(False, "normalize observations by running statistics (VecNormalize)")
+    eval_every_steps: int = option(5_000, "environment steps between two evaluations, each also a checkpoint", low=1)
+    eval_episodes: int = option(10, "episodes of an evaluation", low=1)
+    calibration_steps: int = option(4_000, "observations recorded for calibration, and as many held out", low=16)
+    exploration: float = option(
+        0.1, "share of random actions while calibration observations are recorded", low=0.0, high=1.0
+    )
+    evaluation_episodes: int = option(20, "seeded episodes of the float policy's own return", low=1)
+    evaluation_seed: int = option(1000, "episode i of that return is reset with this seed plus i", low=0)
+    threads: int = option(1, "threads that torch may use", low=1)

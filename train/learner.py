@@ -1,0 +1,250 @@
+"""Training by Stable-Baselines3 in chunks: after each the policy is evaluated and a checkpoint written."""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from policyport.core.errors import ConfigError, ToolError
+from policyport.core.progress import Advance, progress
+from policyport.train.config import TrainConfig
+from policyport.train.environments import make_environment, reward_threshold
+
+if TYPE_CHECKING:
+    from stable_baselines3.common.base_class import BaseAlgorithm
+    from stable_baselines3.common.vec_env import VecEnv, VecNormalize
+
+log = logging.getLogger(__name__)
+
+SOLVED_EVALUATIONS = 2
+"""Evaluations in a row that must reach the target return: one alone can be luck."""
+
+
+@dataclass
+class Learner:
+    """A model, its environments and how far it has come."""
+
+    model: BaseAlgorithm
+    vecnormalize: VecNormalize | None
+    curve: list[tuple[int, float]]
+    """(environment steps, mean return) of each evaluation."""
+
+
+def require_stable_baselines() -> None:
+    """Say how to install what training needs.
+
+    :raises ToolError: torch or Stable-Baselines3 is missing
+    """
+    try:
+        import stable_baselines3  # noqa: F401 -- only to see that it is there
+    except ImportError as error:
+        raise ToolError(
+            "Stable-Baselines3 is not installed", got=error, cure='pip install -c constraints.txt "policyport[train]"'
+        ) from error
+
+
+def learn(config: TrainConfig, partial: Path, key: str) -> Learner:
+    """Train until the target return is reached or the steps are spent.
+
+    The folder ``partial`` holds the last checkpoint; one with the same ``key`` is resumed from,
+    another is removed.
+
+    :raises ConfigError: an argument that the algorithm does not take
+    """
+    target = config.target_return if config.target_return is not None else reward_threshold(config.environment)
+    learner = _resume(config, partial, key) or _start(config)
+    with progress(f"train {config.algorithm} on {config.environment}", config.total_steps) as advance:
+        while not _finished(learner, config, target):
+            before = learner.model.num_timesteps
+            callback = _progress_callback(advance, learner)
+            learner.model.learn(config.eval_every_steps, callback=callback, reset_num_timesteps=before == 0)
+            mean = _evaluate(learner, config)
+            learner.curve.append((learner.model.num_timesteps, mean))
+            log.info("%d steps: mean return %.1f", learner.model.num_timesteps, mean)
+            _checkpoint(learner, partial, key)
+    return learner
+
+
+def load_agent(config: TrainConfig) -> Learner:
+    """A Stable-Baselines3 zip, with its VecNormalize statistics where given.
+
+    :raises ConfigError: no such file
+    """
+    assert config.agent is not None
+    for file in (config.agent, config.vecnormalize):
+        if file is not None and not file.is_file():
+            raise ConfigError("no such file", where="agent or vecnormalize", got=file)
+    environments = _environments(config, config.vecnormalize is not None)
+    model = _algorithm(config).load(config.agent, device="cpu", **_SMALL_BUFFER.get(config.algorithm, {}))
+    return Learner(model, _normalizer(environments), [])
+
+
+def evaluation_environment(config: TrainConfig, learner: Learner) -> VecEnv:
+    """One environment whose observations are as the model takes them."""
+    environments = _environments(config, learner.vecnormalize is not None, count=1)
+    if learner.vecnormalize is not None:
+        normalizer = _normalizer(environments)
+        assert normalizer is not None
+        normalizer.obs_rms = learner.vecnormalize.obs_rms
+        normalizer.training = normalizer.norm_reward = False
+    return environments
+
+
+def _algorithm(config: TrainConfig) -> Any:
+    import stable_baselines3
+
+    return getattr(stable_baselines3, config.algorithm)
+
+
+_SMALL_BUFFER: dict[str, dict[str, int]] = {name: {"buffer_size": 1} for name in ("DQN", "SAC", "TD3", "DDPG")}
+"""A replay buffer is of no use to a policy that learns no more."""
+
+
+def _environments(config: TrainConfig, normalized: bool, count: int | None = None) -> VecEnv:
+    from stable_baselines3.common.env_util import make_vec_env
+    from stable_baselines3.common.vec_env import VecNormalize
+
+    make_environment(config.environment).close()
+    count = config.n_envs if count is None else count
+    environments = make_vec_env(config.environment, count, seed=config.seed)
+    if not normalized:
+        return environments
+    if config.vecnormalize is not None:
+        loaded = VecNormalize.load(str(config.vecnormalize), environments)
+        loaded.training = loaded.norm_reward = False
+        return loaded
+    return VecNormalize(environments, norm_reward=False)
+
+
+def _normalizer(environments: VecEnv) -> VecNormalize | None:
+    from stable_baselines3.common.vec_env import VecNormalize
+
+    return environments if isinstance(environments, VecNormalize) else None
+
+
+def _start(config: TrainConfig) -> Learner:
+    from torch import nn
+
+    activation = {"tanh": nn.Tanh, "relu": nn.ReLU}[config.activation]
+    policy = {"net_arch": list(config.network), "activation_fn": activation}
+    environments = _environments(config, config.normalize_observations)
+    hyperparameters = dict(config.hyperparameters)
+    noise = hyperparameters.pop("action_noise", None)
+    if noise is not None:
+        hyperparameters["action_noise"] = _action_noise(environments, float(noise))
+    try:
+        model = _algorithm(config)(
+            "MlpPolicy", environments, seed=config.seed, policy_kwargs=policy, device="cpu", **hyperparameters
+        )
+    except TypeError as error:
+        raise ConfigError(
+            f"{config.algorithm} does not take these arguments", where="hyperparameters", got=error
+        ) from error
+    return Learner(model, _normalizer(environments), [])
+
+
+def _action_noise(environments: VecEnv, deviation: float) -> Any:
+    """Gaussian exploration noise of TD3 and DDPG, in units of the squashed action."""
+    import numpy as np
+    from stable_baselines3.common.noise import NormalActionNoise
+
+    shape = environments.action_space.shape
+    assert shape is not None
+    return NormalActionNoise(np.zeros(shape), np.full(shape, deviation))
+
+
+def _finished(learner: Learner, config: TrainConfig, target: float | None) -> bool:
+    if learner.model.num_timesteps >= config.total_steps:
+        return True
+    recent = [mean for _, mean in learner.curve[-SOLVED_EVALUATIONS:]]
+    return target is not None and len(recent) == SOLVED_EVALUATIONS and min(recent) >= target
+
+
+def _evaluate(learner: Learner, config: TrainConfig) -> float:
+    from stable_baselines3.common.evaluation import evaluate_policy
+
+    environment = evaluation_environment(config, learner)
+    try:
+        returns, _ = evaluate_policy(
+            learner.model, environment, config.eval_episodes, deterministic=True, return_episode_rewards=True
+        )
+    finally:
+        environment.close()
+    assert isinstance(returns, list)
+    return float(sum(returns) / len(returns))
+
+
+def _progress_callback(advance: Advance, learner: Learner) -> Any:
+    """A Stable-Baselines3 callback that tells the progress bar how many steps are done."""
+
+    def report(local: dict[str, Any], _: dict[str, Any]) -> bool:
+        note = f"return {learner.curve[-1][1]:.0f}" if learner.curve else ""
+        advance(local["self"].num_timesteps, note)
+        return True
+
+    return report
+
+
+def _checkpoint(learner: Learner, partial: Path, key: str) -> None:
+    """Write the state whole under another name, then put it in place: a torn checkpoint is never seen."""
+    fresh = partial.with_name(partial.name + ".new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir(parents=True)
+    learner.model.save(fresh / "model.zip")
+    if hasattr(learner.model, "save_replay_buffer"):
+        learner.model.save_replay_buffer(fresh / "replay.pkl")
+    if learner.vecnormalize is not None:
+        learner.vecnormalize.save(str(fresh / "vecnormalize.pkl"))
+    (fresh / "state.json").write_text(json.dumps({"key": key, "curve": learner.curve}))
+    shutil.rmtree(partial, ignore_errors=True)
+    fresh.rename(partial)
+
+
+def _resume(config: TrainConfig, partial: Path, key: str) -> Learner | None:
+    state_file = partial / "state.json"
+    if not state_file.is_file():
+        return None
+    state = json.loads(state_file.read_text())
+    if state["key"] != key:
+        shutil.rmtree(partial)
+        return None
+    environments = _environments(config, config.normalize_observations)
+    if config.normalize_observations:
+        from stable_baselines3.common.vec_env import VecNormalize
+
+        assert isinstance(environments, VecNormalize)
+        environments = VecNormalize.load(str(partial / "vecnormalize.pkl"), environments.venv)
+    model = _algorithm(config).load(partial / "model.zip", env=environments, device="cpu")
+    if (partial / "replay.pkl").is_file():
+        model.load_replay_buffer(partial / "replay.pkl")
+    curve = [(int(steps), float(mean)) for steps, mean in state["curve"]]
+    log.info("resuming at %d steps", model.num_timesteps)
+    return Learner(model, _normalizer(environments), curve)
+
+
+def write_curve(curve: list[tuple[int, float]], path: Path) -> None:
+    """``curve.csv``: environment steps and mean return of each evaluation."""
+    with path.open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(("steps", "mean_return"))
+        writer.writerows(curve)
+
+
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """Let torch use ``count`` threads: for networks this small more than one is slower."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
