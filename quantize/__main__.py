@@ -1,0 +1,5 @@
+"""``python -m policyport.quantize``."""
+
+from policyport.pipeline.cli import stage_main
+
+stage_main("quantize")

@@ -1,0 +1,112 @@
+"""What the quantize stage starts from: a train artifact, or a float ONNX with its two companions."""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from policyport.core.artifact import open_artifact, sha256_file
+from policyport.core.errors import ArtifactError
+from policyport.core.task import Task
+from policyport.quantize.graph import FloatGraph, Floats
+from policyport.quantize.onnx_reader import read_onnx
+
+
+@dataclass(frozen=True)
+class Source:
+    """A float network, its task and its observations, checked against each other."""
+
+    model: Path
+    """The float32 ONNX file."""
+
+    key: str
+    """The artifact's key, or the sha256 of the file."""
+
+    graph: FloatGraph
+    task: Task
+    task_path: Path
+    observations_path: Path
+    observations: Floats
+    """[n, inputs]: for calibration."""
+
+    held_out: Floats
+    """[m, inputs]: from other episodes, for figures."""
+
+
+def open_source(model: Path) -> Source:
+    """Open a train artifact's folder, or a ``.onnx`` with task.json and observations.npz beside it.
+
+    :raises ArtifactError: a file is missing, torn or does not fit the others
+    :raises UnsupportedModelError: the network is not one that can be quantized
+    :raises ObservationError: an observation holds NaN or infinity
+    """
+    if model.is_dir():
+        artifact = open_artifact(model, "train")
+        names = ("policy.onnx", "task.json", "observations.npz")
+        onnx_path, task_path, observations_path = (artifact.file(name) for name in names)
+        return _read(onnx_path, artifact.key, task_path, observations_path)
+    if not model.is_file():
+        raise ArtifactError("no such model", where=model, expected="a train artifact's folder or a float32 .onnx file")
+    beside = model.parent
+    task_path, observations_path = beside / "task.json", beside / "observations.npz"
+    if not task_path.is_file():
+        raise ArtifactError(
+            "no task beside the model",
+            where=task_path,
+            expected="task.json: environment, sizes, how an output becomes an action",
+            cure="write it with policyport.core.task.Task(...).write(path), or quantize a train artifact",
+        )
+    return _read(model, sha256_file(model), task_path, observations_path)
+
+
+def _read(onnx_path: Path, key: str, task_path: Path, observations_path: Path) -> Source:
+    graph = read_onnx(onnx_path)
+    task = Task.read(task_path)
+    sizes = (graph.input_size, len(graph.layers[-1].bias))
+    if sizes != (task.observation_size, task.output_size):
+        raise ArtifactError(
+            "model and task differ",
+            where=onnx_path,
+            expected=f"{task.observation_size} inputs and {task.output_size} outputs, as {task_path} says",
+            got=f"{sizes[0]} inputs and {sizes[1]} outputs",
+        )
+    observations, held_out = _observations(observations_path, task)
+    return Source(onnx_path, key, graph, task, task_path, observations_path, observations, held_out)
+
+
+def _observations(path: Path, task: Task) -> tuple[Floats, Floats]:
+    """Calibration and held-out observations; where no others are held out, the last fifth is."""
+    if not path.is_file():
+        raise ArtifactError(
+            "no calibration data: ranges of activations cannot be known without observations",
+            where=path,
+            expected=f"observations.npz with `observations` float32 [n, {task.observation_size}] "
+            "and, from other episodes, `held_out`",
+            cure="record them: numpy.savez('observations.npz', observations=..., held_out=...)",
+        )
+    arrays = _arrays(path)
+    observations = task.check_observation(arrays["observations"])
+    if "held_out" in arrays:
+        return observations, task.check_observation(arrays["held_out"])
+    if len(observations) < 2:
+        raise ArtifactError("too few observations", where=path, expected="2 at least", got=len(observations))
+    cut = max(1, len(observations) * 4 // 5)
+    return observations[:cut], observations[cut:]
+
+
+def _arrays(path: Path) -> dict[str, NDArray[np.float32]]:
+    try:
+        with np.load(path) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise ArtifactError(
+            "torn observations: the file does not read as .npz", where=path, got=error, cure="record them again"
+        ) from error
+    if "observations" not in arrays:
+        raise ArtifactError(
+            "no `observations` in the file", where=path, expected="observations, held_out", got=", ".join(arrays)
+        )
+    return arrays

@@ -1,0 +1,77 @@
+"""The quantize stage: a float32 ONNX to a QDQ ONNX, with figures on what it cost."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from policyport.core.artifact import Artifact, code_version, open_artifact, write_artifact
+from policyport.core.options import to_table
+from policyport.quantize.config import QuantizeConfig
+
+if TYPE_CHECKING:
+    from policyport.quantize.choose import Candidate
+    from policyport.quantize.source import Source
+
+CODE = (Path(__file__).parent, Path(__file__).parents[1] / "core")
+"""Folders whose source decides the stage's key."""
+
+
+def quantize(model: Path, config: QuantizeConfig, out: Path) -> Artifact:
+    """Quantize a network and write the artifact.
+
+    :param model: a train artifact's folder, or a float32 .onnx with task.json and observations.npz beside it
+    :raises ArtifactError: something of the input is missing, torn or does not fit
+    :raises UnsupportedModelError: the network is outside the integer semantics
+    :raises ObservationError: an observation holds NaN or infinity
+    """
+    from policyport.quantize.choose import candidates
+    from policyport.quantize.layers import layer_rows, write_layers
+    from policyport.quantize.qdq import write_qdq
+    from policyport.quantize.source import open_source
+
+    source = open_source(model)
+    tried = candidates(source, config)
+    network = tried[-1].network
+    with write_artifact(
+        out, "quantize", inputs={"model": source.key}, config=to_table(config), code=code_version(*CODE)
+    ) as writer:
+        write_qdq(network, writer.path / "model.onnx")
+        writer.copy(source.model, "float.onnx")
+        writer.copy(source.task_path, "task.json")
+        writer.copy(source.observations_path, "observations.npz")
+        rows = layer_rows(source.graph, network, source.held_out)
+        write_layers(rows, writer.path / "layers.json", writer.path / "layers.csv")
+        writer.figures.update(_figures(source, tried))
+        writer.tools.update(_tools())
+    return open_artifact(out, "quantize")
+
+
+def _figures(source: Source, tried: list[Candidate]) -> dict[str, Any]:
+    """The numbers of the manifest: the chosen network's on held-out observations, then of every one tried."""
+    chosen = tried[-1]
+    network = chosen.network
+    return {
+        "activations": chosen.activations,
+        "activation_bits": [network.input.bits, *(layer.output.bits for layer in network.layers)],
+        **dataclasses.asdict(chosen.held_out),
+        "weight_bytes": network.weight_bytes,
+        "float_bytes": 4 * source.graph.parameters,
+        "observations": len(source.observations),
+        "held_out": len(source.held_out),
+        "tried": {
+            candidate.activations: {
+                "calibration": dataclasses.asdict(candidate.calibration),
+                "held_out": dataclasses.asdict(candidate.held_out),
+            }
+            for candidate in tried
+        },
+    }
+
+
+def _tools() -> dict[str, str]:
+    import numpy
+    import onnx
+
+    return {"numpy": numpy.__version__, "onnx": onnx.__version__}
