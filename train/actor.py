@@ -68,7 +68,8 @@ def extract_actor(model: BaseAlgorithm, vecnormalize: VecNormalize | None = None
     :param vecnormalize: the statistics that observations were normalised with, where they were
     :raises UnsupportedModelError: images, dictionaries, recurrent or state-dependent policies, other layers
     """
-    _check_spaces(model)
+    check_spaces(model.observation_space, model.action_space)
+    _check_extractor(model.policy)
     name = type(model).__name__
     if name not in _CHAINS:
         raise UnsupportedModelError("no such algorithm", expected=", ".join(_CHAINS), got=name)
@@ -150,21 +151,28 @@ def _plain(module: nn.Module, algorithm: str) -> Linear | str:
     )
 
 
-def _check_spaces(model: BaseAlgorithm) -> None:
+def check_spaces(observation_space: Any, action_space: Any) -> None:
+    """Refuse an environment whose observations or actions no policy here can take.
+
+    :raises UnsupportedModelError: anything but Box observations of numbers and Discrete or Box actions
+    """
     from gymnasium.spaces import Box, Discrete
     from stable_baselines3.common.preprocessing import is_image_space
+
+    if not isinstance(observation_space, Box) or is_image_space(observation_space):
+        raise UnsupportedModelError(
+            "observations of this kind are not supported", expected="a Box of numbers", got=observation_space
+        )
+    if not isinstance(action_space, (Box, Discrete)):
+        raise UnsupportedModelError(
+            "actions of this kind are not supported", expected="Discrete or Box", got=action_space
+        )
+
+
+def _check_extractor(policy: Any) -> None:
     from stable_baselines3.common.torch_layers import FlattenExtractor
 
-    space = model.observation_space
-    if not isinstance(space, Box) or is_image_space(space):
-        raise UnsupportedModelError(
-            "observations of this kind are not supported", expected="a Box of numbers", got=space
-        )
-    if not isinstance(model.action_space, (Box, Discrete)):
-        raise UnsupportedModelError(
-            "actions of this kind are not supported", expected="Discrete or Box", got=model.action_space
-        )
-    extractor = model.policy.features_extractor_class
+    extractor = policy.features_extractor_class
     if extractor is not FlattenExtractor:
         raise UnsupportedModelError(
             "this features extractor is not supported", expected=SUPPORTED, got=extractor.__name__

@@ -34,8 +34,11 @@ def make_environment(environment: str) -> Any:
 
 
 def reward_threshold(environment: str) -> float | None:
-    """The mean return at which Gymnasium calls the environment solved, where it says so."""
-    import gymnasium
+    """The mean return at which Gymnasium calls the environment solved, where it says so.
 
-    threshold = gymnasium.spec(environment).reward_threshold
+    :raises ConfigError: as :func:`make_environment`
+    """
+    made = make_environment(environment)
+    made.close()
+    threshold = made.spec.reward_threshold
     return None if threshold is None else float(threshold)

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from policyport.core.errors import ConfigError, ToolError
 from policyport.core.progress import Advance, progress
+from policyport.train.actor import check_spaces
 from policyport.train.config import TrainConfig
-from policyport.train.environments import make_environment, reward_threshold
+from policyport.train.environments import reward_threshold
 
 if TYPE_CHECKING:
     from stable_baselines3.common.base_class import BaseAlgorithm
@@ -58,7 +59,8 @@ def learn(config: TrainConfig, partial: Path, key: str) -> Learner:
 
     :raises ConfigError: an argument that the algorithm does not take
     """
-    target = config.target_return if config.target_return is not None else reward_threshold(config.environment)
+    threshold = reward_threshold(config.environment)
+    target = threshold if config.target_return is None else config.target_return
     learner = _resume(config, partial, key) or _start(config)
     with progress(f"train {config.algorithm} on {config.environment}", config.total_steps) as advance:
         while not _finished(learner, config, target):
@@ -78,6 +80,7 @@ def load_agent(config: TrainConfig) -> Learner:
     :raises ConfigError: no such file
     """
     assert config.agent is not None
+    reward_threshold(config.environment)  # so that an unknown environment is named before the agent is read
     for file in (config.agent, config.vecnormalize):
         if file is not None and not file.is_file():
             raise ConfigError("no such file", where="agent or vecnormalize", got=file)
@@ -111,9 +114,9 @@ def _environments(config: TrainConfig, normalized: bool, count: int | None = Non
     from stable_baselines3.common.env_util import make_vec_env
     from stable_baselines3.common.vec_env import VecNormalize
 
-    make_environment(config.environment).close()
     count = config.n_envs if count is None else count
     environments = make_vec_env(config.environment, count, seed=config.seed)
+    check_spaces(environments.observation_space, environments.action_space)
     if not normalized:
         return environments
     if config.vecnormalize is not None:
