@@ -68,6 +68,7 @@ class CortexM:
         self._flash = flash
         self._make_uart = make_uart
         self._counts: dict[tuple[int, int], int] = {}
+        self._bad_address: int | None = None
         self._machine = self._power_up(bytes(memory.ram_bytes))
         self._pc = self._start_address()
 
@@ -136,12 +137,17 @@ class CortexM:
         machine.mmio_map(*PERIPHERALS, read_peripheral, None, write_peripheral, None)
         machine.mmio_map(*PRIVATE_BUS, read_system, None, write_system, None)
         machine.hook_add(unicorn.UC_HOOK_BLOCK, self._count_block)
+        machine.hook_add(unicorn.UC_HOOK_MEM_INVALID, self._note_address)
 
     def _count_block(self, machine: Any, address: int, size: int, _data: Any) -> None:
         count = self._counts.get((address, size))
         if count is None:
             count = self._counts[address, size] = count_instructions(machine.mem_read(address, size))
         self.executed += count
+
+    def _note_address(self, _machine: Any, _access: int, address: int, _size: int, _value: int, _data: Any) -> bool:
+        self._bad_address = address
+        return False
 
     def _request_reset(self) -> None:
         self.reset_requested = True
@@ -162,7 +168,8 @@ class CortexM:
         from unicorn.arm_const import UC_ARM_REG_LR, UC_ARM_REG_PC, UC_ARM_REG_SP
 
         pc, lr, sp = (self._machine.reg_read(r) for r in (UC_ARM_REG_PC, UC_ARM_REG_LR, UC_ARM_REG_SP))
-        return f"{error} at pc 0x{pc:08x}, lr 0x{lr:08x}, sp 0x{sp:08x}"
+        address = "" if self._bad_address is None else f", address 0x{self._bad_address:08x}"
+        return f"{error} at pc 0x{pc:08x}{address}, lr 0x{lr:08x}, sp 0x{sp:08x}"
 
 
 def _pages(size: int) -> int:

@@ -8,16 +8,18 @@ firmware on a board.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from policyport.core import semantics
 from policyport.core.task import Task
 from policyport.deploy import reference
-from policyport.deploy.host import HostLibrary
 from policyport.deploy.program import Program
-from policyport.firmware_bridge.client import Bridge
+
+if TYPE_CHECKING:
+    from policyport.deploy.host import HostLibrary
+    from policyport.firmware_bridge.client import Bridge
 
 Observations = NDArray[np.float32]
 Outputs = NDArray[np.float32]

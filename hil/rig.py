@@ -126,7 +126,7 @@ class EmulatedRig:
         """
         module = f"policyport.hil.{self.emulator}_board"
         command = [sys.executable, "-m", module, "--board", self.board.name, "--flash", str(self._flash_bin)]
-        self._stderr = tempfile.TemporaryFile("w+")  # noqa: SIM115 -- closed in close()
+        self._stderr = tempfile.TemporaryFile("w+")
         self._process = subprocess.Popen(
             [*command, "--link", self._link],
             stdin=subprocess.PIPE,

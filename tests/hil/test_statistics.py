@@ -1,0 +1,78 @@
+"""Intervals and the equivalence test, against published values and by what they must do."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from policyport.hil import statistics
+
+T_TABLE = [(1, 0.05, 6.3138), (4, 0.05, 2.1318), (19, 0.05, 1.7291), (19, 0.025, 2.0930), (120, 0.05, 1.6577)]
+"""Degrees of freedom, upper tail, t: any table of Student's distribution."""
+
+
+@pytest.mark.parametrize(("degrees", "tail", "t"), T_TABLE)
+def test_student_t_is_the_published_one(degrees: int, tail: float, t: float) -> None:
+    assert statistics._t_quantile(tail, degrees) == pytest.approx(t, abs=1e-4)
+    assert statistics._t_tail(t, degrees) == pytest.approx(tail, abs=1e-5)
+    assert statistics._t_tail(-t, degrees) == pytest.approx(1 - tail, abs=1e-5)
+
+
+def test_summary_of_a_constant_has_no_width() -> None:
+    summary = statistics.summarize(np.full(20, 500.0))
+    assert (summary.count, summary.mean, summary.std, summary.low, summary.high) == (20, 500.0, 0.0, 500.0, 500.0)
+
+
+def test_interval_covers_the_mean_about_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(1)
+    samples = [statistics.summarize(rng.normal(size=30), seed) for seed in range(200)]
+    covered = sum(s.low <= 0.0 <= s.high for s in samples)
+    assert 175 <= covered <= 199  # 95 % of 200, bootstrap intervals run a little narrow
+
+
+def test_equal_returns_are_equivalent() -> None:
+    test = statistics.equivalence(np.full(20, 500.0), np.full(20, 500.0), 5.0)
+    assert test.equivalent and test.p_value == 0.0 and test.difference == 0.0
+
+
+def test_a_constant_loss_beyond_the_margin_is_not() -> None:
+    assert not statistics.equivalence(np.full(20, 490.0), np.full(20, 500.0), 5.0).equivalent
+
+
+def test_one_episode_proves_nothing() -> None:
+    assert not statistics.equivalence(np.array([500.0]), np.array([500.0]), 5.0).equivalent
+
+
+def test_a_wide_spread_is_not_taken_for_equivalence() -> None:
+    rng = np.random.default_rng(2)
+    noisy = rng.normal(0, 100, 20)
+    assert not statistics.equivalence(noisy, np.zeros(20), 10.0).equivalent
+    quiet = rng.normal(0, 5, 20)
+    assert statistics.equivalence(quiet, np.zeros(20), 10.0).equivalent
+
+
+def test_known_case_by_hand() -> None:
+    test = statistics.equivalence(np.array([1.0, 2.0, 3.0, 4.0, 5.0]), np.zeros(5), 6.0)
+    error = np.sqrt(2.5 / 5)
+    assert test.difference == 3.0
+    assert test.low == pytest.approx(3.0 - 2.1318 * error, abs=1e-3)
+    assert test.high == pytest.approx(3.0 + 2.1318 * error, abs=1e-3)
+    assert test.p_value == pytest.approx(statistics._t_tail(3.0 / error, 4))
+
+
+@given(st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=30), st.floats(0.1, 1e3))
+def test_equivalent_means_that_the_interval_lies_inside_the_margin(values: list[float], margin: float) -> None:
+    returns = np.array(values)
+    test = statistics.equivalence(returns, np.zeros(len(returns)), margin)
+    assert test.low <= test.difference <= test.high
+    if test.equivalent:
+        assert -margin < test.low and test.high < margin
+    else:
+        assert test.low <= -margin * (1 - 1e-9) or test.high >= margin * (1 - 1e-9)
+
+
+def test_default_margin_has_a_floor() -> None:
+    assert statistics.default_margin(20.0, 400.0, 1.0) == 20.0
+    assert statistics.default_margin(0.0, 500.0, 1.0) == 5.0
+    assert statistics.default_margin(0.0, -150.0, 1.0) == 1.5
