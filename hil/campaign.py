@@ -15,12 +15,12 @@ from policyport.core.progress import progress
 from policyport.core.semantics import Integers
 from policyport.core.task import Task
 from policyport.deploy.board import Board, load_board
-from policyport.deploy.program import read_program
+from policyport.deploy.program import program_sha256, quantize_input, read_program
 from policyport.firmware_bridge.client import Bridge, Identity, WireLog
 from policyport.hil import gates, junit, measure, parity, provenance
 from policyport.hil.config import HilConfig
 from policyport.hil.loop import run_episodes, summarize_loop
-from policyport.hil.policy import BoardPolicy, FloatPolicy, quantize_observations
+from policyport.hil.policy import BoardPolicy, FloatPolicy
 from policyport.hil.result import (
     BoardFigures,
     Deadline,
@@ -94,22 +94,26 @@ class Campaign:
         :raises IdentityError: not the firmware of the deploy artifact
         """
         identity = bridge.hello()
-        expected = self.deployed.manifest.figures["build_id"]
-        if identity.build_id != expected:
-            raise IdentityError(
-                "the board runs another firmware",
-                where=self.port or self.board.name,
-                expected=f"build id {expected}",
-                got=f"build id {identity.build_id}",
-                cure="flash again: policyport flash",
-            )
+        wanted = {
+            "build id": (self.deployed.manifest.figures["build_id"], identity.build_id),
+            "model": (program_sha256(self.program), identity.model_sha256),
+        }
+        for what, (expected, got) in wanted.items():
+            if got != expected:
+                raise IdentityError(
+                    "the board runs another firmware than the image",
+                    where=self.port or f"emulated {self.board.name}",
+                    expected=f"{what} {expected}",
+                    got=f"{what} {got}",
+                    cure="flash again: policyport flash",
+                )
         return identity
 
     def _inputs(self, count: int) -> Integers:
         """[count, inputs]: the first held-out observations as the device gets them, fewer where there are fewer."""
         with np.load(self.deployed.file("observations.npz")) as arrays:
             held_out = arrays["held_out"][:count]
-        return quantize_observations(self.program, self.task.check_observation(held_out))
+        return quantize_input(self.program, self.task.check_observation(held_out))
 
     def _parity(self, bridge: Bridge, writer: ArtifactWriter) -> ParityFigures:
         q = self._inputs(self.config.parity_observations)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numpy.typing import NDArray
 from policyport.core.errors import ProtocolError
 from policyport.core.semantics import Integers
 from policyport.deploy.program import Program
-from policyport.firmware_bridge.client import Bridge, Identity
 from policyport.hil.result import Distribution, LatencyFigures, LayerShare, MemoryFigures
 from policyport.hil.rig import Rig
+
+if TYPE_CHECKING:
+    from policyport.firmware_bridge.client import Bridge, Identity
 
 Counts = NDArray[np.int64]
 

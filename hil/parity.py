@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from policyport.core.errors import ParityError
@@ -12,8 +13,10 @@ from policyport.core.progress import Advance
 from policyport.core.semantics import Integers
 from policyport.deploy import reference
 from policyport.deploy.program import Program
-from policyport.firmware_bridge.client import Bridge
 from policyport.hil.result import LayerParity, Mismatch, ParityFigures
+
+if TYPE_CHECKING:
+    from policyport.firmware_bridge.client import Bridge
 
 
 def compare(bridge: Bridge, program: Program, q: Integers, advance: Advance) -> ParityFigures:

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from policyport.core import semantics
+from policyport.core.semantics import Integers
 from policyport.core.task import Task
 from policyport.deploy import reference
-from policyport.deploy.program import Program
+from policyport.deploy.program import Program, dequantize_output, quantize_input
 
 if TYPE_CHECKING:
     from policyport.deploy.host import HostLibrary
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 Observations = NDArray[np.float32]
 Outputs = NDArray[np.float32]
-Integers = semantics.Integers
 State = tuple[NDArray[Any], ...] | None
 
 
@@ -115,8 +114,7 @@ class IntegerPolicy(TaskPolicy):
 
     def outputs(self, observations: Observations) -> Outputs:
         """See :class:`TaskPolicy`."""
-        q = self.integers(quantize_observations(self.program, observations))
-        return semantics.dequantize(q, self.program.output.scale, self.program.output.zero_point)
+        return dequantize_output(self.program, self.integers(quantize_input(self.program, observations)))
 
 
 class ReferencePolicy(IntegerPolicy):
@@ -157,16 +155,3 @@ class BoardPolicy(IntegerPolicy):
         outputs, ticks = self._bridge.run_many(q)
         self.ticks.extend(int(t) for t in ticks)
         return outputs
-
-
-def quantize_observations(program: Program, observations: Observations) -> Integers:
-    """Observations as the integers that the device gets.
-
-    :param observations: [n, inputs], float32, finite
-    :returns: [n, inputs], int64
-    """
-    host = program.host_input
-    real = np.clip((observations - host.offset) * host.gain, np.float32(host.low), np.float32(host.high))
-    return semantics.quantize(
-        real.astype(np.float32), program.input.scale, program.input.zero_point, program.input.bits
-    )

@@ -182,8 +182,6 @@ def test_pending_interrupts_read_as_none() -> None:
     assert clock.registers.read(0xE000E200) == 0
 
 
-
-
 @given(st.lists(st.sampled_from(["0138", "4ff04024", "00f025f8", "fce7", "08bf", "ade9f041"])))
 def test_instructions_are_told_apart_by_their_first_halfword(code: list[str]) -> None:
     assert count_instructions(bytes.fromhex("".join(code))) == len(code)

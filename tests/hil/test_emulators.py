@@ -199,9 +199,8 @@ def test_auto_prefers_qemu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_an_emulator_that_ends_at_its_start_says_why(tmp_path: Path, emulator: str) -> None:
     rig = EmulatedRig(load_board(mini_firmware.BOARD), tmp_path / "missing.bin", emulator)
-    with pytest.raises((ToolError, BoardFaultError), match=r"missing\.bin"):
-        with rig:
-            rig.check_alive()
+    with pytest.raises((ToolError, BoardFaultError), match=r"missing\.bin"), rig:
+        rig.check_alive()
 
 
 def test_a_port_makes_a_real_board(flash: Path) -> None:

@@ -1,0 +1,168 @@
+"""The closed loop, with policies that need no board: pairing, agreement, resuming, environments."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from policyport.core.errors import ConfigError, ObservationError, ToolError
+from policyport.core.task import Environment, Task
+from policyport.hil import loop
+from policyport.hil.policy import Observations, Outputs, TaskPolicy
+
+CARTPOLE = Task(
+    kind="policy",
+    name="cartpole",
+    environment=Environment("CartPole-v1"),
+    observation_size=4,
+    observation_low=(),
+    observation_high=(),
+    output_size=2,
+    action_rule="argmax",
+)
+
+PENDULUM = Task(
+    kind="policy",
+    name="pendulum",
+    environment=Environment("Pendulum-v1"),
+    observation_size=3,
+    observation_low=(),
+    observation_high=(),
+    output_size=1,
+    action_rule="scale",
+    action_low=(-2.0,),
+    action_high=(2.0,),
+    action_shape=(1,),
+)
+
+
+class Linear(TaskPolicy):
+    """Outputs ``observation @ weights``; counts how often it was asked, and can fail at a step."""
+
+    def __init__(self, task: Task, weights: list[list[float]], fail_at: int = -1) -> None:
+        super().__init__(task)
+        self.weights = np.array(weights, np.float32)
+        self.calls = 0
+        self.fail_at = fail_at
+
+    def outputs(self, observations: Observations) -> Outputs:
+        self.calls += 1
+        if self.calls == self.fail_at:
+            raise KeyboardInterrupt
+        return observations @ self.weights
+
+
+BALANCING = [[0.0, 0.0], [0.0, 0.3], [0.0, 3.0], [0.0, 1.0]]
+"""Pushes towards the side that the pole falls to: some hundreds of steps."""
+
+
+def nothing(done: float, note: str = "") -> None:
+    """Progress that nobody watches."""
+
+
+def play(path: Path, board: TaskPolicy, float32: TaskPolicy, episodes: int = 3, seed: int = 7) -> list[loop.Episode]:
+    return loop.run_episodes(board, float32, episodes, seed, path / "episodes.jsonl", nothing)
+
+
+def test_equal_policies_agree_and_return_the_same(tmp_path: Path) -> None:
+    episodes = play(tmp_path, Linear(CARTPOLE, BALANCING), Linear(CARTPOLE, BALANCING))
+    figures = loop.summarize_loop(CARTPOLE, episodes, 0.0, 12.0, 1.0)
+    assert [e.seed for e in episodes] == [7, 8, 9]
+    assert figures.agreement == 1.0 and figures.action_error == 0.0 and figures.output_error == 0.0
+    assert figures.board_returns == figures.float_returns
+    assert figures.steps == sum(e.steps for e in episodes) > 60
+    assert figures.equivalence.margin == 12.0 and figures.equivalence.equivalent
+
+
+def test_a_stated_margin_wins_and_an_unknown_spread_is_that_of_these_seeds(tmp_path: Path) -> None:
+    episodes = play(tmp_path, Linear(CARTPOLE, BALANCING), Linear(CARTPOLE, BALANCING))
+    assert loop.summarize_loop(CARTPOLE, episodes, 3.0, 12.0, 1.0).equivalence.margin == 3.0
+    figures = loop.summarize_loop(CARTPOLE, episodes, 0.0, None, 0.0)
+    assert figures.equivalence.margin == pytest.approx(np.std(figures.float_returns, ddof=1))
+
+
+def test_opposite_policies_never_agree(tmp_path: Path) -> None:
+    opposite = (-np.array(BALANCING)).tolist()
+    episodes = play(tmp_path, Linear(CARTPOLE, opposite), Linear(CARTPOLE, BALANCING))
+    figures = loop.summarize_loop(CARTPOLE, episodes, 0.0, 1.0, 1.0)
+    assert figures.agreement == 0.0 and figures.action_error == 1.0
+    assert figures.board.mean < 15 < 60 < figures.float32.mean
+    assert not figures.equivalence.equivalent and figures.equivalence.high < 0
+
+
+@pytest.mark.parametrize(("offset", "agreement"), [(0.019, 1.0), (0.021, 0.0)])
+def test_continuous_actions_agree_within_a_hundredth_of_the_range(
+    tmp_path: Path, offset: float, agreement: float
+) -> None:
+    class Shifted(Linear):
+        def outputs(self, observations: Observations) -> Outputs:
+            return super().outputs(observations) + np.float32(offset)
+
+    episodes = play(tmp_path, Shifted(PENDULUM, [[0.0]] * 3), Linear(PENDULUM, [[0.0]] * 3), episodes=1)
+    figures = loop.summarize_loop(PENDULUM, episodes, 0.0, 1.0, 1.0)
+    assert figures.agreement == agreement
+    assert figures.action_error == pytest.approx(offset / 2, rel=1e-3)
+    assert figures.output_error == pytest.approx(offset, rel=1e-3)
+
+
+def test_an_interrupted_run_goes_on_with_what_it_lacks(tmp_path: Path) -> None:
+    whole = play(tmp_path, Linear(CARTPOLE, BALANCING), Linear(CARTPOLE, BALANCING), 4)
+    torn = tmp_path / "torn"
+    torn.mkdir()
+    steps = whole[0].steps + whole[1].steps
+    with pytest.raises(KeyboardInterrupt):
+        play(torn, Linear(CARTPOLE, BALANCING, fail_at=steps + 5), Linear(CARTPOLE, BALANCING), 4)
+    journal = torn / "episodes.jsonl"
+    assert len(journal.read_text().splitlines()) == 2
+    journal.write_text(journal.read_text() + '{"episode": 2, "se')  # power was cut while writing
+    board = Linear(CARTPOLE, BALANCING)
+    assert play(torn, board, Linear(CARTPOLE, BALANCING), 4) == whole
+    assert board.calls == whole[2].steps + whole[3].steps
+    assert journal.read_text() == (tmp_path / "episodes.jsonl").read_text()
+
+
+def test_every_line_of_the_journal_is_json(tmp_path: Path) -> None:
+    play(tmp_path, Linear(CARTPOLE, BALANCING), Linear(CARTPOLE, BALANCING), 2)
+    lines = [json.loads(line) for line in (tmp_path / "episodes.jsonl").read_text().splitlines()]
+    assert [line["episode"] for line in lines] == [0, 1]
+
+
+def test_an_unknown_environment_is_named() -> None:
+    for described in (Environment("NoSuchThing-v0"), Environment("no_such_package:Thing-v0")):
+        with pytest.raises(ConfigError, match=described.id), loop.make_environment(described):
+            pass
+
+
+def test_a_missing_package_of_an_environment_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    import gymnasium
+
+    def fail(*_: object, **__: object) -> None:
+        raise gymnasium.error.DependencyNotInstalled("pip install swig")
+
+    monkeypatch.setattr(gymnasium, "make", fail)
+    with pytest.raises(ToolError, match="pip install swig"), loop.make_environment(Environment("LunarLander-v3")):
+        pass
+
+
+@pytest.mark.parametrize(
+    "observation",
+    [np.array([0.0, np.nan, 0.0, 0.0]), np.array([0.0, 0.0, np.inf, 0.0]), np.zeros(5), np.zeros((2, 3)), np.zeros(0)],
+)
+def test_bad_observations_reach_no_policy(observation: np.ndarray) -> None:
+    policy = Linear(CARTPOLE, BALANCING)
+    with pytest.raises(ObservationError, match="CartPole-v1"):
+        policy.predict(observation)
+    assert policy.calls == 0
+
+
+def test_predict_keeps_the_batch_axis_of_stable_baselines() -> None:
+    discrete, continuous = Linear(CARTPOLE, BALANCING), Linear(PENDULUM, [[0.0]] * 3)
+    state = (np.zeros(1),)
+    action, returned = discrete.predict(np.zeros(4), state, np.array([True]), deterministic=True)
+    assert action.shape == () and returned is state
+    assert discrete.predict(np.zeros((1, 4)))[0].shape == (1,)
+    assert discrete.predict(np.zeros((6, 4)))[0].shape == (6,)
+    assert continuous.predict(np.zeros(3))[0].shape == (1,)
+    assert continuous.predict(np.zeros((6, 3)))[0].shape == (6, 1)
