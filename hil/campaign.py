@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from policyport.core.artifact import Artifact, ArtifactWriter
-from policyport.core.errors import BoardTimeoutError, IdentityError
+from policyport.core.errors import BoardError, IdentityError
 from policyport.core.progress import progress
 from policyport.core.semantics import Integers
 from policyport.core.task import Task
@@ -52,7 +52,7 @@ class Campaign:
 
     def run(self, writer: ArtifactWriter) -> Result:
         """Measure everything and write every file."""
-        with self._connected(writer.path / "serial.log") as (rig, bridge):
+        with self._connected(self.partial / "serial.log") as (rig, bridge):
             identity = self._identify(bridge)
             compared = self._parity(bridge, writer)
             latency = self._latency(rig, bridge, identity, writer)
@@ -62,6 +62,7 @@ class Campaign:
             link = LinkFigures(bridge.retries_used, bridge.round_trips, self.config.baud)
             deadline = self._deadline(rig, identity, policy)
         result = self._result(rig, identity, (latency, memory, compared), loop, deadline, link)
+        writer.copy(self.partial / "serial.log")
         result.write(writer.path / "result.json")
         junit.write(result, writer.path / "junit.xml")
         provenance.write(writer.path / "env.json", rig.emulator, self.port)
@@ -84,7 +85,7 @@ class Campaign:
             with opened as bridge:
                 try:
                     yield rig, bridge
-                except BoardTimeoutError:
+                except BoardError:
                     rig.check_alive()
                     raise
 

@@ -6,6 +6,7 @@ A model gets the offset of a register from the UART's base. Bits that a driver m
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from policyport.hil.host_link import Wire
@@ -108,5 +109,5 @@ class Nrf51Uart:
             self._stored[offset] = value
 
 
-UARTS = {"cmsdk": CmsdkUart, "stm32f4": Stm32Usart, "nrf51": Nrf51Uart}
+UARTS: dict[str, Callable[[Wire], Uart]] = {"cmsdk": CmsdkUart, "stm32f4": Stm32Usart, "nrf51": Nrf51Uart}
 """Driver name, as the board's TOML gives it, to register model."""

@@ -26,9 +26,9 @@ LINKS = ["socket"] if sys.platform == "win32" else ["pty", "socket"]
 @contextmanager
 def running(flash: Path, emulator: str, link: str = LINKS[0]) -> Iterator[tuple[EmulatedRig, serial.SerialBase]]:
     """A board with the mini firmware, and its open port."""
-    with EmulatedRig(load_board(mini_firmware.BOARD), flash, emulator, link) as rig:
-        with serial.serial_for_url(rig.url, timeout=5) as port:
-            yield rig, port
+    rig = EmulatedRig(load_board(mini_firmware.BOARD), flash, emulator, link)
+    with rig, serial.serial_for_url(rig.url, timeout=5) as port:
+        yield rig, port
 
 
 def started(port: serial.SerialBase) -> int:

@@ -166,3 +166,14 @@ def test_predict_keeps_the_batch_axis_of_stable_baselines() -> None:
     assert discrete.predict(np.zeros((6, 4)))[0].shape == (6,)
     assert continuous.predict(np.zeros(3))[0].shape == (1,)
     assert continuous.predict(np.zeros((6, 3)))[0].shape == (6, 1)
+
+
+def test_evaluate_policy_of_stable_baselines_runs_unchanged() -> None:
+    evaluation = pytest.importorskip("stable_baselines3.common.evaluation", reason="stable-baselines3 is not installed")
+    import gymnasium
+    from stable_baselines3.common.monitor import Monitor
+
+    environment = Monitor(gymnasium.make("CartPole-v1"))
+    environment.reset(seed=3)
+    mean, std = evaluation.evaluate_policy(Linear(CARTPOLE, BALANCING), environment, n_eval_episodes=3)
+    assert mean > 20 and std >= 0
