@@ -21,7 +21,8 @@ def write_qdq(network: QuantizedNetwork, path: Path) -> None:
 
     input -> [Sub] -> [Mul] -> [Clip] -> Q -> DQ, then for each layer
     Gemm(DQ(int8 weights), DQ(int32 bias)) -> [Relu] -> Q -> DQ -> [Tanh or Sigmoid -> Q -> DQ];
-    the last DQ yields the output. Tensors keep the names of the float model.
+    Tensors keep the names of the float model; the last DQ yields the output, the tensor before its Q
+    is called ``<output>_real``.
     """
     import onnx
 
@@ -30,7 +31,10 @@ def write_qdq(network: QuantizedNetwork, path: Path) -> None:
     here = graph.pair(source, network.input, f"{network.input_name}_dequantized")
     for i, layer in enumerate(network.layers):
         last = i + 1 == len(network.layers)
-        here = _layer(graph, layer, here, network.output_name if last else f"{layer.name}_dequantized")
+        real, output = (
+            (f"{layer.name}_real", network.output_name) if last else (layer.name, f"{layer.name}_dequantized")
+        )
+        here = _layer(graph, layer, here, real, output)
     model = onnx.helper.make_model(
         onnx.helper.make_graph(
             graph.nodes,
@@ -99,24 +103,22 @@ def _host(graph: _Graph, network: QuantizedNetwork) -> str:
     return here
 
 
-def _layer(graph: _Graph, layer: QuantizedLayer, source: str, output: str) -> str:
-    """One layer; the tensor that its last DequantizeLinear yields is called ``output``."""
+def _layer(graph: _Graph, layer: QuantizedLayer, source: str, real: str, output: str) -> str:
+    """One layer; ``real`` is what its last Q reads, ``output`` what its last DQ yields."""
     stem = layer.name
     weights = _weights(graph, layer)
     bias_scale = graph.constant(f"{stem}_bias_scale", layer.bias_scale.astype(np.float32))
     bias_quantized = graph.constant(f"{stem}_bias_quantized", layer.bias.astype(np.int32))
     bias = graph.node("DequantizeLinear", [bias_quantized, bias_scale], f"{stem}_bias", axis=0)
-    real = f"{layer.before.name}_real"
-    if layer.function == "Relu":
-        linear = graph.node("Gemm", [source, weights, bias], f"{stem}_linear", transB=1)
-        graph.node("Relu", [linear], real)
+    operands = [source, weights, bias]
+    if layer.has_table:
+        linear = graph.node("Gemm", operands, layer.before.name, transB=1)
+        graph.node(layer.function, [graph.pair(linear, layer.before, f"{linear}_dequantized")], real)
+    elif layer.function == "Relu":
+        graph.node("Relu", [graph.node("Gemm", operands, f"{stem}_linear", transB=1)], real)
     else:
-        graph.node("Gemm", [source, weights, bias], real, transB=1)
-    if not layer.has_table:
-        return graph.pair(real, layer.before, output)
-    here = graph.pair(real, layer.before, f"{layer.before.name}_dequantized")
-    graph.node(layer.function, [here], f"{stem}_real")
-    return graph.pair(f"{stem}_real", layer.output, output)
+        graph.node("Gemm", operands, real, transB=1)
+    return graph.pair(real, layer.output, output)
 
 
 def _weights(graph: _Graph, layer: QuantizedLayer) -> str:
