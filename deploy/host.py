@@ -1,0 +1,141 @@
+"""The generated C on this machine: a shared library, called through ctypes.
+
+It is the same ``policy.c`` that runs on the board; only the compiler differs.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+from policyport.core.errors import ObservationError, ToolError
+from policyport.core.semantics import Integers
+
+FLAGS = ("-std=c99", "-O2", "-Wall", "-Wextra", "-Wconversion", "-Wdouble-promotion", "-Werror")
+"""What the generated C must compile with, on every compiler."""
+
+SOURCES = ("policy.c", "pp_fully_connected.c", "pp_lookup.c", "pp_blocks.c")
+"""The C files of an inference, those that are there; whatever else lies in the folder is firmware."""
+
+
+class HostLibrary:
+    """A compiled policy.
+
+    :param folder: with ``policy.c``, ``policy.h`` and their kernels, as ``codegen.write_sources`` left it
+    :param compiler: command of a host C compiler; None looks for one
+    :param flags: further compiler flags, sanitizers say
+    :raises ToolError: no compiler, or it refused the code
+    """
+
+    def __init__(self, folder: Path, compiler: Sequence[str] | None = None, flags: Sequence[str] = ()) -> None:
+        self._temporary = tempfile.TemporaryDirectory(prefix="policyport-host-")
+        path = Path(self._temporary.name) / "policy.so"
+        _compile(folder, path, compiler or _find_compiler(), flags)
+        self._library = ctypes.CDLL(str(path))
+        self._library.pp_layer_value.restype = ctypes.c_int32
+        self._library.pp_layer_value.argtypes = [ctypes.c_uint32, ctypes.c_uint32]
+        self._library.pp_run_layer.argtypes = [ctypes.c_uint32]
+        macros = _macros(folder / "policy.h")
+        self.input_size = macros["PP_INPUT_SIZE"]
+        self.output_size = macros["PP_OUTPUT_SIZE"]
+        self.layer_count = macros["PP_LAYER_COUNT"]
+        self._input_type = np.dtype(f"int{macros['PP_INPUT_BITS']}")
+        self._output_type = np.dtype(f"int{macros['PP_OUTPUT_BITS']}")
+
+    @property
+    def model_sha256(self) -> str:
+        """Hex hash of the program that was compiled in."""
+        return bytes((ctypes.c_uint8 * 32).in_dll(self._library, "pp_model_sha256")).hex()
+
+    def infer(self, q_input: Integers) -> Integers:
+        """[n, inputs] integers to [n, outputs], by ``pp_infer``.
+
+        :raises ObservationError: on another shape, or values outside the input type
+        """
+        inputs = self._checked(q_input)
+        outputs = np.empty((len(inputs), self.output_size), self._output_type)
+        for row, out in zip(inputs, outputs, strict=True):
+            self._library.pp_infer(ctypes.c_void_p(row.ctypes.data), ctypes.c_void_p(out.ctypes.data))
+        return outputs.astype(np.int64)
+
+    def trace(self, q_input: Integers) -> list[Integers]:
+        """[inputs] integers to every layer's output, by ``pp_run_layer``; one [outputs] array per layer."""
+        row = self._checked(np.asarray(q_input)[None, :])[0]
+        self._library.pp_load(ctypes.c_void_p(row.ctypes.data))
+        outputs = []
+        for layer in range(self.layer_count):
+            self._library.pp_run_layer(layer)
+            size = self._layer_size(layer)
+            outputs.append(np.array([self._library.pp_layer_value(layer, i) for i in range(size)], np.int64))
+        return outputs
+
+    def close(self) -> None:
+        """Remove the library's file."""
+        self._temporary.cleanup()
+
+    def __enter__(self) -> HostLibrary:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _layer_size(self, layer: int) -> int:
+        infos = (_LayerInfo * self.layer_count).in_dll(self._library, "pp_layers")
+        return int(infos[layer].size)
+
+    def _checked(self, q_input: Integers) -> Integers:
+        q = np.asarray(q_input)
+        limits = np.iinfo(self._input_type)
+        if q.ndim != 2 or q.shape[1] != self.input_size:
+            raise ObservationError("quantized input of a wrong shape", expected=f"(n, {self.input_size})", got=q.shape)
+        if q.size and (q.min() < limits.min or q.max() > limits.max):
+            raise ObservationError("quantized input out of range", expected=str(self._input_type), got=int(q.max()))
+        return np.ascontiguousarray(q, self._input_type)
+
+
+class _LayerInfo(ctypes.Structure):
+    """``pp_layer_info_t`` of policy.h."""
+
+    _fields_ = (("size", ctypes.c_uint16), ("bits", ctypes.c_uint8))
+
+
+def _macros(header: Path) -> dict[str, int]:
+    return {name: int(value) for name, value in re.findall(r"#define (PP_\w+) (\d+)", header.read_text())}
+
+
+def _find_compiler() -> tuple[str, ...]:
+    for name in ("cc", "gcc", "clang"):
+        found = shutil.which(name)
+        if found:
+            return (found,)
+    if importlib.util.find_spec("ziglang"):
+        return (sys.executable, "-m", "ziglang", "cc")
+    raise ToolError(
+        "no C compiler for this machine",
+        expected="cc, gcc or clang on PATH, or the ziglang package",
+        cure="pip install 'policyport[rig]'",
+    )
+
+
+def _compile(folder: Path, library: Path, compiler: Sequence[str], flags: Sequence[str]) -> None:
+    sources = [str(folder / name) for name in SOURCES if (folder / name).is_file()]
+    command = [*compiler, *FLAGS, *flags, "-shared", "-fPIC", f"-I{folder}", "-o", str(library), *sources]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise ToolError(
+            "the host compiler refused the generated C",
+            where=folder,
+            got=done.stderr.strip()[:2000],
+            cure="report this as a bug with policy.c attached",
+        )
