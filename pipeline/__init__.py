@@ -1,1 +1,1 @@
-"""pipeline."""
+"""Top floor: recipes, the staged run with resume, status, doctor, the command line."""

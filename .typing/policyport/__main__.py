@@ -1,0 +1,1 @@
+../../pipeline/commands/__main__.py

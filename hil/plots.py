@@ -1,0 +1,166 @@
+"""Plots of the report as inline SVG: their colours are the page's CSS variables, their text is text.
+
+matplotlib draws with stand-in colours that are then replaced by ``var(--...)``, so that one drawing serves
+light, dark and print, and each drawing is the same bytes for the same figures.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+INK, MUTED, LINE, BOARD, FLOAT = "#010203", "#020304", "#030405", "#040506", "#050607"
+"""Stand-in colours: text, secondary text, grid, the board's figures, float32's."""
+
+_VARIABLES = {INK: "--ink", MUTED: "--muted", LINE: "--line", BOARD: "--board", FLOAT: "--float"}
+
+_STYLE = {
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.size": 10.0,
+    "text.color": INK,
+    "axes.edgecolor": LINE,
+    "axes.labelcolor": MUTED,
+    "axes.facecolor": "none",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.unicode_minus": False,
+    "axes.formatter.useoffset": False,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "grid.color": LINE,
+    "grid.linewidth": 0.6,
+    "figure.facecolor": "none",
+    "legend.frameon": False,
+}
+
+WIDTH_IN, HEIGHT_IN = 5.4, 2.7
+
+
+def returns_plot(first_seed: int, board: Sequence[float], float32: Sequence[float]) -> str:
+    """Return of each seed, float32 as a ring and the board as a dot; a line joins the two of a seed."""
+
+    def draw(axes: Any) -> None:
+        seeds = range(first_seed, first_seed + len(board))
+        axes.vlines(seeds, board, float32, color=MUTED, linewidth=1)
+        axes.plot(
+            seeds, float32, "o", markersize=8, color=FLOAT, fillstyle="none", markeredgewidth=1.4, label="float32"
+        )
+        axes.plot(seeds, board, "o", markersize=4, color=BOARD, markeredgewidth=0, label="board")
+        low, high = min(*board, *float32), max(*board, *float32)
+        margin = 0.12 * (high - low) or max(1.0, 0.05 * abs(high))
+        axes.set_ylim(low - margin, high + margin)
+        axes.set_xlabel("seed of the episode")
+        axes.set_ylabel("return")
+        _whole_numbers(axes.xaxis, pattern="{:.0f}")
+        axes.grid(axis="y")
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0, handletextpad=0.3)
+
+    return _svg("returns", draw)
+
+
+def histogram_plot(counts: Sequence[int], unit: str) -> str:
+    """How often an inference took so many instructions or cycles."""
+
+    def draw(axes: Any) -> None:
+        low, high = min(counts), max(counts)
+        step = max(1, -(-(high - low + 1) // 32))
+        edges = [low - 0.5 + step * i for i in range((high - low) // step + 2)]
+        axes.hist(counts, bins=edges, color=BOARD, rwidth=0.9)
+        if high - low < 8:
+            axes.set_xlim(low - 6, high + 6)
+        axes.set_xlabel(f"{unit} per inference")
+        axes.set_ylabel("observations")
+        _whole_numbers(axes.xaxis, 6)
+        _whole_numbers(axes.yaxis)
+        axes.grid(axis="y")
+
+    return _svg("histogram", draw)
+
+
+def share_plot(names: Sequence[str], counts: Sequence[int], unit: str) -> str:
+    """Instructions or cycles of each layer, as bars from the first layer down."""
+    total = sum(counts) or 1
+    labels = [f"{count:,} ({count / total:.1%})" for count in counts]
+    return _bars("shares", names, counts, labels, unit)
+
+
+def sqnr_plot(names: Sequence[str], sqnr_db: Sequence[float], widths: Sequence[str]) -> str:
+    """Signal to quantization noise of each layer's output, with its widths."""
+    labels = [f"{value:.1f} dB  {width}" for value, width in zip(sqnr_db, widths, strict=True)]
+    return _bars("sqnr", names, sqnr_db, labels, "SQNR of the output, dB")
+
+
+def curve_plot(steps: Sequence[float], returns: Sequence[float], algorithm: str) -> str:
+    """Mean return of the evaluations during training."""
+
+    def draw(axes: Any) -> None:
+        axes.plot(steps, returns, "-o", color=FLOAT, markersize=4, linewidth=1.4)
+        axes.set_xlim(left=0)
+        axes.set_xlabel(
+            f"environment steps of training ({algorithm})" if algorithm else "environment steps of training"
+        )
+        axes.set_ylabel("mean return")
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+        axes.locator_params(axis="x", nbins=6)
+        axes.grid(axis="y")
+
+    return _svg("curve", draw)
+
+
+def _bars(name: str, names: Sequence[str], values: Sequence[float], labels: Sequence[str], xlabel: str) -> str:
+    def draw(axes: Any) -> None:
+        places = range(len(names))
+        axes.barh(places, values, height=0.62, color=BOARD)
+        reach = max(max(values), 1)
+        for place, value, label in zip(places, values, labels, strict=True):
+            axes.text(max(value, 0) + 0.015 * reach, place, label, va="center", ha="left", fontsize=9)
+        axes.set_yticks(places, names)
+        axes.set_xlim(min(0, *values), 1.5 * reach)
+        axes.invert_yaxis()
+        axes.set_xlabel(xlabel)
+        axes.locator_params(axis="x", nbins=5)
+        axes.tick_params(axis="y", length=0)
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+        axes.spines["left"].set_visible(False)
+        axes.grid(axis="x")
+
+    return _svg(name, draw, height_in=0.85 + 0.32 * len(names))
+
+
+def _whole_numbers(axis: Any, bins: int = 7, pattern: str = "{:,.0f}") -> None:
+    """Ticks at whole numbers only."""
+    from matplotlib.ticker import MaxNLocator
+
+    axis.set_major_locator(MaxNLocator(nbins=bins, integer=True))
+    axis.set_major_formatter(lambda value, _: pattern.format(value))
+
+
+def _svg(name: str, draw: Callable[[Any], None], height_in: float = HEIGHT_IN) -> str:
+    """Draw on fresh axes; the SVG element alone, for putting into a page."""
+    import matplotlib
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": name}):
+        figure = Figure(figsize=(WIDTH_IN, height_in), layout="constrained")
+        draw(figure.add_subplot())
+        stream = io.StringIO()
+        FigureCanvasSVG(figure).print_svg(stream, metadata={"Date": None, "Creator": None})
+    return _for_a_page(stream.getvalue(), name)
+
+
+def _for_a_page(svg: str, name: str) -> str:
+    """Without XML prolog and metadata; ids made unique by ``name``; colours as CSS variables; scalable."""
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)
+    svg = re.sub(r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', r'<svg viewBox="\1" aria-hidden="true">', svg, count=1)
+    svg = re.sub(r'\bid="', f'id="{name}-', svg)
+    svg = re.sub(r'(?:xlink:)?href="#', f'href="#{name}-', svg)
+    svg = svg.replace("url(#", f"url(#{name}-")
+    for colour, variable in _VARIABLES.items():
+        svg = svg.replace(colour, f"var({variable})")
+    return re.sub(r"'?DejaVu Sans'?[^;\"]*?sans-serif|sans-serif", "inherit", svg).strip()

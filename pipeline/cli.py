@@ -1,0 +1,208 @@
+"""The command line: ``policyport <command>``, and ``python -m policyport.<stage>``.
+
+Exit codes: 0 held, 1 a gate failed, 2 usage or configuration, 3 no board, busy or timed out, 4 protocol or
+parity error, 130 interrupted. Human lines and JSON go to standard output, errors and progress to standard error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from policyport.core.errors import PolicyportError
+from policyport.pipeline.stages import STAGES, Stage, stage_named
+
+INTERRUPTED = 130
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command: what ``--help`` says of it, its flags, and what it does."""
+
+    name: str
+    summary: str
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+    execute: Callable[[argparse.Namespace], int]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command line.
+
+    :param argv: arguments without the program's name; None for the process's own
+    :returns: the exit code
+    """
+    given = list(sys.argv[1:] if argv is None else argv)
+    arguments = _parser(given).parse_args(given)
+    _set_up_logging(arguments.verbose - arguments.quiet)
+    try:
+        return int(arguments.execute(arguments))
+    except PolicyportError as error:
+        print(f"policyport: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        again = shlex.join(["policyport", *given])
+        print(f"policyport: interrupted; what was done is kept, and this goes on from there: {again}", file=sys.stderr)
+        return INTERRUPTED
+
+
+def stage_main(stage: str) -> NoReturn:
+    """Run a stage's command on the process's arguments and exit: for ``python -m policyport.<stage>``."""
+    raise SystemExit(main([stage, *sys.argv[1:]]))
+
+
+def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
+    """The parser; only the command that is asked for gets its flags, so the others' options are not imported."""
+    from policyport import __version__
+
+    parser = argparse.ArgumentParser(
+        prog="policyport",
+        description="Put a trained network on an ARM board and prove that it still works there.",
+        epilog="exit codes: 0 held, 1 a gate failed, 2 usage, 3 no board, 4 protocol or parity error, 130 interrupted",
+    )
+    parser.add_argument("--version", action="version", version=f"policyport {__version__}")
+    commands = _commands()
+    asked = next((word for word in given if any(word == command.name for command in commands)), None)
+    below = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command in commands:
+        sub = below.add_parser(command.name, help=command.summary, description=_sentence(command.summary))
+        sub.set_defaults(execute=command.execute)
+        if command.name == asked:
+            command.add_arguments(sub)
+            _add_verbosity(sub)
+    return parser
+
+
+def _sentence(summary: str) -> str:
+    return f"{summary[0].upper()}{summary[1:]}."
+
+
+def _add_verbosity(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-v", "--verbose", action="count", default=0, help="say more; twice: everything [default: 0]")
+    parser.add_argument("-q", "--quiet", action="count", default=0, help="only errors [default: 0]")
+
+
+def _set_up_logging(verbosity: int) -> None:
+    level = {-1: logging.ERROR, 0: logging.WARNING, 1: logging.INFO}.get(max(-1, verbosity), logging.DEBUG)
+    logging.basicConfig(level=level, format="%(name)s: %(message)s", stream=sys.stderr, force=True)
+    for noisy in ("matplotlib", "PIL"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def _commands() -> tuple[Command, ...]:
+    stages = tuple(
+        Command(stage.name, stage.summary, lambda parser, s=stage: _add_stage(parser, s), _run_stage)  # type: ignore[misc]
+        for stage in STAGES
+    )
+    return (
+        Command("run", "do every stage of a recipe, skipping what is done", _add_run, _run),
+        *stages,
+        Command("status", "say how each stage of a run stands, and why one is stale", _add_status, _status),
+        Command("doctor", "say what this machine lacks, and the command that cures it", _add_doctor, _doctor),
+    )
+
+
+def _add_run(parser: argparse.ArgumentParser) -> None:
+    names = tuple(stage.name for stage in STAGES)
+    parser.add_argument("recipe", type=Path, metavar="RECIPE.toml", help="the recipe, see recipes/")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the run [default: runs/<recipe's name>]")
+    parser.add_argument(
+        "--force",
+        nargs="?",
+        const=names[0],
+        choices=names,
+        metavar="STAGE",
+        help="run this stage and all after it from scratch; alone: all of them [default: none]",
+    )
+    parser.add_argument("--until", choices=names, metavar="STAGE", help="the last stage to run [default: report]")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON, nothing else [default: no]")
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from policyport.pipeline import speak
+    from policyport.pipeline.recipe import read_recipe
+    from policyport.pipeline.run import Asked, run_recipe
+
+    recipe = read_recipe(arguments.recipe)
+    folder = arguments.out or recipe.folder
+    quiet = arguments.json or arguments.quiet > arguments.verbose
+    outcome = run_recipe(recipe, folder, speak.silent if quiet else speak.say, Asked(arguments.force, arguments.until))
+    if arguments.json:
+        speak.print_json(outcome.artifacts)
+    elif not quiet:
+        speak.print_summary(outcome.artifacts)
+    if outcome.gate_error is not None:
+        raise outcome.gate_error
+    return 0
+
+
+def _add_stage(parser: argparse.ArgumentParser, stage: Stage) -> None:
+    from policyport.core.options import add_arguments
+
+    for name in stage.inputs:
+        parser.add_argument(
+            name,
+            nargs="?",
+            type=Path,
+            metavar=name.upper(),
+            help=f"{stage.takes[name]} [default: that of the recipe's run]",
+        )
+    parser.add_argument("--recipe", type=Path, metavar="RECIPE.toml", help="take options from it [default: none]")
+    parser.add_argument("--out", type=Path, metavar="DIR", help=f"folder to write [default: {_default_out(stage)}]")
+    parser.add_argument("--force", action="store_true", help="run from scratch, though it be done [default: no]")
+    parser.add_argument("--json", action="store_true", help="print the artifact's figures as JSON [default: no]")
+    options = parser.add_argument_group("options of this stage, in a recipe under " + f"[{stage.name}]")
+    add_arguments(options, stage.config_type())  # type: ignore[arg-type]
+    parser.set_defaults(stage=stage.name)
+
+
+def _default_out(stage: Stage) -> str:
+    if not stage.inputs:
+        return "runs/<algorithm>-<environment>/train"
+    return f"{stage.name} beside the {next(iter(stage.inputs))}'s folder, or runs/<file's name>/{stage.name}"
+
+
+def _run_stage(arguments: argparse.Namespace) -> int:
+    from policyport.pipeline import speak
+    from policyport.pipeline.single import run_single
+
+    stage = stage_named(arguments.stage)
+    quiet = arguments.json or arguments.quiet > arguments.verbose
+    artifact = run_single(stage, arguments, speak.silent if quiet else speak.say)
+    if arguments.json:
+        speak.print_json({stage.name: artifact})
+    elif not quiet:
+        speak.print_place(artifact)
+    return 0
+
+
+def _add_status(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", type=Path, metavar="RUN", help="a recipe, or the folder of a run")
+    parser.add_argument("--json", action="store_true", help="print it as JSON [default: no]")
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    from policyport.pipeline import speak
+    from policyport.pipeline.status import status
+
+    folder, lines = status(arguments.run)
+    speak.print_status(folder, lines, as_json=arguments.json)
+    return 0
+
+
+def _add_doctor(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print it as JSON [default: no]")
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    from policyport.pipeline import speak
+    from policyport.pipeline.doctor import examine, exit_code
+
+    findings = examine()
+    speak.print_findings(findings, as_json=arguments.json)
+    return exit_code(findings)

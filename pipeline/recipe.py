@@ -1,0 +1,106 @@
+"""Recipes: one TOML file per experiment, a table per stage, every key checked before anything runs.
+
+::
+
+    name = "cartpole"
+
+    [train]
+    environment = "CartPole-v1"
+
+    [deploy]
+    board = "mps2-an386"
+
+A key left out has its default; ``policyport <stage> --help`` names them all. ``[deploy] board`` is also
+the board that is flashed. Paths in a recipe are relative to the working directory, as on a command line.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from policyport.core.errors import ConfigError
+from policyport.core.options import from_table
+from policyport.pipeline.stages import STAGES, Stage
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+RUNS = Path("runs")
+"""Where runs lie, under the working directory."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A checked recipe."""
+
+    path: Path
+    name: str
+    """Name of the run's folder under ``runs/``; the file's own name where the recipe gives none."""
+
+    tables: dict[str, dict[str, Any]]
+    """Stage to the keys that the recipe states, the board of ``[deploy]`` carried over to ``[flash]``."""
+
+    configs: dict[str, Any]
+    """Stage to its configuration, defaults included."""
+
+    @property
+    def folder(self) -> Path:
+        """The run's folder."""
+        return RUNS / self.name
+
+
+def read_recipe(path: Path, stages: tuple[Stage, ...] = STAGES) -> Recipe:
+    """Read and check a recipe.
+
+    :raises ConfigError: no such file, not TOML, an unknown table or key, a value that is not allowed
+    """
+    table = _parse(path)
+    name = table.pop("name", path.stem)
+    if not isinstance(name, str) or not NAME.fullmatch(name):
+        raise ConfigError("name is no name for a folder", where=path, expected="letters, digits, . _ -", got=repr(name))
+    tables = {stage.name: _stage_table(table.pop(stage.name, {}), stage.name, path) for stage in stages}
+    _refuse_unknown(table, (stage.name for stage in stages), path)
+    if "board" in tables.get("deploy", {}) and "flash" in tables:
+        tables["flash"].setdefault("board", tables["deploy"]["board"])
+    configs = {
+        stage.name: from_table(stage.config_type(), tables[stage.name], f"[{stage.name}] of {path}") for stage in stages
+    }
+    return Recipe(path, name, tables, configs)
+
+
+def _parse(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        found = sorted(str(p) for p in Path("recipes").glob("*.toml"))
+        cure = f"recipes here: {', '.join(found)}" if found else None
+        raise ConfigError("no such recipe", where=path, cure=cure) from error
+    except IsADirectoryError as error:
+        raise ConfigError("a recipe is a file, this is a folder", where=path) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError("the recipe is not text", where=path, expected="TOML in UTF-8", got=error) from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError("the recipe is not TOML", where=path, got=error) from error
+
+
+def _stage_table(value: Any, name: str, path: Path) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{name} is a table", where=path, expected=f"[{name}]", got=f"{name} = {value!r}")
+    return dict(value)
+
+
+def _refuse_unknown(rest: Mapping[str, Any], stages: Iterable[str], path: Path) -> None:
+    allowed = ["name", *stages]
+    for key, value in rest.items():
+        near = difflib.get_close_matches(key, allowed, 1)
+        raise ConfigError(
+            f"unknown table [{key}]" if isinstance(value, Mapping) else f"unknown key {key!r} outside of any table",
+            where=path,
+            expected=f"name, {', '.join(f'[{stage}]' for stage in allowed[1:])}",
+            cure=f"did you mean {near[0]!r}?" if near else None,
+        )

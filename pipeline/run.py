@@ -1,0 +1,202 @@
+"""The staged run: train, quantize, deploy, flash, hil, report into one folder; what is done is skipped.
+
+A stage is done when its key (hash of inputs, configuration and code) is the one wanted and its files are
+intact. An interrupted stage goes on from its ``.partial`` folder. A gate that fails does not stop the run:
+the report is written, and the failure raised at the end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from policyport.core.artifact import MANIFEST, Artifact, open_artifact
+from policyport.core.errors import GateError, UsageError
+from policyport.core.options import to_table
+from policyport.pipeline.assess import Standing, Wanted, assess
+from policyport.pipeline.recipe import Recipe
+from policyport.pipeline.stages import STAGES, Stage
+
+RECIPE_COPY = "recipe.toml"
+"""The recipe as it was last run, in the run's folder."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """What the run says of a stage."""
+
+    stage: str
+    what: str
+    """``running``, ``skipped`` or ``done``"""
+
+    because: str
+    """Why it runs; empty otherwise."""
+
+    seconds: float
+    artifact: Artifact | None
+
+
+Say = Callable[[Event], None]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What of a run is asked for."""
+
+    force: str | None = None
+    """Run this stage, and all after it, though they be done; None forces nothing."""
+
+    until: str | None = None
+    """The last stage to run; None for all."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished run."""
+
+    artifacts: dict[str, Artifact]
+    gate_error: GateError | None
+    """The gate that failed, in this run or when the skipped measurement was made."""
+
+
+def wanted(stage: Stage, keys: Mapping[str, str | None], config: Any) -> Wanted:
+    """What the stage's artifact would say if it ran now.
+
+    :param keys: stage to the key of its artifact, None where it is not up to date
+    """
+    inputs = {name: keys[source] for name, source in stage.inputs.items()}
+    return Wanted(stage.name, {**inputs, **stage.config_inputs(config)}, to_table(config), stage.code_version())
+
+
+def run_recipe(
+    recipe: Recipe, folder: Path, say: Say, asked: Asked | None = None, stages: tuple[Stage, ...] = STAGES
+) -> Outcome:
+    """Bring every stage of a recipe up to date, in order.
+
+    :param folder: the run's folder; one subfolder per stage
+    :param say: is told of each stage as it starts and ends
+    :raises UsageError: another run is at work in the folder
+    :raises PolicyportError: whatever a stage raises, but a gate that failed: that is in the outcome
+    """
+    asked = asked or Asked()
+    names = [stage.name for stage in stages]
+    forced = names[names.index(asked.force) :] if asked.force else []
+    last = names.index(asked.until) if asked.until else len(names) - 1
+    artifacts: dict[str, Artifact] = {}
+    gate_error: GateError | None = None
+    with _alone_in(folder):
+        (folder / RECIPE_COPY).write_bytes(recipe.path.read_bytes())
+        for stage in stages[: last + 1]:
+            try:
+                artifacts[stage.name] = _bring_up_to_date(
+                    stage, artifacts, recipe.configs[stage.name], folder, stage.name in forced, say
+                )
+            except GateError as error:
+                gate_error = error
+                artifacts[stage.name] = open_artifact(folder / stage.name, stage.name)
+                say(Event(stage.name, "done", "", 0.0, artifacts[stage.name]))
+    return Outcome(artifacts, gate_error or _recorded_gate(artifacts))
+
+
+def _bring_up_to_date(
+    stage: Stage, artifacts: Mapping[str, Artifact], config: Any, folder: Path, forced: bool, say: Say
+) -> Artifact:
+    keys = {name: artifact.key for name, artifact in artifacts.items()}
+    inputs = {name: artifacts[source].path for name, source in stage.inputs.items()}
+    return run_stage(stage, inputs, keys, config, folder / stage.name, say, force=forced)
+
+
+def run_stage(
+    stage: Stage,
+    inputs: Mapping[str, Path],
+    keys: Mapping[str, str | None],
+    config: Any,
+    out: Path,
+    say: Say,
+    *,
+    force: bool = False,
+    reason: str = "",
+) -> Artifact:
+    """Run one stage, unless what it would write is there already.
+
+    :param inputs: path of each input, by name
+    :param keys: stage to the key of its artifact
+    :param force: begin from scratch, though it be done or half done
+    :param reason: why it runs though it be done; empty for no such reason
+    :raises UsageError: ``out`` is a folder that no stage wrote
+    """
+    standing = assess(out, wanted(stage, keys, config))
+    because = reason or ("forced" if force else standing.because) or _why_not_done(stage, config, out)
+    if standing.state == "done" and not because:
+        artifact = open_artifact(out, stage.name)
+        say(Event(stage.name, "skipped", "", 0.0, artifact))
+        return artifact
+    _protect(out, standing)
+    if force:
+        shutil.rmtree(out.with_name(out.name + ".partial"), ignore_errors=True)
+    say(Event(stage.name, "running", because, 0.0, None))
+    start = time.monotonic()
+    artifact = stage.run(inputs, config, out)
+    say(Event(stage.name, "done", "", time.monotonic() - start, artifact))
+    return artifact
+
+
+def _why_not_done(stage: Stage, config: Any, out: Path) -> str:
+    """What the artifact alone cannot know, such as what a board runs by now; empty where all is well."""
+    return stage.check(config, out) if (out / MANIFEST).is_file() else ""
+
+
+def _protect(out: Path, standing: Standing) -> None:
+    """Refuse to replace what no stage wrote.
+
+    :raises UsageError: a folder with something else in it, or a file
+    """
+    if out.exists() and not (out / MANIFEST).exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UsageError(
+            "this is no artifact, and it would be replaced", where=out, cure="give another --out, or remove it"
+        )
+    if standing.manifest is not None and standing.reasons and standing.reasons[0].startswith("this folder holds"):
+        raise UsageError(standing.reasons[0], where=out, cure="give another --out, or remove it")
+
+
+def _recorded_gate(artifacts: Mapping[str, Artifact]) -> GateError | None:
+    """The gate that failed when the measurement was made, though it is skipped now."""
+    measured = artifacts.get("hil")
+    if measured is None or "result.json" not in measured.manifest.files:
+        return None
+    from policyport.hil.gates import require_passed
+    from policyport.hil.result import Result
+
+    path = measured.file("result.json")
+    try:
+        require_passed(Result.read(path).gates, path)
+    except GateError as error:
+        return error
+    return None
+
+
+@contextlib.contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Hold the run's folder against a second run.
+
+    :raises UsageError: it is held already
+    """
+    from filelock import FileLock, Timeout
+
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise UsageError(
+            "another run is at work in this folder", where=folder, cure="wait for it, or give another --out"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()

@@ -1,0 +1,59 @@
+"""One stage from the command line: its inputs, its options and its folder, from flags over a recipe."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from policyport.core.artifact import MANIFEST, Artifact, read_manifest, sha256_file
+from policyport.core.errors import ArtifactError, ConfigError
+from policyport.core.options import from_arguments
+from policyport.pipeline.recipe import RUNS, Recipe, read_recipe
+from policyport.pipeline.run import Say, run_stage
+from policyport.pipeline.stages import Stage
+
+
+def run_single(stage: Stage, arguments: argparse.Namespace, say: Say) -> Artifact:
+    """Run one stage as parsed flags ask, unless it is done.
+
+    :raises ConfigError: a flag or recipe key that does not hold
+    :raises ArtifactError: an input that is not there
+    """
+    recipe = read_recipe(arguments.recipe) if arguments.recipe else None
+    config = from_arguments(stage.config_type(), arguments, recipe.tables[stage.name] if recipe else None)
+    inputs = {name: _input(stage, name, getattr(arguments, name), recipe) for name in stage.inputs}
+    keys = {source: _key(inputs[name]) for name, source in stage.inputs.items()}
+    out = arguments.out or _out(stage, inputs, config, recipe)
+    # An artifact's key covers all that a stage reads; a file's hash leaves out what lies beside it.
+    reason = "its input is a file" if any(path.is_file() for path in inputs.values()) else ""
+    return run_stage(stage, inputs, keys, config, out, say, force=arguments.force, reason=reason)
+
+
+def _input(stage: Stage, name: str, given: Path | None, recipe: Recipe | None) -> Path:
+    if given is None and recipe is None:
+        raise ConfigError(f"no {name} given", where=f"policyport {stage.name}", expected=stage.takes[name])
+    path = given if given is not None else (recipe.folder if recipe else RUNS) / stage.inputs[name]
+    if not path.exists():
+        source = stage.inputs[name]
+        cure = f"policyport {source} --recipe {recipe.path}" if recipe and given is None else None
+        raise ArtifactError(f"no such {name}", where=path, expected=stage.takes[name], cure=cure)
+    return path
+
+
+def _key(path: Path) -> str:
+    """What identifies an input: an artifact's key, or a file's hash.
+
+    :raises ArtifactError: a folder that is no artifact
+    """
+    return sha256_file(path) if path.is_file() else read_manifest(path).key
+
+
+def _out(stage: Stage, inputs: dict[str, Path], config: Any, recipe: Recipe | None) -> Path:
+    """Where the artifact goes when nothing is said: beside what it is made from."""
+    if recipe is not None:
+        return recipe.folder / stage.name
+    if not inputs:
+        return RUNS / f"{config.algorithm}-{config.environment}".lower() / stage.name
+    first = next(iter(inputs.values())).resolve()
+    return first.parent / stage.name if (first / MANIFEST).is_file() else RUNS / first.stem / stage.name

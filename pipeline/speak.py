@@ -1,0 +1,132 @@
+"""What the command line prints: a line per stage, the table at the end, status, findings, JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from policyport.core.artifact import Artifact
+from policyport.pipeline.run import Event
+
+if TYPE_CHECKING:
+    from policyport.pipeline.doctor import Finding
+    from policyport.pipeline.status import StageStatus
+    from rich.table import Table
+
+NAME_WIDTH = 9
+STATE_WIDTH = 8
+
+
+def silent(_: Event) -> None:
+    """Say nothing."""
+
+
+def say(event: Event) -> None:
+    """One line on a stage: what happens, why, and its main figures once it is there."""
+    words = [event.because] if event.because else []
+    if event.artifact is not None:
+        words += [f"{event.seconds:.1f} s"] if event.seconds else []
+        words += [main_figures(event.stage, event.artifact.manifest.figures)]
+    _line(event.stage, event.what, "; ".join(word for word in words if word))
+
+
+def _line(stage: str, state: str, words: str) -> None:
+    print(f"{stage:<{NAME_WIDTH}} {state:<{STATE_WIDTH}} {words}".rstrip(), flush=True)
+
+
+def main_figures(stage: str, figures: Mapping[str, Any]) -> str:
+    """The few numbers of a manifest that tell how a stage went."""
+    shown = FIGURES.get(stage, ())
+    return ", ".join(pattern.format(figures[key]) for key, pattern in shown if figures.get(key) is not None)
+
+
+FIGURES: dict[str, tuple[tuple[str, str], ...]] = {
+    "train": (
+        ("mean_return", "float32 return {:.1f}"),
+        ("return_deviation", "deviation {:.1f}"),
+        ("steps", "{:,} steps"),
+    ),
+    "quantize": (
+        ("activations", "activations {}"),
+        ("action_agreement", "agreement {:.2%}"),
+        ("action_error", "action error {:.2%}"),
+        ("sqnr_db", "SQNR {:.1f} dB"),
+        ("weight_bytes", "weights {:,} B"),
+    ),
+    "deploy": (("flash_bytes", "flash {:,} B"), ("ram_bytes", "RAM {:,} B")),
+    "flash": (("board", "{}"), ("build_id", "build {}")),
+    "hil": (
+        ("mean_return", "return {:.1f}"),
+        ("agreement", "agreement {:.2%}"),
+        ("instructions_p50", "{:,} instructions"),
+    ),
+    "report": (),
+}
+"""Stage to the manifest figures that are shown, and how."""
+
+
+def print_place(artifact: Artifact) -> None:
+    """Where an artifact lies."""
+    page = artifact.path / "report.html"
+    print(page if page.is_file() else artifact.path)
+
+
+def print_json(artifacts: Mapping[str, Artifact]) -> None:
+    """Folders, keys and figures of artifacts, and the whole result where there is one."""
+    table: dict[str, Any] = {
+        name: {"path": str(a.path), "key": a.key, "figures": a.manifest.figures} for name, a in artifacts.items()
+    }
+    if "hil" in artifacts:
+        table["result"] = json.loads(artifacts["hil"].file("result.json").read_text())
+    print(json.dumps(table, indent=2))
+
+
+def print_summary(artifacts: Mapping[str, Artifact]) -> None:
+    """The table at the end of a run, and the path of the page."""
+    if "hil" in artifacts:
+        from policyport.pipeline.summary import summary_table
+        from rich.console import Console
+
+        console = Console(width=None if sys.stdout.isatty() else 100)
+        console.print()
+        console.print(summary_table(artifacts))
+    if "report" in artifacts:
+        print(f"\n{artifacts['report'].path / 'report.html'}")
+
+
+def print_status(folder: Path, lines: Sequence[StageStatus], *, as_json: bool) -> None:
+    """A line per stage, each further reason on its own."""
+    if as_json:
+        print(json.dumps({"run": str(folder), "stages": [line.as_table() for line in lines]}, indent=2))
+        return
+    print(folder)
+    for line in lines:
+        standing = line.standing
+        shown = standing.reasons
+        if standing.state == "done" and standing.manifest is not None:
+            shown = (main_figures(line.stage, standing.manifest.figures),)
+        _line(line.stage, standing.state, shown[0] if shown else "")
+        for reason in shown[1:]:
+            _line("", "", reason)
+
+
+def print_findings(findings: Sequence[Finding], *, as_json: bool) -> None:
+    """What the machine has and lacks, and each cure."""
+    if as_json:
+        print(json.dumps([finding.as_table() for finding in findings], indent=2))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table: Table = Table(box=None, pad_edge=False, show_header=False)
+    for column in ("state", "what", "found"):
+        table.add_column(column, no_wrap=column != "found", overflow="fold")
+    colour = {"ok": "green", "optional": "yellow", "missing": "red"}
+    for finding in findings:
+        table.add_row(f"[{colour[finding.state]}]{finding.state}[/]", finding.what, finding.found)
+        if finding.cure:
+            table.add_row("", "", f"cure: {finding.cure}")
+    Console(width=None if sys.stdout.isatty() else 120, highlight=False).print(table)

@@ -1,0 +1,141 @@
+"""The stages in their order: what each reads, and where its function, options and code are found.
+
+Nothing of a stage is imported before it is asked for, so that ``--help`` stays quick and a machine
+without torch can do everything but train.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from policyport.core.artifact import Artifact, code_version, sha256_file
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage, by the names under which its parts are imported (``module:attribute``)."""
+
+    name: str
+    """Also its command, its recipe table and its folder in a run."""
+
+    summary: str
+    """What it does, in one line."""
+
+    function: str
+    """``(*inputs, config, out) -> Artifact``"""
+
+    options: str
+    """Its configuration dataclass."""
+
+    code: str
+    """Its ``CODE``: the source folders that its key depends on."""
+
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    """Name of each input, in the function's order, to the stage whose artifact it takes in a run."""
+
+    takes: Mapping[str, str] = field(default_factory=dict)
+    """Name of each input to what may be given there, in one line."""
+
+    extras: str = ""
+    """``(config) -> dict``: further keyword arguments of the function; empty for none."""
+
+    checker: str = ""
+    """``(config, out) -> str``: why a finished artifact does not hold any more; empty for none."""
+
+    def config_type(self) -> type[Any]:
+        """The configuration dataclass."""
+        found: type[Any] = _import(self.options)
+        return found
+
+    def code_version(self) -> str:
+        """Hash of the stage's source."""
+        return code_version(*_import(self.code))
+
+    def config_inputs(self, config: Any) -> dict[str, str]:
+        """Hashes of the files that the configuration names: they are inputs too."""
+        values = {item.name: getattr(config, item.name) for item in dataclasses.fields(config)}
+        return {name: sha256_file(v) for name, v in values.items() if isinstance(v, Path) and v.is_file()}
+
+    def check(self, config: Any, out: Path) -> str:
+        """Why what lies at ``out`` does not hold any more, for reasons outside of it; empty where it does."""
+        return str(_import(self.checker)(config, out)) if self.checker else ""
+
+    def run(self, inputs: Mapping[str, Path], config: Any, out: Path) -> Artifact:
+        """Run it.
+
+        :param inputs: path of each input, by name
+        """
+        more = _import(self.extras)(config) if self.extras else {}
+        artifact: Artifact = _import(self.function)(*(inputs[name] for name in self.inputs), config, out, **more)
+        return artifact
+
+
+def _import(path: str) -> Any:
+    module, attribute = path.split(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+STAGES: tuple[Stage, ...] = (
+    Stage(
+        "train",
+        "train a policy with Stable-Baselines3 and export its deterministic actor to float32 ONNX",
+        function="policyport.train.stage:train",
+        options="policyport.train.config:TrainConfig",
+        code="policyport.train.stage:CODE",
+    ),
+    Stage(
+        "quantize",
+        "turn a float32 network into integers: QDQ ONNX, calibrated on the policy's own observations",
+        function="policyport.quantize.stage:quantize",
+        options="policyport.quantize.config:QuantizeConfig",
+        code="policyport.quantize.stage:CODE",
+        inputs={"model": "train"},
+        takes={"model": "folder of a train artifact, or a float32 .onnx with task.json and observations.npz beside it"},
+    ),
+    Stage(
+        "deploy",
+        "compile a quantized network to C and build the firmware of a board",
+        function="policyport.deploy.stage:deploy",
+        options="policyport.deploy.config:DeployConfig",
+        code="policyport.deploy.stage:CODE",
+        inputs={"model": "quantize"},
+        takes={"model": "folder of a quantize artifact, or a QDQ .onnx"},
+    ),
+    Stage(
+        "flash",
+        "put the firmware on the board, real or emulated, and ask it who it is",
+        function="policyport.deploy.flash:flash",
+        options="policyport.deploy.config:FlashConfig",
+        code="policyport.deploy.flash:CODE",
+        inputs={"image": "deploy"},
+        takes={"image": "folder of a deploy artifact"},
+    ),
+    Stage(
+        "hil",
+        "measure on the board: parity, latency, memory, closed loop",
+        function="policyport.hil.stage:hil",
+        options="policyport.hil.config:HilConfig",
+        code="policyport.hil.stage:CODE",
+        inputs={"image": "deploy", "board": "flash"},
+        takes={"image": "folder of a deploy artifact", "board": "folder of a flash artifact: what lies on the board"},
+    ),
+    Stage(
+        "report",
+        "write the results as one self-contained HTML page",
+        function="policyport.hil.report:report",
+        options="policyport.hil.report:ReportConfig",
+        code="policyport.hil.report:CODE",
+        inputs={"results": "hil"},
+        takes={"results": "folder of a hil artifact"},
+    ),
+)
+
+
+def stage_named(name: str, stages: tuple[Stage, ...] = STAGES) -> Stage:
+    """The stage of that name; it must exist."""
+    return next(stage for stage in stages if stage.name == name)
