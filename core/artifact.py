@@ -148,7 +148,7 @@ def read_manifest(path: Path) -> Manifest:
     try:
         table = json.loads(file.read_text())
         schema = table.pop("schema")
-    except (ValueError, KeyError, AttributeError) as error:
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise ArtifactError("torn artifact: its manifest does not parse", where=file, got=error) from error
     if schema != MANIFEST_SCHEMA:
         raise ArtifactError("artifact of another schema version", where=file, expected=MANIFEST_SCHEMA, got=schema)

@@ -76,7 +76,8 @@ def add_arguments(parser: argparse.ArgumentParser, cls: type[Any]) -> None:
         meta = field.metadata
         factory = field.default_factory
         default = field.default if factory is dataclasses.MISSING else factory()
-        shown = default if default not in ("", None, (), {}) else "none"
+        shown = " ".join(map(str, default)) if isinstance(default, tuple) else default
+        shown = "none" if default in ("", None, (), {}) else shown
         allowed = f" ({', '.join(str(c) for c in meta['choices'])})" if meta["choices"] else ""
         kind = _plain_type(cls, field)
         flag = "--" + field.name.replace("_", "-")
@@ -165,7 +166,7 @@ def _checked_scalar(field: dataclasses.Field[Any], kind: type[Any], value: Any, 
             got=f"{value!r}",
         )
     low, high = meta["low"], meta["high"]
-    if (low is not None and value < low) or (high is not None and value > high):
+    if (low is not None and not value >= low) or (high is not None and not value <= high):  # NaN is in no range
         limits = f"from {'any' if low is None else low} to {'any' if high is None else high}"
         raise ConfigError(f"{field.name} is out of range", where=where, expected=limits, got=value)
     return value
