@@ -109,10 +109,13 @@ def tiles(evidence: Evidence) -> list[Tile]:
     shown.append(
         Tile(number(latency.p50), f"{result.board.unit} per inference", f"median; {latency.min:,} to {latency.max:,}")
     )
-    flash, ram = flash_bytes(result), ram_bytes(result)
-    shown.append(Tile(flash and size(flash) or NOT_RECORDED, "flash", _policy_part(result, "flash")))
-    shown.append(Tile(ram and size(ram) or NOT_RECORDED, "RAM", _policy_part(result, "ram")))
+    shown.append(Tile(_recorded(flash_bytes(result)), "flash", _policy_part(result, "flash")))
+    shown.append(Tile(_recorded(ram_bytes(result)), "RAM, stack included", _policy_part(result, "ram")))
     shown.append(Tile(size(memory.stack_used_bytes), "stack, painted", f"of {size(memory.stack_bytes)} reserved"))
+    sizes = evidence.figures("quantize")
+    if "weight_bytes" in sizes:
+        detail = f"float32 {size(sizes['float_bytes'])}"
+        shown.append(Tile(size(sizes["weight_bytes"]), "weights and biases", detail))
     return shown
 
 
@@ -133,7 +136,7 @@ def comparison(evidence: Evidence) -> list[Row]:
     rows.append(Row("stack, painted", "", f"{size(memory.stack_used_bytes)} of {size(memory.stack_bytes)}"))
     sizes = evidence.figures("quantize")
     if "float_bytes" in sizes:
-        rows.append(Row("model size (weights, biases)", size(sizes["float_bytes"]), size(_model_bytes(evidence))))
+        rows.append(Row("model size (weights, biases)", size(sizes["float_bytes"]), size(sizes["weight_bytes"])))
     return rows
 
 
@@ -169,12 +172,11 @@ def _policy_part(result: Result, memory: str) -> str:
 
 
 def _with_part(total: int, result: Result, memory: str) -> str:
-    part = _policy_part(result, memory)
-    return ", ".join(text for text in (size(total) if total else NOT_RECORDED, part) if text)
+    return ", ".join(text for text in (_recorded(total), _policy_part(result, memory)) if text)
 
 
-def _model_bytes(evidence: Evidence) -> int:
-    return int(evidence.figures("quantize")["weight_bytes"])
+def _recorded(count_bytes: int) -> str:
+    return size(count_bytes) if count_bytes else NOT_RECORDED
 
 
 def figures(evidence: Evidence) -> list[Figure]:
@@ -190,7 +192,7 @@ def figures(evidence: Evidence) -> list[Figure]:
         )
     counts = [int(count) for count in evidence.columns("latency.csv").get(unit, [])]
     if counts:
-        caption = f"{unit.capitalize()} of one inference over {len(counts)} held-out observations, counter's overhead subtracted."
+        caption = f"{unit.capitalize()} of one inference, over {len(counts)} held-out observations."
         shown.append(Figure(plots.histogram_plot(counts, unit), caption))
     shares = result.latency.layers
     svg = plots.share_plot([_short(row.name) for row in shares], [row.count for row in shares], unit)
@@ -199,7 +201,7 @@ def figures(evidence: Evidence) -> list[Figure]:
     if rows:
         widths = [f"w{row['weight_bits']}, a{row['output_bits']}" for row in rows]
         svg = plots.sqnr_plot([_short(row["name"]) for row in rows], [row["sqnr_db"] for row in rows], widths)
-        caption = "Signal to quantization noise of each layer's output on held-out observations; w, a: bits of weights, activations."
+        caption = "Signal to quantization noise of each layer's output; w, a: bits of weights and activations."
         shown.append(Figure(svg, caption))
     curve = evidence.columns("curve.csv")
     if curve.get("steps"):

@@ -128,10 +128,11 @@ def _run(arguments: argparse.Namespace) -> int:
     from policyport.pipeline.recipe import read_recipe
     from policyport.pipeline.run import Asked, run_recipe
 
-    recipe = read_recipe(arguments.recipe)
+    recipe = read_recipe(arguments.recipe, STAGES)
     folder = arguments.out or recipe.folder
     quiet = arguments.json or arguments.quiet > arguments.verbose
-    outcome = run_recipe(recipe, folder, speak.silent if quiet else speak.say, Asked(arguments.force, arguments.until))
+    asked = Asked(arguments.force, arguments.until)
+    outcome = run_recipe(recipe, folder, speak.silent if quiet else speak.say, asked, STAGES)
     if arguments.json:
         speak.print_json(outcome.artifacts)
     elif not quiet:
@@ -171,9 +172,9 @@ def _run_stage(arguments: argparse.Namespace) -> int:
     from policyport.pipeline import speak
     from policyport.pipeline.single import run_single
 
-    stage = stage_named(arguments.stage)
+    stage = stage_named(arguments.stage, STAGES)
     quiet = arguments.json or arguments.quiet > arguments.verbose
-    artifact = run_single(stage, arguments, speak.silent if quiet else speak.say)
+    artifact = run_single(stage, arguments, speak.silent if quiet else speak.say, STAGES)
     if arguments.json:
         speak.print_json({stage.name: artifact})
     elif not quiet:
@@ -190,7 +191,7 @@ def _status(arguments: argparse.Namespace) -> int:
     from policyport.pipeline import speak
     from policyport.pipeline.status import status
 
-    folder, lines = status(arguments.run)
+    folder, lines = status(arguments.run, STAGES)
     speak.print_status(folder, lines, as_json=arguments.json)
     return 0
 

@@ -11,16 +11,17 @@ from policyport.core.errors import ArtifactError, ConfigError
 from policyport.core.options import from_arguments
 from policyport.pipeline.recipe import RUNS, Recipe, read_recipe
 from policyport.pipeline.run import Say, run_stage
-from policyport.pipeline.stages import Stage
+from policyport.pipeline.stages import STAGES, Stage
 
 
-def run_single(stage: Stage, arguments: argparse.Namespace, say: Say) -> Artifact:
+def run_single(stage: Stage, arguments: argparse.Namespace, say: Say, stages: tuple[Stage, ...] = STAGES) -> Artifact:
     """Run one stage as parsed flags ask, unless it is done.
 
+    :param stages: all stages: a recipe is checked whole
     :raises ConfigError: a flag or recipe key that does not hold
     :raises ArtifactError: an input that is not there
     """
-    recipe = read_recipe(arguments.recipe) if arguments.recipe else None
+    recipe = read_recipe(arguments.recipe, stages) if arguments.recipe else None
     config = from_arguments(stage.config_type(), arguments, recipe.tables[stage.name] if recipe else None)
     inputs = {name: _input(stage, name, getattr(arguments, name), recipe) for name in stage.inputs}
     keys = {source: _key(inputs[name]) for name, source in stage.inputs.items()}

@@ -1,0 +1,101 @@
+"""doctor: what is missing is said with its cure, and the exit code says whether the main job can run."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import shutil
+import types
+from typing import Any
+
+import pytest
+from policyport.core.errors import ToolError
+from policyport.pipeline import cli, doctor
+from policyport.pipeline.doctor import Finding
+
+
+def test_this_machine_can_run_the_main_job(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["doctor"]) == 0
+    text = capsys.readouterr().out
+    for what in ("Python", "numpy", "torch", "ARM cross compiler", "board emulator", "TFLite runtime"):
+        assert what in text
+    assert "missing" not in text
+
+
+def test_json_holds_every_finding(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["doctor", "--json"]) == 0
+    table = json.loads(capsys.readouterr().out)
+    assert {"what", "state", "found", "cure", "code"} == set(table[0])
+
+
+@pytest.mark.parametrize(
+    ("states", "code"),
+    [
+        ([], 0),
+        ([("optional", 2)], 0),
+        ([("missing", 2)], 2),
+        ([("missing", 3)], 3),
+        ([("missing", 3), ("missing", 2)], 2),
+    ],
+)
+def test_the_exit_code_is_of_what_is_missing(states: list[tuple[Any, int]], code: int) -> None:
+    assert doctor.exit_code([Finding("x", state, "", code=number) for state, number in states]) == code
+
+
+def nothing_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> str:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    monkeypatch.setattr(importlib.metadata, "version", missing)
+
+
+@pytest.mark.parametrize("look", ["_compiler", "_emulator"])
+def test_a_missing_tool_is_missing_with_its_cure(monkeypatch: pytest.MonkeyPatch, look: str) -> None:
+    nothing_installed(monkeypatch)
+    finding = getattr(doctor, look)()
+    assert finding.state == "missing" and finding.cure.endswith('"policyport[rig]"')
+
+
+def test_the_wheels_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    assert doctor._compiler().found.startswith("zig cc")
+    assert doctor._emulator().found.startswith("unicorn")
+
+
+def test_a_missing_package_is_named_with_the_extra_that_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    nothing_installed(monkeypatch)
+    finding = doctor._package("torch", "train")
+    assert finding.state == "missing" and finding.cure.endswith('"policyport[train]"')
+
+
+def test_a_package_that_does_not_import_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "torch", None)
+    assert doctor._package("torch", "train").state == "missing"
+
+
+def test_a_runtime_that_imports_and_builds_no_interpreter_is_not_ok(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: Any) -> Any:
+        raise ToolError("numpy.core.multiarray failed to import")
+
+    monkeypatch.setattr("policyport.deploy.exports.tflite_interpreter", fails)
+    finding = doctor._tflite()
+    assert finding.state == "optional" and "multiarray" in finding.found and finding.cure
+
+
+def port(**changes: Any) -> Any:
+    described = {"device": "/dev/null", "vid": 0x0483, "pid": 0x374B, "description": "STM32", "serial_number": "0670FF"}
+    return types.SimpleNamespace(**{**described, **changes})
+
+
+def test_a_port_is_described_and_not_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serial.tools.list_ports.comports", lambda: [port(), port(vid=None)])
+    (finding,) = doctor._serial_ports()
+    assert (finding.state, finding.found) == ("ok", "STM32 0483:374b serial 0670FF")
+
+
+def test_a_port_without_permission_is_cured_by_its_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor.os, "access", lambda *_: False)
+    finding = doctor._port(port(device="/dev/none"))
+    assert finding.state == "optional"
+    assert finding.cure == "sudo usermod -aG dialout $USER, then log in again"

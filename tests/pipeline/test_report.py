@@ -1,0 +1,185 @@
+"""The report: one page that stands alone, says what was measured, and says where nothing was."""
+
+from __future__ import annotations
+
+import dataclasses
+import html.parser
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from policyport.core.artifact import Artifact
+from policyport.core.errors import ArtifactError
+from policyport.hil.report import ReportConfig, report
+from policyport.hil.report_data import gather
+from policyport.hil.report_views import number, percent
+from policyport.hil.result import Gate, LayerParity, Mismatch, ParityFigures, Result
+from policyport.pipeline.speak import print_summary
+
+WriteRun = Callable[..., Path]
+VOID = {"meta", "link", "br", "img", "input", "hr"}
+
+
+class Page(html.parser.HTMLParser):
+    """Its tags in balance, its ids, its references, its text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self.references: list[str] = []
+        self.words: list[str] = []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in VOID:
+            self.open.append(tag)
+        self._attributes(attrs)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self._attributes(attrs)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] not in ("style", "script"):
+            self.words.append(data.strip())
+
+    def _attributes(self, attrs: list[tuple[str, str | None]]) -> None:
+        for name, value in attrs:
+            if name == "id" and value:
+                self.ids.append(value)
+            if name in ("href", "xlink:href", "src") and value:
+                self.references.append(value)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+def made(results: Path, config: ReportConfig | None = None) -> tuple[Artifact, str]:
+    artifact = report(results, config or ReportConfig(), results.parent / "report")
+    return artifact, artifact.file("report.html").read_text(encoding="utf-8")
+
+
+def test_the_page_stands_alone(tmp_path: Path, write_run: WriteRun) -> None:
+    _, text = made(write_run(tmp_path))
+    page = Page(text)
+    assert len(page.ids) == len(set(page.ids))
+    assert all(reference.startswith("#") and reference[1:] in page.ids for reference in page.references)
+    assert "<script" not in text and "@import" not in text
+    assert not re.search(r"https?://(?!www\.w3\.org/)", text)
+    assert "#01020" not in text  # no stand-in colour is left
+
+
+def test_the_page_says_what_was_measured(tmp_path: Path, write_run: WriteRun) -> None:
+    page = Page(made(write_run(tmp_path))[1])
+    for expected in (
+        "PPO-CartPole-v1 on mps2-an386",
+        "emulated",
+        "emulated by qemu 7.2.22: counts of instructions, never seconds",
+        "499.0 ± 1.4",
+        "500.0 ± 0.0",
+        "99.85 %",
+        "11,022",
+        "4,096 of 4,096 equal",
+        "712 B",
+        "18,440 B",
+        "5,000 B",
+        "gcc <12>",
+        "passed: required at least 0.9900, got 0.9985",
+        "p = 0.01",
+        "seeds 1000 to 1001, 998 steps",
+        "tool torch 2.13.0",
+    ):
+        assert expected in page.text, expected
+
+
+def test_what_was_not_recorded_is_said_to_be_so(tmp_path: Path, write_run: WriteRun, measurement: Result) -> None:
+    results = write_run(tmp_path, dataclasses.replace(measurement, loop=None))
+    page = Page(made(results)[1])
+    assert "Closed loop: not recorded" in page.text
+    assert "Split of flash and RAM: not recorded" in page.text
+    assert "Agreement with onnxruntime and TFLite: not recorded" in page.text
+
+
+def test_the_same_results_give_the_same_bytes(tmp_path: Path, write_run: WriteRun) -> None:
+    results = write_run(tmp_path)
+    first, text = made(results)
+    again, same = made(results)
+    assert (first.key, text) == (again.key, same)
+
+
+def test_title_and_note_are_text(tmp_path: Path, write_run: WriteRun) -> None:
+    page = Page(made(write_run(tmp_path), ReportConfig("A <b> & c", "Mind the gap"))[1])
+    assert "A <b> & c" in page.text and "Mind the gap" in page.text
+
+
+def test_a_failure_is_not_hidden(tmp_path: Path, write_run: WriteRun, measurement: Result) -> None:
+    first = Mismatch(3, 0, "layer1.tanh", 17, -5, -4)
+    parity = ParityFigures(64, False, (LayerParity("layer1.tanh", 64, 16, 4096, 4095),), first)
+    gate = Gate("min_return", "at least 500", "499", False)
+    results = write_run(tmp_path, dataclasses.replace(measurement, parity=parity, gates=(gate,), gate="failed"))
+    page = Page(made(results)[1])
+    assert "Gate failed: min_return." in page.text
+    assert "observation 3, layer 0 (layer1.tanh), index 17: expected -5, got -4" in page.text
+    assert "not equal" in page.text
+
+
+def test_a_real_board_is_not_marked_emulated(tmp_path: Path, write_run: WriteRun, measurement: Result) -> None:
+    board = dataclasses.replace(measurement.board, emulated=False, emulator="", counter="dwt", unit="cycles")
+    page = Page(made(write_run(tmp_path, dataclasses.replace(measurement, board=board)))[1])
+    assert "emulated" not in page.text and "measured in cycles on the board" in page.text
+
+
+def test_ancestors_are_those_whose_keys_are_named(tmp_path: Path, write_run: WriteRun) -> None:
+    results = write_run(tmp_path)
+    assert [artifact.manifest.kind for artifact in gather(results).lineage] == ["train", "quantize", "deploy", "hil"]
+    table = json.loads((tmp_path / "quantize" / "manifest.json").read_text())
+    (tmp_path / "quantize" / "manifest.json").write_text(json.dumps({**table, "key": "another"}))
+    assert [artifact.manifest.kind for artifact in gather(results).lineage] == ["deploy", "hil"]
+
+
+def test_an_altered_file_of_an_ancestor_is_not_shown(tmp_path: Path, write_run: WriteRun) -> None:
+    results = write_run(tmp_path)
+    assert gather(results).columns("curve.csv")["mean_return"] == [109.5, 500.0]
+    (tmp_path / "train" / "curve.csv").write_text("steps,mean_return\n1,2\n")
+    assert gather(results).columns("curve.csv") == {}
+
+
+def test_a_torn_result_is_refused(tmp_path: Path, write_run: WriteRun) -> None:
+    results = write_run(tmp_path)
+    (results / "result.json").write_text("{}")
+    with pytest.raises(ArtifactError, match=r"result\.json"):
+        report(results, ReportConfig(), tmp_path / "report")
+    assert not (tmp_path / "report").exists()
+
+
+def test_the_terminal_shows_the_same_rows(
+    tmp_path: Path, write_run: WriteRun, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results = write_run(tmp_path)
+    artifact, _ = made(results)
+    print_summary({"hil": Artifact(results, gather(results).lineage[-1].manifest), "report": artifact})
+    text = capsys.readouterr().out
+    for expected in ("499.0 ± 1.4", "99.85 %", "4,096 of 4,096 equal", "11,028", "712 B of 4,096 B"):
+        assert expected in text
+    assert text.rstrip().endswith("report.html")
+    assert max(len(line) for line in text.splitlines()) <= max(100, len(str(artifact.path)) + 12)
+
+
+@pytest.mark.parametrize(
+    ("share", "text"), [(1.0, "100 %"), (0.99999, "99.99 %"), (0.9985, "99.85 %"), (0.5, "50 %"), (0.0, "0 %")]
+)
+def test_all_is_said_only_where_it_is_all(share: float, text: str) -> None:
+    assert percent(share) == text
+
+
+@pytest.mark.parametrize(("value", "text"), [(11022, "11,022"), (500.0, "500"), (0.01234, "0.0123"), (499.26, "499.3")])
+def test_numbers_have_the_decimals_they_deserve(value: Any, text: str) -> None:
+    assert number(value) == text
