@@ -1,0 +1,270 @@
+#include "pp_bridge.h"
+
+#include "policy.h"
+#include "pp_build.h"
+#include "pp_counter.h"
+#include "pp_frame.h"
+#include "pp_mem.h"
+
+#define INPUT_BYTES (PP_INPUT_SIZE * sizeof(pp_input_t))
+#define OUTPUT_BYTES (PP_OUTPUT_SIZE * sizeof(pp_output_t))
+#define TICK_BYTES 4u
+#define COUNT_BYTES 2u
+#define TRACE_BYTES 8u /* before the input in a TRACE request, before the values in its reply */
+#define LAYER_BYTES 4u
+#define HELLO_BYTES 80u
+#define ANNOUNCE_MAX 64u
+
+_Static_assert(TRACE_BYTES + INPUT_BYTES <= PP_PAYLOAD_MAX, "the input does not fit in a frame: raise PP_PAYLOAD_MAX");
+_Static_assert(COUNT_BYTES + TICK_BYTES + OUTPUT_BYTES <= PP_PAYLOAD_MAX,
+               "the output does not fit in a frame: raise PP_PAYLOAD_MAX");
+_Static_assert(HELLO_BYTES + LAYER_BYTES * PP_LAYER_COUNT + 64u <= PP_PAYLOAD_MAX, "too many layers for a HELLO");
+
+typedef struct {
+    const uint8_t *bytes;
+    size_t count;
+} request_t;
+
+typedef struct {
+    uint8_t *bytes; /* room for PP_PAYLOAD_MAX */
+    size_t count;
+} reply_t;
+
+typedef pp_status_t (*handler_t)(request_t request, reply_t *reply);
+
+static pp_receiver_t receiver;
+static uint8_t last_reply[PP_BODY_MAX]; /* the answer to the last request, for when the host asks again */
+static size_t last_reply_bytes;
+static uint32_t last_request_crc;
+static pp_reset_cause_t reset_cause;
+static pp_input_t input[PP_INPUT_SIZE];
+static pp_output_t output[PP_OUTPUT_SIZE];
+
+/* Values travel little-endian, as this processor keeps them. */
+static void take_input(const uint8_t *from) { (void)memcpy(input, from, INPUT_BYTES); }
+
+static uint32_t measured_inference(void) {
+    const uint32_t begin = pp_counter_begin();
+    pp_infer(input, output);
+    return pp_counter_now() - begin;
+}
+
+static uint32_t measured_layer(uint32_t layer) {
+    const uint32_t begin = pp_counter_begin();
+    pp_run_layer(layer);
+    return pp_counter_now() - begin;
+}
+
+static size_t text_bytes(const char *text) {
+    size_t count = 0;
+    while (text[count] != '\0' && count < 32u) {
+        count++;
+    }
+    return count;
+}
+
+static void append(reply_t *reply, const void *bytes, size_t count) {
+    (void)memcpy(reply->bytes + reply->count, bytes, count);
+    reply->count += count;
+}
+
+static pp_status_t hello(request_t request, reply_t *reply) {
+    static const uint8_t build_id[16] = PP_BUILD_ID;
+    const size_t board_bytes = text_bytes(PP_BOARD_NAME);
+    const size_t compiler_bytes = text_bytes(PP_COMPILER);
+    uint8_t *at = reply->bytes;
+    (void)request;
+    pp_put16(at, PP_PROTOCOL_VERSION);
+    pp_put16(at + 2, PP_PAYLOAD_MAX);
+    pp_put32(at + 4, PP_CLOCK_HZ);
+    pp_put32(at + 8, pp_counter_overhead());
+    at[12] = (uint8_t)pp_counter_kind();
+    at[13] = (uint8_t)reset_cause;
+    at[14] = PP_INPUT_BITS;
+    at[15] = PP_OUTPUT_BITS;
+    pp_put32(at + 16, PP_INPUT_SIZE);
+    pp_put32(at + 20, PP_OUTPUT_SIZE);
+    (void)memcpy(at + 24, build_id, 16);
+    (void)memcpy(at + 40, pp_model_sha256, 32);
+    pp_put16(at + 72, PP_LAYER_COUNT);
+    at[74] = (uint8_t)board_bytes;
+    at[75] = (uint8_t)compiler_bytes;
+    pp_put32(at + 76, 0u);
+    reply->count = HELLO_BYTES;
+    append(reply, PP_BOARD_NAME, board_bytes);
+    append(reply, PP_COMPILER, compiler_bytes);
+    for (uint32_t layer = 0; layer < PP_LAYER_COUNT; layer++) {
+        uint8_t row[LAYER_BYTES] = {0};
+        pp_put16(row, pp_layers[layer].size);
+        row[2] = pp_layers[layer].bits;
+        append(reply, row, LAYER_BYTES);
+    }
+    return PP_OK;
+}
+
+static pp_status_t echo(request_t request, reply_t *reply) {
+    append(reply, request.bytes, request.count);
+    return PP_OK;
+}
+
+static pp_status_t infer(request_t request, reply_t *reply) {
+    if (request.count != INPUT_BYTES) {
+        return PP_BAD_LENGTH;
+    }
+    take_input(request.bytes);
+    pp_put32(reply->bytes, measured_inference());
+    reply->count = TICK_BYTES;
+    append(reply, output, OUTPUT_BYTES);
+    return PP_OK;
+}
+
+static pp_status_t run_many(request_t request, reply_t *reply) {
+    if (request.count < COUNT_BYTES) {
+        return PP_BAD_LENGTH;
+    }
+    const uint32_t count = pp_get16(request.bytes);
+    if (request.count != COUNT_BYTES + count * INPUT_BYTES ||
+        COUNT_BYTES + count * (TICK_BYTES + OUTPUT_BYTES) > PP_PAYLOAD_MAX) {
+        return PP_BAD_LENGTH;
+    }
+    pp_put16(reply->bytes, count);
+    reply->count = COUNT_BYTES;
+    for (uint32_t i = 0; i < count; i++) {
+        uint8_t ticks[TICK_BYTES];
+        take_input(request.bytes + COUNT_BYTES + i * INPUT_BYTES);
+        pp_put32(ticks, measured_inference());
+        append(reply, ticks, TICK_BYTES);
+        append(reply, output, OUTPUT_BYTES);
+    }
+    return PP_OK;
+}
+
+static pp_status_t trace(request_t request, reply_t *reply) {
+    if (request.count != TRACE_BYTES + INPUT_BYTES) {
+        return PP_BAD_LENGTH;
+    }
+    const uint32_t layer = pp_get16(request.bytes);
+    const uint32_t first = pp_get32(request.bytes + 4);
+    if (layer >= PP_LAYER_COUNT || first >= pp_layers[layer].size) {
+        return PP_BAD_ARGUMENT;
+    }
+    take_input(request.bytes + TRACE_BYTES);
+    pp_load(input);
+    for (uint32_t before = 0; before < layer; before++) {
+        pp_run_layer(before);
+    }
+    pp_put32(reply->bytes, measured_layer(layer));
+    pp_put32(reply->bytes + 4, first);
+    reply->count = TRACE_BYTES;
+    const size_t width = pp_layers[layer].bits / 8u;
+    for (uint32_t i = first; i < pp_layers[layer].size && reply->count + width <= PP_PAYLOAD_MAX; i++) {
+        uint8_t value[4];
+        pp_put32(value, (uint32_t)pp_layer_value(layer, i));
+        append(reply, value, width);
+    }
+    return PP_OK;
+}
+
+static pp_status_t memory(request_t request, reply_t *reply) {
+    const pp_memory_t figures = pp_platform_memory();
+    (void)request;
+    pp_put32(reply->bytes, figures.stack_bytes);
+    pp_put32(reply->bytes + 4, figures.stack_used_bytes);
+    pp_put32(reply->bytes + 8, figures.static_bytes);
+    reply->count = 12u;
+    return PP_OK;
+}
+
+static pp_status_t restart(request_t request, reply_t *reply) {
+    (void)request;
+    (void)reply;
+    return PP_OK; /* answered first, then done: see carry_out */
+}
+
+static handler_t handler_of(uint8_t type) {
+    switch (type) {
+        case PP_HELLO: return hello;
+        case PP_ECHO: return echo;
+        case PP_INFER: return infer;
+        case PP_RUN_MANY: return run_many;
+        case PP_TRACE: return trace;
+        case PP_MEMORY: return memory;
+        case PP_RESET: return restart;
+        default: return NULL;
+    }
+}
+
+__attribute__((weak)) pp_status_t pp_user_request(uint8_t type, const uint8_t *payload, size_t payload_bytes,
+                                                  uint8_t *reply, size_t *reply_bytes) {
+    (void)type;
+    (void)payload;
+    (void)payload_bytes;
+    (void)reply;
+    (void)reply_bytes;
+    return PP_UNKNOWN_TYPE;
+}
+
+static pp_status_t dispatch(uint8_t type, request_t request, reply_t *reply) {
+    const handler_t handler = handler_of(type);
+    if (handler != NULL) {
+        return handler(request, reply);
+    }
+    if (type >= PP_USER_FIRST && type <= PP_USER_LAST) {
+        return pp_user_request(type, request.bytes, request.count, reply->bytes, &reply->count);
+    }
+    return PP_UNKNOWN_TYPE;
+}
+
+static void carry_out(void) {
+    const uint8_t *body = receiver.buffer;
+    const uint8_t type = body[PP_AT_TYPE];
+    const size_t payload_bytes = receiver.payload_bytes;
+    const uint32_t crc = pp_get32(body + PP_HEADER_BYTES + payload_bytes);
+    if (last_reply_bytes == 0u || crc != last_request_crc) { /* the checksum covers type and sequence number too */
+        const request_t request = {body + PP_HEADER_BYTES, payload_bytes};
+        reply_t reply = {last_reply + PP_HEADER_BYTES, 0u};
+        last_reply_bytes = 0u;
+        pp_platform_request(true);
+        const pp_status_t status = dispatch(type, request, &reply);
+        pp_platform_request(false);
+        if (status != PP_OK) {
+            reply.count = 0u;
+        }
+        last_reply_bytes = pp_frame_finish(last_reply, (uint8_t)(type | PP_REPLY), body[PP_AT_SEQUENCE],
+                                           (uint8_t)status, reply.count);
+        last_request_crc = crc;
+    }
+    pp_frame_write(last_reply, last_reply_bytes, pp_platform_write);
+    if (type == PP_RESET) {
+        pp_platform_restart(PP_RESET_REQUEST);
+    }
+}
+
+void pp_bridge_announce(uint8_t type, const uint8_t *payload, size_t payload_bytes) {
+    uint8_t body[PP_HEADER_BYTES + ANNOUNCE_MAX + PP_CRC_BYTES];
+    if (payload_bytes > ANNOUNCE_MAX) {
+        payload_bytes = ANNOUNCE_MAX;
+    }
+    (void)memcpy(body + PP_HEADER_BYTES, payload, payload_bytes);
+    pp_frame_write(body, pp_frame_finish(body, type, 0u, 0u, payload_bytes), pp_platform_write);
+}
+
+static void refuse(pp_frame_result_t why) {
+    uint8_t body[PP_HEADER_BYTES + PP_CRC_BYTES];
+    pp_frame_write(body, pp_frame_finish(body, PP_NAK, 0u, (uint8_t)why, 0u), pp_platform_write);
+}
+
+void pp_bridge_start(pp_reset_cause_t cause) {
+    const uint8_t payload[1] = {(uint8_t)cause};
+    reset_cause = cause;
+    pp_bridge_announce(PP_BOOT, payload, sizeof payload);
+}
+
+void pp_bridge_byte(uint8_t byte) {
+    const pp_frame_result_t result = pp_receive(&receiver, byte);
+    if (result == PP_FRAME_READY) {
+        carry_out();
+    } else if (result != PP_FRAME_NONE) {
+        refuse(result);
+    }
+}

@@ -1,0 +1,33 @@
+/* The processor's own counter: DWT CYCCNT where it counts, else SysTick. Ticks are processor clock cycles.
+ *
+ *     const uint32_t begin = pp_counter_begin();
+ *     work();
+ *     const uint32_t ticks = pp_counter_now() - begin;      less pp_counter_overhead()
+ *
+ * Both readings go through the same function in the same basic block, so that an emulator that counts by blocks
+ * gives the same difference as one that counts by instructions. */
+#ifndef PP_COUNTER_H
+#define PP_COUNTER_H
+
+#include <stdint.h>
+
+typedef enum { PP_COUNTER_DWT = 1, PP_COUNTER_SYSTICK = 2 } pp_counter_kind_t;
+
+/* Find out which counter there is, start it, measure its overhead. */
+void pp_counter_init(void);
+
+pp_counter_kind_t pp_counter_kind(void);
+
+/* Ticks that an empty measurement yields. */
+uint32_t pp_counter_overhead(void);
+
+/* Begin a measurement: SysTick starts from its top, so that it wraps as late as it can. */
+uint32_t pp_counter_begin(void);
+
+/* The count now, 32 bits; differences of up to 2^32 - 1 ticks are right. */
+uint32_t pp_counter_now(void);
+
+/* Called at each SysTick exception: one wrap of its 24 bits. */
+void pp_counter_wrapped(void);
+
+#endif
