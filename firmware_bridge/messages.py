@@ -1,0 +1,195 @@
+"""What frames carry: types, payload layouts, and their values as Python sees them."""
+
+from __future__ import annotations
+
+import enum
+import struct
+from dataclasses import dataclass
+
+import numpy as np
+from policyport.core.errors import ProtocolError
+from policyport.core.semantics import Integers
+
+
+class Type(enum.IntEnum):
+    """Requests; a reply's type has :data:`REPLY` set."""
+
+    HELLO = 0x01
+    ECHO = 0x02
+    INFER = 0x03
+    RUN_MANY = 0x04
+    TRACE = 0x05
+    MEMORY = 0x06
+    RESET = 0x07
+
+
+REPLY = 0x80
+BOOT, FAULT, NAK = 0xF0, 0xF1, 0xFF
+"""Frames that nobody asked for."""
+
+STATUS = {1: "unknown request", 2: "payload of a wrong length", 3: "no such layer or element"}
+COUNTERS = {1: "dwt", 2: "systick"}
+RESET_CAUSES = {0: "power", 1: "request", 2: "fault", 3: "watchdog"}
+
+TICKS = struct.Struct("<I")
+COUNT = struct.Struct("<H")
+TRACE_REQUEST = struct.Struct("<HHI")
+"""Layer, zero, first element."""
+
+TRACE_REPLY = struct.Struct("<II")
+"""Ticks, first element."""
+
+_HELLO = struct.Struct("<HHIIBBBBII16s32sHBBI")
+_LAYER = struct.Struct("<HBB")
+_MEMORY = struct.Struct("<III")
+_FAULT = struct.Struct("<9I")
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who answers: HELLO's reply."""
+
+    build_id: str
+    """Hex of 16 bytes: what the firmware was built from."""
+
+    model_sha256: str
+    """Hex: the integer program it runs."""
+
+    protocol: int
+    max_payload: int
+    """Bytes."""
+
+    input_size: int
+    input_bits: int
+    output_size: int
+    output_bits: int
+    layers: tuple[tuple[int, int], ...]
+    """(elements, bits) of each layer's output."""
+
+    board: str
+    clock_hz: int
+    counter: str
+    """``dwt`` or ``systick``."""
+
+    counter_overhead_ticks: int
+    reset_cause: str
+    compiler: str
+
+    @classmethod
+    def parse(cls, payload: bytes) -> Identity:
+        """Read a HELLO reply.
+
+        :raises ProtocolError: it is shorter than it says
+        """
+        try:
+            fields = _HELLO.unpack_from(payload)
+            layer_count, board_bytes, compiler_bytes = fields[12:15]
+            texts_end = _HELLO.size + board_bytes + compiler_bytes
+            texts = payload[_HELLO.size : texts_end].decode()
+            layers = tuple(
+                _LAYER.unpack_from(payload, texts_end + _LAYER.size * layer)[:2] for layer in range(layer_count)
+            )
+        except (struct.error, UnicodeDecodeError) as error:
+            raise ProtocolError("the board's HELLO does not read as one", got=payload.hex()) from error
+        return cls(
+            build_id=fields[10].hex(),
+            model_sha256=fields[11].hex(),
+            protocol=fields[0],
+            max_payload=fields[1],
+            input_size=fields[8],
+            input_bits=fields[6],
+            output_size=fields[9],
+            output_bits=fields[7],
+            layers=layers,
+            board=texts[:board_bytes],
+            clock_hz=fields[2],
+            counter=COUNTERS.get(fields[4], "none"),
+            counter_overhead_ticks=fields[3],
+            reset_cause=RESET_CAUSES.get(fields[5], "unknown"),
+            compiler=texts[board_bytes:],
+        )
+
+
+@dataclass(frozen=True)
+class Inference:
+    """One inference."""
+
+    output: Integers
+    """[outputs]"""
+
+    ticks: int
+    """Of the board's counter, its overhead included."""
+
+
+@dataclass(frozen=True)
+class TraceLayer:
+    """One layer's output."""
+
+    values: Integers
+    """[elements]"""
+
+    ticks: int
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What the running firmware knows of its RAM."""
+
+    stack_bytes: int
+    """Reserved."""
+
+    stack_used_bytes: int
+    """Deepest use so far, from the paint."""
+
+    ram_static_bytes: int
+
+    @classmethod
+    def parse(cls, payload: bytes) -> Memory:
+        """Read a MEMORY reply.
+
+        :raises ProtocolError: another length
+        """
+        if len(payload) != _MEMORY.size:
+            raise ProtocolError("the board's MEMORY does not read as one", got=payload.hex())
+        return cls(*_MEMORY.unpack(payload))
+
+
+def describe_fault(payload: bytes) -> str:
+    """A FAULT frame in words: the exception, where, and the fault status registers."""
+    if len(payload) != _FAULT.size:
+        return f"unreadable fault report {payload.hex()}"
+    exception, pc, lr, _, cfsr, hfsr, bfar, mmfar, sp = _FAULT.unpack(payload)
+    names = {3: "HardFault", 4: "MemManage", 5: "BusFault", 6: "UsageFault"}
+    reasons = [text for bit, text in _CFSR_BITS.items() if cfsr >> bit & 1]
+    return (
+        f"{names.get(exception & 0x1FF, f'exception {exception & 0x1FF}')} at pc 0x{pc:08x}, lr 0x{lr:08x}, "
+        f"sp 0x{sp:08x}, CFSR 0x{cfsr:08x}, HFSR 0x{hfsr:08x}, BFAR 0x{bfar:08x}, MMFAR 0x{mmfar:08x}"
+        + (f": {', '.join(reasons)}" if reasons else "")
+    )
+
+
+_CFSR_BITS = {
+    0: "instruction access violation",
+    1: "data access violation",
+    4: "stacking violation (stack overflow)",
+    9: "precise bus error",
+    10: "imprecise bus error",
+    12: "bus error while stacking",
+    16: "undefined instruction",
+    17: "invalid state",
+    18: "invalid pc load",
+    20: "stack overflow",
+    24: "unaligned access",
+    25: "division by zero",
+}
+"""Bits of the configurable fault status register (ARMv7-M ARM, B3.2.15)."""
+
+
+def pack_values(q: Integers, bits: int) -> bytes:
+    """Integers as they travel: int8 or int16, little-endian."""
+    return np.ascontiguousarray(q, np.int64).astype("<i1" if bits == 8 else "<i2").tobytes()
+
+
+def unpack_values(data: bytes, bits: int) -> Integers:
+    """The reverse of :func:`pack_values`, as int64."""
+    return np.frombuffer(data, "<i1" if bits == 8 else "<i2").astype(np.int64)
