@@ -89,7 +89,7 @@ def _export(config: TrainConfig, learner: Learner, writer: ArtifactWriter) -> No
     writer.figures.update(
         steps=learner.model.num_timesteps,
         mean_return=returns["mean"],
-        return_deviation=returns["deviation"],
+        return_deviation=returns["seed_to_seed_std"],
         parameters=sum(layer.weight.size + layer.bias.size for layer in actor.linear),
         predict_check=dataclasses.asdict(check),
     )
@@ -103,7 +103,7 @@ def _returns(config: TrainConfig, act: Any) -> dict[str, Any]:
     returns = seeded_returns(act, config.environment, config.evaluation_seed, config.evaluation_episodes)
     mean = sum(returns) / len(returns)
     spread = math.sqrt(sum((value - mean) ** 2 for value in returns) / max(1, len(returns) - 1))
-    return {"seeds": seeds, "returns": returns, "mean": mean, "deviation": spread}
+    return {"seeds": seeds, "returns": returns, "mean": mean, "seed_to_seed_std": spread}
 
 
 def _task(config: TrainConfig, learner: Learner, actor: Actor) -> Task:

@@ -1,0 +1,5 @@
+"""``python -m policyport.deploy``."""
+
+from policyport.pipeline.cli import stage_main
+
+stage_main("deploy")

@@ -1,0 +1,35 @@
+"""Options of the deploy and flash stages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from policyport.core.options import option
+
+
+@dataclass(frozen=True)
+class DeployConfig:
+    """How a quantized network becomes firmware."""
+
+    board: str = option("mps2-an386", "board to build for; policyport doctor lists them")
+    toolchain: Literal["auto", "gcc", "zig"] = option(
+        "auto", "ARM compiler; auto prefers arm-none-eabi-gcc where it is installed", choices=("auto", "gcc", "zig")
+    )
+    variant: Literal["auto", "c", "dsp"] = option(
+        "auto", "kernels; auto takes dsp where the core has that extension", choices=("auto", "c", "dsp")
+    )
+    optimize: Literal["size", "speed"] = option(
+        "size", "what the dsp kernels save: flash, or instructions at twice the flash", choices=("size", "speed")
+    )
+
+
+@dataclass(frozen=True)
+class FlashConfig:
+    """How an image gets onto a board."""
+
+    board: str = option("mps2-an386", "board to flash; must be the one the image was built for")
+    port: str = option("", "pyserial URL of a real board; empty for an emulated one")
+    runner: str = option("auto", "program that flashes a real board; auto takes the first that is installed")
+    verify: bool = option(True, "ask the running firmware who it is, afterwards")
+    timeout_s: float = option(120.0, "seconds that flashing may take", low=1.0)

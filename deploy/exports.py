@@ -1,0 +1,117 @@
+"""The same integers in other runtimes: their agreement with the reference, measured and written down."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from policyport.core.errors import ToolError
+
+if TYPE_CHECKING:
+    from policyport.core.semantics import Integers
+    from policyport.deploy.program import Program
+
+ONNX_NAME = "policy.qdq.onnx"
+
+
+def tflite_interpreter(model: Path | bytes) -> Any:
+    """An interpreter of a TFLite model, tensors allocated, from whichever runtime works here.
+
+    ``tflite_runtime`` imports beside numpy 2 and then fails when an interpreter is built, so one is
+    built before it counts as there; ``ai_edge_litert`` is its maintained successor.
+
+    :param model: a file or its content
+    :raises ToolError: no runtime builds an interpreter
+    """
+    given: dict[str, Any] = {"model_content": model} if isinstance(model, bytes) else {"model_path": str(model)}
+    failures = []
+    for package in ("tflite_runtime", "ai_edge_litert"):
+        try:
+            interpreter = _interpreter_class(package)(**given)
+            interpreter.allocate_tensors()
+            return interpreter
+        except (ImportError, SystemError, RuntimeError, ValueError) as error:
+            failures.append(f"{package}: {error}")
+    raise ToolError(
+        "no TFLite runtime builds an interpreter here",
+        got="; ".join(failures),
+        cure='pip install -c constraints.txt "policyport[tflite]"',
+    )
+
+
+def _interpreter_class(package: str) -> Any:
+    import importlib
+
+    return importlib.import_module(f"{package}.interpreter").Interpreter
+
+
+def write_exports(program: Program, source: Path, q: Integers, folder: Path) -> dict[str, Any]:
+    """Write the QDQ ONNX of the program's integers and run it in onnxruntime.
+
+    :param source: the QDQ ONNX that the program was lowered from
+    :param q: [n, inputs] quantized inputs
+    :returns: the table of ``exports.json``: per runtime and layer the values compared, how many are
+        equal, and the largest difference
+    """
+    target = folder / ONNX_NAME
+    shutil.copyfile(source, target)
+    return {"schema": 1, "observations": len(q), "rows": _onnx_rows(program, target, q)}
+
+
+def _onnx_rows(program: Program, path: Path, q: Integers) -> list[dict[str, Any]]:
+    import numpy as np
+    import onnxruntime
+    from policyport.deploy import reference
+
+    expected = reference.run(program, q)
+    session = onnxruntime.InferenceSession(
+        _with_layer_outputs(path, [layer.output.name for layer in program.layers]), providers=["CPUExecutionProvider"]
+    )
+    rows = []
+    got = session.run(None, {"observation": _observations(program, q)})[1:]
+    for layer, wanted, values in zip(program.layers, expected, got, strict=True):
+        difference = np.abs(wanted - np.asarray(values, np.int64))
+        rows.append(
+            {
+                "runtime": f"onnxruntime {onnxruntime.__version__}",
+                "layer": layer.name,
+                "values": int(difference.size),
+                "equal": int((difference == 0).sum()),
+                "largest": int(difference.max()),
+            }
+        )
+    return rows
+
+
+def _observations(program: Program, q: Integers) -> Any:
+    """Observations that quantize to exactly these inputs."""
+    import numpy as np
+
+    real = (q - program.input.zero_point).astype(np.float64) * program.input.scale
+    host = program.host_input
+    return (real / host.gain + host.offset).astype(np.float32)
+
+
+def _with_layer_outputs(path: Path, names: list[str]) -> bytes:
+    """The model with every layer's integers as a further output."""
+    import onnx
+
+    model = onnx.load(str(path))
+    integers = _integers(model.graph.node)
+    for name in names:
+        if name not in integers:
+            raise ToolError("the exported ONNX holds no such tensor", where=name, expected=", ".join(integers))
+        model.graph.output.append(onnx.helper.make_empty_tensor_value_info(integers[name]))
+    return bytes(model.SerializeToString())
+
+
+def _integers(nodes: Any) -> dict[str, str]:
+    """Name of a quantized tensor by every name it has: before it is quantized, quantized, and dequantized."""
+    names = {}
+    for node in nodes:
+        if node.op_type == "QuantizeLinear":
+            names |= {node.input[0]: node.output[0], node.output[0]: node.output[0]}
+        elif node.op_type == "DequantizeLinear":
+            names[node.output[0]] = node.input[0]
+    return names

@@ -1,0 +1,170 @@
+"""Builds the firmware: policy, kernels, bridge, start-up and the board's UART port, linked for one board."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from policyport.core.errors import ToolError
+from policyport.deploy import footprint
+from policyport.deploy.board import Board
+from policyport.deploy.toolchain import Toolchain, run
+
+DEVICE = Path(__file__).resolve().parent.parent / "firmware_bridge" / "device"
+PORTS = {"cmsdk": "cmsdk_uart.c", "stm32f4": "stm32f4_usart.c", "nrf51": "nrf51_uart.c"}
+"""UART driver, as the board's TOML names it, to its C file."""
+
+LINKER_SCRIPT = "firmware.ld"
+
+
+@dataclass(frozen=True)
+class Firmware:
+    """A linked firmware and what it takes."""
+
+    elf: Path
+    bin: Path
+    """Content of the flash from its base."""
+
+    hex: Path
+    """The same as Intel HEX."""
+
+    map: Path
+    build_id: str
+    """Hex of 16 bytes: hash of sources, flags, board and compiler."""
+
+    footprint: dict[str, Any]
+
+
+def add_device_sources(folder: Path, board: Board) -> None:
+    """Put the bridge, the start-up, the board's port and its linker script beside a policy's sources."""
+    for path in [*DEVICE.glob("*.c"), *DEVICE.glob("*.h"), DEVICE / "ports" / PORTS[board.uart.driver]]:
+        shutil.copyfile(path, folder / path.name)
+    script = (DEVICE / "cortexm.ld.in").read_text()
+    values = {
+        "FLASH_BASE": hex(board.flash.base),
+        "FLASH_SIZE": hex(board.flash.size),
+        "RAM_BASE": hex(board.ram.base),
+        "RAM_SIZE": hex(board.ram.size),
+        "STACK_SIZE": str(board.stack_bytes),
+    }
+    for name, value in values.items():
+        script = script.replace(f"@{name}@", value)
+    (folder / LINKER_SCRIPT).write_text(script)
+
+
+def build_firmware(src: Path, board: Board, toolchain: Toolchain, out: Path) -> Firmware:
+    """Compile and link everything in a source folder.
+
+    Identical sources, board and compiler give identical bytes, wherever the folders are.
+
+    :param src: folder of C, assembler and headers with its linker script; ``pp_build.h`` is written into it
+    :param out: folder for ``firmware.elf``, ``.bin``, ``.hex`` and ``.map``
+    :raises ToolError: the compiler or linker fails; its first lines are quoted
+    """
+    build_id = _build_id(src, board, toolchain)
+    (src / "pp_build.h").write_text(_build_header(board, toolchain, build_id))
+    sources = sorted(path.name for path in src.iterdir() if path.suffix in (".c", ".S"))
+    with tempfile.TemporaryDirectory(prefix="policyport-build-") as scratch:
+        work = Path(scratch)
+        for path in src.iterdir():
+            shutil.copyfile(path, work / path.name)
+        objects = [_compile(name, work, board, toolchain) for name in sources]
+        link = toolchain.link_command(board, objects, LINKER_SCRIPT, "firmware.elf", "firmware.map")
+        run(link, work, "the firmware does not link")
+        policy = [work / name for name in objects if _is_policy(name)]
+        figures = footprint.measure(work / "firmware.elf", footprint.defined_symbols(policy))
+        for name in ("firmware.elf", "firmware.map"):
+            shutil.copyfile(work / name, out / name)
+    image = flash_image(out / "firmware.elf", board)
+    (out / "firmware.bin").write_bytes(image)
+    (out / "firmware.hex").write_text(intel_hex(image, board.flash.base))
+    elf, flash, hexadecimal, linked = (out / f"firmware.{suffix}" for suffix in ("elf", "bin", "hex", "map"))
+    return Firmware(elf, flash, hexadecimal, linked, build_id, figures)
+
+
+def _is_policy(name: str) -> bool:
+    """Whether an object file belongs to the policy: generated C and kernels, not the bridge."""
+    stem = name.removesuffix(".o")
+    return not (DEVICE / stem).exists() and stem not in PORTS.values()
+
+
+def _compile(name: str, folder: Path, board: Board, toolchain: Toolchain) -> str:
+    """Compile one file; what an inference runs is optimized for speed, the rest for size."""
+    target = f"{name}.o"
+    optimize = "-O2" if _is_policy(target) else "-Os"
+    run(toolchain.compile_command(board, name, target, optimize), folder, f"{name} does not compile")
+    return target
+
+
+def _build_id(src: Path, board: Board, toolchain: Toolchain) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(src.iterdir()):
+        if path.name != "pp_build.h":
+            digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    digest.update(json.dumps(asdict(board), sort_keys=True).encode())
+    digest.update(f"{toolchain.name} {toolchain.version} {toolchain.target_flags(board)}".encode())
+    return digest.hexdigest()[:32]
+
+
+def _build_header(board: Board, toolchain: Toolchain, build_id: str) -> str:
+    values = ", ".join(f"0x{byte:02x}" for byte in bytes.fromhex(build_id))
+    return (
+        "/* Written by the build: which board, which build. */\n"
+        "#ifndef PP_BUILD_H\n#define PP_BUILD_H\n\n"
+        f'#define PP_BOARD_NAME "{board.name}"\n'
+        f"#define PP_CLOCK_HZ {board.clock_hz}u\n"
+        f"#define PP_UART_BASE 0x{board.uart.base:08x}u\n"
+        f"#define PP_UART_IRQ {board.uart.irq}u\n"
+        f"#define PP_BAUD {board.uart.baud}u\n"
+        f"#define PP_BUILD_ID {{ {values} }}\n"
+        f'#define PP_COMPILER "{toolchain.version}"\n\n'
+        "#endif\n"
+    )
+
+
+def flash_image(elf: Path, board: Board) -> bytes:
+    """Content of the flash from its base, as the load segments of an ELF give it; gaps are erased (0xFF).
+
+    :raises ToolError: a segment lies outside the flash
+    """
+    from elftools.elf.elffile import ELFFile
+
+    image = bytearray()
+    with elf.open("rb") as stream:
+        for segment in ELFFile(stream).iter_segments():
+            if segment["p_type"] != "PT_LOAD" or segment["p_filesz"] == 0:
+                continue
+            begin = segment["p_paddr"] - board.flash.base
+            end = begin + segment["p_filesz"]
+            if begin < 0 or end > board.flash.size:
+                raise ToolError(
+                    "the firmware does not fit in the flash",
+                    where=board.name,
+                    expected=f"at most {board.flash.size} bytes from 0x{board.flash.base:08x}",
+                    got=f"{segment['p_filesz']} bytes at 0x{segment['p_paddr']:08x}",
+                )
+            image.extend(b"\xff" * (end - len(image)))
+            image[begin:end] = segment.data()
+    return bytes(image)
+
+
+def intel_hex(image: bytes, base: int) -> str:
+    """An image as Intel HEX: data records of 16 bytes, extended linear addresses, end record."""
+    lines = []
+    for at in range(0, len(image), 16):
+        address = base + at
+        if at == 0 or address & 0xFFFF == 0:
+            lines.append(_hex_record(0, 4, (address >> 16).to_bytes(2, "big")))
+        lines.append(_hex_record(address & 0xFFFF, 0, image[at : at + 16]))
+    lines.append(_hex_record(0, 1, b""))
+    return "\n".join(lines) + "\n"
+
+
+def _hex_record(address: int, kind: int, data: bytes) -> str:
+    record = bytes([len(data), address >> 8, address & 0xFF, kind]) + data
+    return f":{record.hex().upper()}{-sum(record) & 0xFF:02X}"

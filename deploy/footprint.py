@@ -1,0 +1,77 @@
+"""What a firmware takes of flash and RAM, split exactly by who takes it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+_WRITABLE, _ALLOCATED, _EXECUTABLE = 0x1, 0x2, 0x4
+
+
+def measure(elf: Path, policy_objects: frozenset[str]) -> dict[str, Any]:
+    """Flash and RAM of a linked firmware, in bytes.
+
+    Flash is every allocated section that has content, RAM every writable one. The parts add up to the
+    whole: what no symbol of the policy covers is the bridge's.
+
+    :param policy_objects: names of the symbols that belong to the policy, as its object files define them
+    """
+    from elftools.elf.elffile import ELFFile
+
+    with elf.open("rb") as stream:
+        image = ELFFile(stream)
+        sections = [section for section in image.iter_sections() if section["sh_flags"] & _ALLOCATED]
+        flash = sum(s["sh_size"] for s in sections if s["sh_type"] != "SHT_NOBITS")
+        ram = sum(s["sh_size"] for s in sections if s["sh_flags"] & _WRITABLE)
+        policy = [symbol for symbol in _symbols(image) if symbol[0] in policy_objects]
+        stack = next(s["sh_size"] for s in sections if s.name == ".stack")
+        writable = [_span(s) for s in sections if s["sh_flags"] & _WRITABLE]
+        arena = sum(size for _, kind, at, size in policy if kind == "STT_OBJECT" and _inside(at, writable))
+        code = sum(size for _, kind, _, size in policy if kind == "STT_FUNC")
+        constants = sum(size for _, kind, at, size in policy if kind == "STT_OBJECT" and not _inside(at, writable))
+    return {
+        "flash_bytes": flash,
+        "policy_flash_bytes": code + constants,
+        "policy_code_bytes": code,
+        "policy_constant_bytes": constants,
+        "bridge_flash_bytes": flash - code - constants,
+        "ram_bytes": ram,
+        "policy_ram_bytes": arena,
+        "arena_bytes": arena,
+        "stack_bytes": stack,
+        "bridge_ram_bytes": ram - arena - stack,
+    }
+
+
+def defined_symbols(objects: list[Path]) -> frozenset[str]:
+    """Names of the functions and objects that object files define, static ones included."""
+    from elftools.elf.elffile import ELFFile
+
+    names = set()
+    for path in objects:
+        with path.open("rb") as stream:
+            names |= {name for name, _, _, _ in _symbols(ELFFile(stream))}
+    return frozenset(names)
+
+
+def _symbols(image: Any) -> Iterator[tuple[str, str, int, int]]:
+    """(name, type, address, size) of every function and object that is defined, each address once."""
+    table = image.get_section_by_name(".symtab")
+    seen = set()
+    for symbol in table.iter_symbols():
+        kind = symbol["st_info"]["type"]
+        if kind not in ("STT_FUNC", "STT_OBJECT") or symbol["st_shndx"] == "SHN_UNDEF" or symbol["st_size"] == 0:
+            continue
+        key = (symbol["st_shndx"], symbol["st_value"])
+        if key not in seen:
+            seen.add(key)
+            yield symbol.name, kind, symbol["st_value"], symbol["st_size"]
+
+
+def _span(section: Any) -> tuple[int, int]:
+    return section["sh_addr"], section["sh_addr"] + section["sh_size"]
+
+
+def _inside(address: int, spans: list[tuple[int, int]]) -> bool:
+    return any(begin <= address < end for begin, end in spans)

@@ -1,0 +1,158 @@
+"""The deploy stage: from QDQ ONNX to an integer program, its C, and a board's firmware."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from policyport.core.artifact import (
+    MANIFEST,
+    Artifact,
+    ArtifactWriter,
+    code_version,
+    open_artifact,
+    sha256_file,
+    write_artifact,
+)
+from policyport.core.errors import ArtifactError, ParityError
+from policyport.core.options import to_table
+from policyport.deploy.config import DeployConfig
+
+if TYPE_CHECKING:
+    from policyport.core.semantics import Integers
+    from policyport.deploy.program import Program
+
+_ROOT = Path(__file__).resolve().parent.parent
+CODE = (_ROOT / "deploy", _ROOT / "firmware_bridge" / "device", _ROOT / "core")
+"""Source folders that this stage's key depends on."""
+
+CARRIED = ("task.json", "float.onnx", "observations.npz", "layers.json", "returns.json", "curve.csv")
+"""Files that later stages need, copied forward where they are."""
+
+PARITY_OBSERVATIONS = 256
+"""Held-out observations on which the host's C must equal the reference."""
+
+VECTOR_OBSERVATIONS = 8
+"""Observations of ``vectors.npz``."""
+
+
+def deploy(model: Path, config: DeployConfig, out: Path) -> Artifact:
+    """Compile a quantized network and build the firmware of a board.
+
+    :param model: folder of a quantize artifact, or a QDQ ``.onnx`` with ``task.json`` and
+        ``observations.npz`` beside it
+    :raises ConfigError: unknown board
+    :raises UnsupportedModelError: an operator or value range outside the integer semantics
+    :raises ToolError: no compiler, or it failed
+    :raises ParityError: the generated C differs from the reference on this machine
+    """
+    from policyport.deploy.board import load_board
+
+    board = load_board(config.board)
+    source, key = _source(model)
+    code = code_version(*CODE)
+    with write_artifact(out, "deploy", inputs={"model": key}, config=to_table(config), code=code) as writer:
+        for name in CARRIED:
+            if (source.parent / name).is_file():
+                writer.copy(source.parent / name)
+        _build(source, board, config, writer)
+    return open_artifact(out, "deploy")
+
+
+def _source(model: Path) -> tuple[Path, str]:
+    """The QDQ file to compile, and the key of what it came from."""
+    if (model / MANIFEST).is_file():
+        artifact = open_artifact(model, "quantize")
+        return artifact.file("model.onnx"), artifact.key
+    if not model.is_file():
+        raise ArtifactError("no model here", where=model, expected="a quantize folder or a QDQ .onnx file")
+    for name in ("task.json", "observations.npz"):
+        if not (model.parent / name).is_file():
+            raise ArtifactError(
+                f"no {name} beside the model",
+                where=model.parent,
+                cure="put the task's description and recorded observations beside it, as policyport train writes them",
+            )
+    return model, sha256_file(model)
+
+
+def _build(source: Path, board: Any, config: DeployConfig, writer: ArtifactWriter) -> None:
+    from policyport.deploy.codegen import write_sources
+    from policyport.deploy.firmware import add_device_sources, build_firmware
+    from policyport.deploy.lower import lower
+    from policyport.deploy.program import program_sha256, write_program
+    from policyport.deploy.toolchain import find_toolchain
+
+    toolchain = find_toolchain(config.toolchain)
+    program = lower(source)
+    write_program(program, writer.path)
+    src = writer.path / "src"
+    src.mkdir()
+    variant = ("dsp" if board.dsp else "c") if config.variant == "auto" else config.variant
+    generated = write_sources(program, variant, src, config.optimize)
+    q = _inputs(program, writer.path)
+    _check_host(program, src, q[:PARITY_OBSERVATIONS])
+    _write_vectors(program, q[:VECTOR_OBSERVATIONS], writer.path / "vectors.npz")
+    add_device_sources(src, board)
+    firmware = build_firmware(src, board, toolchain, writer.path)
+    (writer.path / "footprint.json").write_text(json.dumps(firmware.footprint, indent=2) + "\n")
+    _write_exports(program, source, q[:PARITY_OBSERVATIONS], writer.path)
+    writer.tools["compiler"] = toolchain.version
+    writer.figures.update(
+        board=board.name,
+        variant=variant,
+        build_id=firmware.build_id,
+        model_sha256=program_sha256(program),
+        macs=generated.macs,
+        **firmware.footprint,
+    )
+
+
+def _inputs(program: Program, folder: Path) -> Integers:
+    """Held-out observations as the device gets them, [n, inputs]."""
+    import numpy as np
+    from policyport.core.task import Task
+    from policyport.deploy.program import quantize_input
+
+    with np.load(folder / "observations.npz") as arrays:
+        held_out = arrays["held_out"]
+    return quantize_input(program, Task.read(folder / "task.json").check_observation(held_out))
+
+
+def _check_host(program: Program, src: Path, q: Integers) -> None:
+    """The generated C, compiled for this machine, against the reference, every layer.
+
+    :raises ParityError: they differ; the first layer and element are named
+    """
+    import numpy as np
+    from policyport.deploy import reference
+    from policyport.deploy.host import HostLibrary
+
+    expected = reference.run(program, q)
+    with HostLibrary(src) as library:
+        for number, row in enumerate(q):
+            for layer, wanted, got in zip(program.layers, expected, library.trace(row), strict=True):
+                different = np.flatnonzero(wanted[number] != got)
+                if len(different):
+                    at = int(different[0])
+                    raise ParityError(
+                        "the generated C differs from the integer reference on this machine",
+                        where=f"layer {layer.name}, element {at}, observation {number}",
+                        expected=int(wanted[number][at]),
+                        got=int(got[at]),
+                    )
+
+
+def _write_vectors(program: Program, q: Integers, path: Path) -> None:
+    import numpy as np
+    from policyport.deploy.vectors import model_vectors
+
+    np.savez_compressed(path, **model_vectors(program, q))
+
+
+def _write_exports(program: Program, source: Path, q: Integers, folder: Path) -> None:
+    from policyport.deploy.exports import write_exports
+
+    table = write_exports(program, source, q, folder)
+    (folder / "exports.json").write_text(json.dumps(table, indent=2) + "\n")

@@ -1,0 +1,118 @@
+"""Compilers: arm-none-eabi-gcc where it is installed, else clang from the ``ziglang`` package."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from policyport.core.errors import ToolError
+from policyport.deploy.board import Board
+
+COMMON_FLAGS = (
+    "-std=c99",
+    "-mthumb",
+    "-ffreestanding",
+    "-fno-common",
+    "-ffunction-sections",
+    "-fdata-sections",
+    "-fno-unwind-tables",
+    "-fno-asynchronous-unwind-tables",
+    "-Wall",
+    "-Wextra",
+    "-Wconversion",
+    "-Wdouble-promotion",
+    "-Werror",
+)
+ERROR_LINES = 12
+"""Lines of a compiler's complaint that an error shows."""
+
+COMPILE_TIMEOUT_S = 300.0
+
+
+@dataclass(frozen=True)
+class Toolchain:
+    """A cross compiler for Cortex-M."""
+
+    name: Literal["gcc", "zig"]
+    command: tuple[str, ...]
+    version: str
+    """As HELLO reports it, at most 32 characters."""
+
+    def target_flags(self, board: Board) -> tuple[str, ...]:
+        """Flags that select the board's core."""
+        if self.name == "gcc":
+            return board.gcc_flags
+        return ("-target", board.zig_target, f"-mcpu={board.zig_cpu}", "-fno-sanitize=all")
+
+    def compile_command(self, board: Board, source: str, target: str, optimize: str) -> list[str]:
+        """Command that compiles one C or assembler file; paths are relative to the source folder."""
+        flags = COMMON_FLAGS if source.endswith(".c") else ("-mthumb",)
+        return [*self.command, *self.target_flags(board), *flags, optimize, "-c", source, "-o", target]
+
+    def link_command(self, board: Board, objects: Sequence[str], script: str, target: str, map_file: str) -> list[str]:
+        """Command that links a firmware."""
+        return [
+            *self.command,
+            *self.target_flags(board),
+            "-mthumb",
+            "-nostdlib",
+            *objects,
+            "-Wl,--gc-sections",
+            "-Wl,-T," + script,
+            "-Wl,-e,pp_reset_handler",
+            "-Wl,-Map," + map_file,
+            *(("-Wl,--build-id=none", "-lgcc") if self.name == "gcc" else ()),
+            "-o",
+            target,
+        ]
+
+
+def find_toolchain(preference: str = "auto") -> Toolchain:
+    """The ARM compiler of this machine.
+
+    :param preference: ``auto``, ``gcc`` or ``zig``
+    :raises ToolError: none is installed
+    """
+    gcc = shutil.which("arm-none-eabi-gcc")
+    if preference in ("auto", "gcc") and gcc:
+        version = run([gcc, "-dumpfullversion"], Path.cwd(), "the compiler does not run").strip()
+        return Toolchain("gcc", (gcc,), f"arm-none-eabi-gcc {version}"[:32])
+    if preference in ("auto", "zig") and importlib.util.find_spec("ziglang") is not None:
+        from importlib.metadata import version as package_version
+
+        command = (sys.executable, "-m", "ziglang", "cc")
+        return Toolchain("zig", command, f"zig cc {package_version('ziglang')}"[:32])
+    raise ToolError(
+        "no ARM compiler on this machine",
+        where=f"toolchain {preference}",
+        expected="arm-none-eabi-gcc on PATH, or the Python package ziglang",
+        cure='pip install -c constraints.txt "policyport[rig]", or apt-get install gcc-arm-none-eabi',
+    )
+
+
+def run(command: Sequence[str], folder: Path, what: str) -> str:
+    """Run a program in a folder.
+
+    :param what: the error's text where it fails
+    :returns: its standard output
+    :raises ToolError: it failed, is missing or took too long; its first lines are quoted
+    """
+    try:
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=COMPILE_TIMEOUT_S)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise ToolError(what, where=command[0], got=error) from error
+    if done.returncode != 0:
+        lines = (done.stderr or done.stdout).strip().splitlines()
+        raise ToolError(
+            what,
+            where=" ".join(command),
+            expected="exit code 0",
+            got=f"{done.returncode}\n" + "\n".join(lines[:ERROR_LINES]),
+        )
+    return done.stdout
