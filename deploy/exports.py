@@ -6,13 +6,14 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from policyport.core.errors import ToolError
+from policyport.core.errors import ToolError, UnsupportedModelError
 
 if TYPE_CHECKING:
     from policyport.core.semantics import Integers
     from policyport.deploy.program import Program
 
 ONNX_NAME = "policy.qdq.onnx"
+TFLITE_NAME = "policy.tflite"
 
 
 def tflite_interpreter(model: Path | bytes) -> Any:
@@ -47,20 +48,56 @@ def _interpreter_class(package: str) -> Any:
 
 
 def write_exports(program: Program, source: Path, q: Integers, folder: Path) -> dict[str, Any]:
-    """Write the QDQ ONNX of the program's integers and run it in onnxruntime.
+    """Write the program's integers as QDQ ONNX and as TFLite, and run both in their runtimes.
 
     :param source: the QDQ ONNX that the program was lowered from
     :param q: [n, inputs] quantized inputs
     :returns: the table of ``exports.json``: per runtime and layer the values compared, how many are
-        equal, and the largest difference
+        equal, and the largest difference; and what could not be written or run, with the reason
     """
     target = folder / ONNX_NAME
     shutil.copyfile(source, target)
-    return {"schema": 1, "observations": len(q), "rows": _onnx_rows(program, target, q)}
+    rows = _onnx_rows(program, target, q)
+    skipped = []
+    try:
+        rows += _tflite_rows(program, folder / TFLITE_NAME, q)
+    except (UnsupportedModelError, ToolError) as error:
+        skipped.append({"export": TFLITE_NAME, "reason": str(error)})
+    return {"schema": 1, "observations": len(q), "rows": rows, "skipped": skipped}
+
+
+def _tflite_rows(program: Program, path: Path, q: Integers) -> list[dict[str, Any]]:
+    import numpy as np
+    from policyport.deploy import reference
+    from policyport.deploy.export_tflite import tflite_bytes
+
+    path.write_bytes(tflite_bytes(program))
+    interpreter = tflite_interpreter(path)
+    source, target = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+    outputs = []
+    for row in q:
+        interpreter.set_tensor(source["index"], row[None, :].astype(source["dtype"]))
+        interpreter.invoke()
+        outputs.append(interpreter.get_tensor(target["index"])[0].astype(np.int64))
+    runtime = type(interpreter).__module__.split(".")[0]
+    layer = program.layers[-1]
+    return [_row(runtime, layer.name, reference.run(program, q)[-1], np.array(outputs))]
+
+
+def _row(runtime: str, layer: str, wanted: Integers, got: Integers) -> dict[str, Any]:
+    import numpy as np
+
+    difference = np.abs(wanted - np.asarray(got, np.int64))
+    return {
+        "runtime": runtime,
+        "layer": layer,
+        "values": int(difference.size),
+        "equal": int((difference == 0).sum()),
+        "largest": int(difference.max()),
+    }
 
 
 def _onnx_rows(program: Program, path: Path, q: Integers) -> list[dict[str, Any]]:
-    import numpy as np
     import onnxruntime
     from policyport.deploy import reference
 
@@ -68,20 +105,12 @@ def _onnx_rows(program: Program, path: Path, q: Integers) -> list[dict[str, Any]
     session = onnxruntime.InferenceSession(
         _with_layer_outputs(path, [layer.output.name for layer in program.layers]), providers=["CPUExecutionProvider"]
     )
-    rows = []
     got = session.run(None, {"observation": _observations(program, q)})[1:]
-    for layer, wanted, values in zip(program.layers, expected, got, strict=True):
-        difference = np.abs(wanted - np.asarray(values, np.int64))
-        rows.append(
-            {
-                "runtime": f"onnxruntime {onnxruntime.__version__}",
-                "layer": layer.name,
-                "values": int(difference.size),
-                "equal": int((difference == 0).sum()),
-                "largest": int(difference.max()),
-            }
-        )
-    return rows
+    runtime = f"onnxruntime {onnxruntime.__version__}"
+    return [
+        _row(runtime, layer.name, wanted, values)
+        for layer, wanted, values in zip(program.layers, expected, got, strict=True)
+    ]
 
 
 def _observations(program: Program, q: Integers) -> Any:

@@ -208,7 +208,7 @@ class Bridge:
             where=self._link.url,
             expected=f"a reply to request 0x{kind:02x} within {self._timeout_s} s",
             got=f"none to {self._retries + 1} attempts",
-            cure="check that the firmware is flashed (policyport flash), the port and the baud rate; then reset the board",
+            cure="check that the firmware is flashed (policyport flash), the port and the baud rate",
         )
 
     def _await(self, request: Frame) -> Frame | None:

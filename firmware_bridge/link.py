@@ -135,7 +135,7 @@ class Link:
             "the serial line has gone",
             where=self.url,
             got=error,
-            cure="check the cable or the emulator, and start again",
+            cure="check the cable and start again",
         )
 
     def close(self) -> None:

@@ -153,6 +153,22 @@ def _tflite() -> Finding:
     return Finding(what, "ok", type(interpreter).__module__)
 
 
+def _smallest_model() -> bytes:
+    """A TFLite file of one layer with one weight."""
+    import numpy as np
+    from policyport.core.semantics import Requantization
+    from policyport.deploy.export_tflite import tflite_bytes
+    from policyport.deploy.program import FullyConnected, HostInput, Program, Tensor
+
+    source, target = (Tensor(name, 1, 8, 1.0, 0, -128, 127) for name in ("input", "output"))
+    one = np.ones(1, np.int64)
+    layer = FullyConnected(
+        "output", source, target, one[None, :], 8, np.ones(1), 0 * one, Requantization(one, 0), target, None, ""
+    )
+    host = HostInput(np.zeros(1, np.float32), np.ones(1, np.float32), -np.inf, np.inf)
+    return tflite_bytes(Program("smallest", host, source, target, (layer,)))
+
+
 def _serial_ports() -> list[Finding]:
     """Serial ports that are there, none of them opened, and whether this user may open them."""
     from serial.tools import list_ports

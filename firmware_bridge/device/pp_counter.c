@@ -46,7 +46,9 @@ void pp_counter_init(void) {
     PP_DWT_CYCCNT = 0u;
     PP_DWT_CTRL |= 1u;
     const uint32_t before = PP_DWT_CYCCNT;
-    __asm volatile("nop\n nop\n nop\n nop" ::: "memory");
+    for (uint32_t i = 0; i < 4u; i++) { /* a loop, so that a counter that moves block by block moves too */
+        __asm volatile("nop" ::: "memory");
+    }
     if (PP_DWT_CYCCNT != before) { /* some cores and emulators have registers that do not count */
         kind = PP_COUNTER_DWT;
     }
