@@ -137,7 +137,7 @@ def _with_layer_outputs(path: Path, names: list[str]) -> bytes:
 
 def _integers(nodes: Any) -> dict[str, str]:
     """Name of a quantized tensor by every name it has: before it is quantized, quantized, and dequantized."""
-    names = {}
+    names: dict[str, str] = {}
     for node in nodes:
         if node.op_type == "QuantizeLinear":
             names |= {node.input[0]: node.output[0], node.output[0]: node.output[0]}

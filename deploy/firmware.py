@@ -34,6 +34,8 @@ class Firmware:
     """The same as Intel HEX."""
 
     map: Path
+    """Its symbols by address."""
+
     build_id: str
     """Hex of 16 bytes: hash of sources, flags, board and compiler."""
 
@@ -74,12 +76,12 @@ def build_firmware(src: Path, board: Board, toolchain: Toolchain, out: Path) -> 
         for path in src.iterdir():
             shutil.copyfile(path, work / path.name)
         objects = [_compile(name, work, board, toolchain) for name in sources]
-        link = toolchain.link_command(board, objects, LINKER_SCRIPT, "firmware.elf", "firmware.map")
+        link = toolchain.link_command(board, objects, LINKER_SCRIPT, "firmware.elf")
         run(link, work, "the firmware does not link")
         policy = [work / name for name in objects if _is_policy(name)]
         figures = footprint.measure(work / "firmware.elf", footprint.defined_symbols(policy))
-        for name in ("firmware.elf", "firmware.map"):
-            shutil.copyfile(work / name, out / name)
+        shutil.copyfile(work / "firmware.elf", out / "firmware.elf")
+    (out / "firmware.map").write_text(footprint.symbol_map(out / "firmware.elf"))
     image = flash_image(out / "firmware.elf", board)
     (out / "firmware.bin").write_bytes(image)
     (out / "firmware.hex").write_text(intel_hex(image, board.flash.base))

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-_WRITABLE, _ALLOCATED, _EXECUTABLE = 0x1, 0x2, 0x4
+_WRITABLE, _ALLOCATED = 0x1, 0x2
 
 
 def measure(elf: Path, policy_objects: frozenset[str]) -> dict[str, Any]:
     """Flash and RAM of a linked firmware, in bytes.
 
-    Flash is every allocated section that has content, RAM every writable one. The parts add up to the
+    Flash is every allocated section that has content, RAM every writable one or one without content. The parts add up to the
     whole: what no symbol of the policy covers is the bridge's.
 
     :param policy_objects: names of the symbols that belong to the policy, as its object files define them
@@ -23,10 +23,11 @@ def measure(elf: Path, policy_objects: frozenset[str]) -> dict[str, Any]:
         image = ELFFile(stream)
         sections = [section for section in image.iter_sections() if section["sh_flags"] & _ALLOCATED]
         flash = sum(s["sh_size"] for s in sections if s["sh_type"] != "SHT_NOBITS")
-        ram = sum(s["sh_size"] for s in sections if s["sh_flags"] & _WRITABLE)
+        in_ram = [s for s in sections if _is_ram(s)]
+        ram = sum(s["sh_size"] for s in in_ram)
         policy = [symbol for symbol in _symbols(image) if symbol[0] in policy_objects]
         stack = next(s["sh_size"] for s in sections if s.name == ".stack")
-        writable = [_span(s) for s in sections if s["sh_flags"] & _WRITABLE]
+        writable = [_span(s) for s in in_ram]
         arena = sum(size for _, kind, at, size in policy if kind == "STT_OBJECT" and _inside(at, writable))
         code = sum(size for _, kind, _, size in policy if kind == "STT_FUNC")
         constants = sum(size for _, kind, at, size in policy if kind == "STT_OBJECT" and not _inside(at, writable))
@@ -55,6 +56,16 @@ def defined_symbols(objects: list[Path]) -> frozenset[str]:
     return frozenset(names)
 
 
+def symbol_map(elf: Path) -> str:
+    """Every function and object of a firmware by address: address, bytes, type, name; the same for any linker."""
+    from elftools.elf.elffile import ELFFile
+
+    with elf.open("rb") as stream:
+        rows = sorted((at, size, kind, name) for name, kind, at, size in _symbols(ELFFile(stream)))
+    lines = [f"{at:08x} {size:6d} {kind.removeprefix('STT_').lower():6s} {name}" for at, size, kind, name in rows]
+    return "\n".join(["address   bytes type   name", *lines]) + "\n"
+
+
 def _symbols(image: Any) -> Iterator[tuple[str, str, int, int]]:
     """(name, type, address, size) of every function and object that is defined, each address once."""
     table = image.get_section_by_name(".symtab")
@@ -67,6 +78,11 @@ def _symbols(image: Any) -> Iterator[tuple[str, str, int, int]]:
         if key not in seen:
             seen.add(key)
             yield symbol.name, kind, symbol["st_value"], symbol["st_size"]
+
+
+def _is_ram(section: Any) -> bool:
+    """Writable, or without content: lld does not mark a reserved stack as writable."""
+    return bool(section["sh_flags"] & _WRITABLE) or section["sh_type"] == "SHT_NOBITS"
 
 
 def _span(section: Any) -> tuple[int, int]:

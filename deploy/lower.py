@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from policyport.core import semantics
+from policyport.core.errors import UnsupportedModelError
 from policyport.core.semantics import Integers, Reals
 from policyport.deploy.program import FullyConnected, HostInput, Layer, Lookup, Program, Tensor
-from policyport.deploy.qdq_chain import Chain, QuantizedConstant, attribute, read_chain
+from policyport.deploy.qdq_chain import SUPPORTED, Chain, QuantizedConstant, attribute, read_chain
 
 TABLED = ("Tanh", "Sigmoid")
 AFFINE = ("Gemm", "MatMul")
@@ -45,6 +46,8 @@ def lower(path: Path) -> Program:
         tensor = layers[-1].output
     if cursor.peek():
         raise chain.unsupported("an operator on integers that no DequantizeLinear precedes", cursor.take())
+    if not layers:
+        raise UnsupportedModelError("a network without layers", where=path, expected=SUPPORTED)
     return Program(chain.name, host.finish(), first, tensor, tuple(layers))
 
 

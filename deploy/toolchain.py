@@ -55,7 +55,7 @@ class Toolchain:
         flags = COMMON_FLAGS if source.endswith(".c") else ("-mthumb",)
         return [*self.command, *self.target_flags(board), *flags, optimize, "-c", source, "-o", target]
 
-    def link_command(self, board: Board, objects: Sequence[str], script: str, target: str, map_file: str) -> list[str]:
+    def link_command(self, board: Board, objects: Sequence[str], script: str, target: str) -> list[str]:
         """Command that links a firmware."""
         return [
             *self.command,
@@ -66,7 +66,6 @@ class Toolchain:
             "-Wl,--gc-sections",
             "-Wl,-T," + script,
             "-Wl,-e,pp_reset_handler",
-            "-Wl,-Map," + map_file,
             *(("-Wl,--build-id=none", "-lgcc") if self.name == "gcc" else ()),
             "-o",
             target,

@@ -114,6 +114,7 @@ STAGES: tuple[Stage, ...] = (
         code="policyport.deploy.flash:CODE",
         inputs={"image": "deploy"},
         takes={"image": "folder of a deploy artifact"},
+        extras="policyport.pipeline.identify:flash_extras",
     ),
     Stage(
         "hil",
