@@ -12,8 +12,8 @@ _WRITABLE, _ALLOCATED = 0x1, 0x2
 def measure(elf: Path, policy_objects: frozenset[str]) -> dict[str, Any]:
     """Flash and RAM of a linked firmware, in bytes.
 
-    Flash is every allocated section that has content, RAM every writable one or one without content. The parts add up to the
-    whole: what no symbol of the policy covers is the bridge's.
+    Flash is every allocated section that has content, RAM every writable one or one without content.
+    The parts add up to the whole: what no symbol of the policy covers is the bridge's.
 
     :param policy_objects: names of the symbols that belong to the policy, as its object files define them
     """

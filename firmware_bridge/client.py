@@ -8,6 +8,7 @@ with Bridge.open("/dev/ttyACM0") as bridge:
 from __future__ import annotations
 
 import time
+from collections import deque
 from types import TracebackType
 
 import numpy as np
@@ -56,6 +57,7 @@ class Bridge:
         self._timeout_s = timeout_s
         self._retries = retries
         self._decoder = Decoder()
+        self._frames: deque[Frame] = deque()
         # Another session's last request must not look like this one's first: its stored reply would come back.
         self._sequence = time.monotonic_ns() >> 10 & 0xFF
         self._greeted = False
@@ -144,10 +146,9 @@ class Bridge:
         """
         self._request(Type.RESET, b"")
         deadline = time.monotonic() + self._timeout_s * (1 + self._retries)
-        while time.monotonic() < deadline:
-            for frame in self._decoder.feed(self._link.read(self._timeout_s)):
-                if isinstance(frame, Frame) and frame.type == BOOT:
-                    return
+        while (frame := self._next_frame(deadline)) is not None:
+            if frame.type == BOOT:
+                return
         raise BoardTimeoutError("the board did not come back from a reset", where=self._link.url)
 
     def user(self, kind: int, payload: bytes = b"") -> bytes:
@@ -214,16 +215,23 @@ class Bridge:
     def _await(self, request: Frame) -> Frame | None:
         """The reply, or None when it is time to ask again."""
         deadline = time.monotonic() + self._timeout_s
-        while (left := deadline - time.monotonic()) > 0:
-            for frame in self._decoder.feed(self._link.read(left)):
-                if not isinstance(frame, Frame):
-                    continue  # noise, or a reply that lost bytes: the timeout asks again
-                if frame.type == NAK:
-                    return None
-                self._check_announcement(frame)
-                if frame.type == request.type | REPLY and frame.sequence == request.sequence:
-                    return frame
+        while (frame := self._next_frame(deadline)) is not None:
+            if frame.type == NAK:
+                return None
+            self._check_announcement(frame)
+            if frame.type == request.type | REPLY and frame.sequence == request.sequence:
+                return frame
         return None
+
+    def _next_frame(self, deadline: float) -> Frame | None:
+        """The next frame, or None at the deadline; noise, and replies that lost bytes, are passed over."""
+        while not self._frames:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return None
+            found = self._decoder.feed(self._link.read(left))
+            self._frames.extend(frame for frame in found if isinstance(frame, Frame))
+        return self._frames.popleft()
 
     def _check_announcement(self, frame: Frame) -> None:
         if frame.type == FAULT:
