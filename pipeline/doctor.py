@@ -62,6 +62,7 @@ def examine() -> list[Finding]:
         _host_compiler(),
         _emulator(),
         _tflite(),
+        _boards(),
         *_serial_ports(),
     ]
 
@@ -149,24 +150,31 @@ def _tflite() -> Finding:
     try:
         interpreter = tflite_interpreter(_smallest_model())
     except PolicyportError as error:
-        return Finding(what, "optional", f"none that builds an interpreter: {error.what}", INSTALL_HINT["tflite"])
-    return Finding(what, "ok", type(interpreter).__module__)
+        return Finding(
+            what, "optional", f"none builds an interpreter: {error.got or error.what}", INSTALL_HINT["tflite"]
+        )
+    return Finding(what, "ok", type(interpreter).__module__.split(".")[0])
 
 
 def _smallest_model() -> bytes:
-    """A TFLite file of one layer with one weight."""
+    """One tanh, as TFLite."""
     import numpy as np
-    from policyport.core.semantics import Requantization
+    from policyport.core.semantics import pointwise_table
     from policyport.deploy.export_tflite import tflite_bytes
-    from policyport.deploy.program import FullyConnected, HostInput, Program, Tensor
+    from policyport.deploy.program import HostInput, Lookup, Program, Tensor
 
-    source, target = (Tensor(name, 1, 8, 1.0, 0, -128, 127) for name in ("input", "output"))
-    one = np.ones(1, np.int64)
-    layer = FullyConnected(
-        "output", source, target, one[None, :], 8, np.ones(1), 0 * one, Requantization(one, 0), target, None, ""
-    )
-    host = HostInput(np.zeros(1, np.float32), np.ones(1, np.float32), -np.inf, np.inf)
-    return tflite_bytes(Program("smallest", host, source, target, (layer,)))
+    before = Tensor("input", 1, 8, 1 / 32, 0, -128, 127)
+    after = Tensor("output", 1, 8, 1 / 128, 0, -128, 127)
+    tanh = Lookup("output", before, after, pointwise_table("Tanh", 1 / 32, 0, 1 / 128, 0, 8), "Tanh")
+    one = np.ones(1, np.float32)
+    return tflite_bytes(Program("doctor", HostInput(0 * one, one, -np.inf, np.inf), before, after, (tanh,)))
+
+
+def _boards() -> Finding:
+    """The boards that firmware can be built for."""
+    from policyport.deploy.board import board_names
+
+    return Finding("boards", "ok", ", ".join(board_names()))
 
 
 def _serial_ports() -> list[Finding]:

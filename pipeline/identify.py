@@ -1,21 +1,27 @@
-"""Ask the firmware on a board who it is: the flash stage's last word, which needs the rigs above it."""
+"""Asks a board which firmware it runs; the flash stage gets this from above, as it knows no bridge itself."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from policyport.deploy.board import Board
-    from policyport.deploy.config import FlashConfig
+from policyport.core.errors import BoardTimeoutError
+from policyport.deploy.board import Board, load_board
+from policyport.deploy.config import FlashConfig
+
+
+def flash_arguments(_: FlashConfig) -> dict[str, Any]:
+    """What the flash stage takes beside its inputs and options."""
+    return {"identify": running_build}
 
 
 def running_build(board: Board, flash_bin: Path, port: str) -> str:
-    """Build id that the running firmware reports.
+    """The build id that a board reports over the bridge.
 
     :param flash_bin: content of an emulated board's flash
     :param port: pyserial URL of a real board; empty for an emulated one
-    :raises BoardError: it does not answer
+    :raises BoardError: no board, a busy port, no answer, a fault
     :raises ToolError: no emulator for this board
     """
     from policyport.firmware_bridge.client import Bridge
@@ -25,6 +31,17 @@ def running_build(board: Board, flash_bin: Path, port: str) -> str:
         return bridge.hello().build_id
 
 
-def flash_extras(config: FlashConfig) -> dict[str, Any]:
-    """Further arguments of the flash stage."""
-    return {"identify": running_build}
+def why_flash_again(config: FlashConfig, out: Path) -> str:
+    """Why a finished flash does not hold any more: somebody may have flashed the real board since.
+
+    :param out: folder of a flash artifact
+    :returns: the reason; empty where the board runs what was flashed, and for an emulated board
+    """
+    if not config.port:
+        return ""
+    record = json.loads((out / "board.json").read_text())
+    try:
+        running = running_build(load_board(config.board), out / "flash.bin", config.port)
+    except BoardTimeoutError:
+        return "the board does not answer"
+    return "" if running == record["build_id"] else f"the board runs build {running[:12]} by now"

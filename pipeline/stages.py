@@ -114,7 +114,8 @@ STAGES: tuple[Stage, ...] = (
         code="policyport.deploy.flash:CODE",
         inputs={"image": "deploy"},
         takes={"image": "folder of a deploy artifact"},
-        extras="policyport.pipeline.identify:flash_extras",
+        extras="policyport.pipeline.identify:flash_arguments",
+        checker="policyport.pipeline.identify:why_flash_again",
     ),
     Stage(
         "hil",
