@@ -8,7 +8,7 @@ from typing import Any
 
 from policyport.hil import plots
 from policyport.hil.report_data import Evidence
-from policyport.hil.result import Result
+from policyport.hil.result import Distribution, Result
 from policyport.hil.statistics import Summary
 
 NOT_RECORDED = "not recorded"
@@ -106,9 +106,7 @@ def tiles(evidence: Evidence) -> list[Tile]:
     values = sum(layer.compared for layer in parity.layers)
     equal = "equal" if parity.equal else "not equal"
     shown.append(Tile(equal, "to the integer reference", f"{values:,} values of {len(parity.layers)} layers"))
-    shown.append(
-        Tile(number(latency.p50), f"{result.board.unit} per inference", f"median; {latency.min:,} to {latency.max:,}")
-    )
+    shown.append(Tile(number(latency.p50), f"{result.board.unit} per inference", _range(latency)))
     shown.append(Tile(_recorded(flash_bytes(result)), "flash", _policy_part(result, "flash")))
     shown.append(Tile(_recorded(ram_bytes(result)), "RAM, stack included", _policy_part(result, "ram")))
     shown.append(Tile(size(memory.stack_used_bytes), "stack, painted", f"of {size(memory.stack_bytes)} reserved"))
@@ -117,6 +115,12 @@ def tiles(evidence: Evidence) -> list[Tile]:
         detail = f"float32 {size(sizes['float_bytes'])}"
         shown.append(Tile(size(sizes["weight_bytes"]), "weights and biases", detail))
     return shown
+
+
+def _range(counts: Distribution) -> str:
+    if counts.min == counts.max:
+        return f"every one of {counts.observations} observations"
+    return f"median of {counts.observations}; {counts.min:,} to {counts.max:,}"
 
 
 def comparison(evidence: Evidence) -> list[Row]:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from policyport.core.artifact import Artifact, code_version, open_artifact, stage_key, write_artifact
 from policyport.core.options import to_table
 from policyport.hil.config import HilConfig
+
+if TYPE_CHECKING:
+    from policyport.hil.result import Result
 
 _ROOT = Path(__file__).resolve().parent.parent
 
@@ -46,7 +50,23 @@ def hil(image: Path, board: Path, config: HilConfig, out: Path) -> Artifact:
         for name in CARRIED:
             if name in deployed.manifest.files:
                 writer.copy(deployed.file(name))
+        writer.figures.update(_figures(result))
     partial.remove()
     artifact = open_artifact(out, "hil")
     gates.require_passed(result.gates, artifact.path / "result.json")
     return artifact
+
+
+def _figures(result: Result) -> dict[str, Any]:
+    """The numbers of the manifest."""
+    inference, loop = result.latency.inference, result.loop
+    figures: dict[str, Any] = {
+        "parity_equal": result.parity.equal,
+        f"{result.board.unit}_p50": inference.p50,
+        f"{result.board.unit}_max": inference.max,
+        "stack_used_bytes": result.memory.stack_used_bytes,
+        "gate": result.gate,
+    }
+    if loop is not None:
+        figures |= {"mean_return": loop.board.mean, "float_return": loop.float32.mean, "agreement": loop.agreement}
+    return figures

@@ -60,8 +60,11 @@ FIGURES: dict[str, tuple[tuple[str, str], ...]] = {
     "flash": (("board", "{}"), ("build_id", "build {}")),
     "hil": (
         ("mean_return", "return {:.1f}"),
+        ("float_return", "float32 {:.1f}"),
         ("agreement", "agreement {:.2%}"),
         ("instructions_p50", "{:,} instructions"),
+        ("cycles_p50", "{:,} cycles"),
+        ("gate", "gates {}"),
     ),
     "report": (),
 }
