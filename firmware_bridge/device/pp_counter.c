@@ -45,12 +45,10 @@ void pp_counter_init(void) {
     PP_DEMCR |= 1u << 24; /* TRCENA */
     PP_DWT_CYCCNT = 0u;
     PP_DWT_CTRL |= 1u;
-    const uint32_t before = PP_DWT_CYCCNT;
-    for (uint32_t i = 0; i < 4u; i++) { /* a loop, so that a counter that moves block by block moves too */
-        __asm volatile("nop" ::: "memory");
-    }
-    if (PP_DWT_CYCCNT != before) { /* some cores and emulators have registers that do not count */
-        kind = PP_COUNTER_DWT;
+    kind = PP_COUNTER_DWT;
+    const uint32_t before = pp_counter_now(); /* through calls, so that a counter that moves block by block moves */
+    if (pp_counter_now() == before) {         /* some cores and emulators have registers that do not count */
+        kind = PP_COUNTER_SYSTICK;
     }
 #endif
     const uint32_t begin = pp_counter_begin();
