@@ -64,7 +64,7 @@ void pp_systick_handler(void) {
 void pp_platform_write(uint8_t byte) { pp_port_write(byte); }
 
 pp_memory_t pp_platform_memory(void) {
-    const uint32_t *lowest = pp_stack_low + PP_STACK_GUARD_BYTES / sizeof *pp_stack_low;
+    const uint32_t *lowest = pp_stack_low;
     while (lowest < pp_stack_high && *lowest == PP_STACK_PAINT) {
         lowest++;
     }

@@ -9,9 +9,6 @@
 /* Written over the whole stack before C runs; what is still there later was never used. */
 #define PP_STACK_PAINT 0xC5C5C5C5u
 
-/* Lowest bytes of the stack, which the memory protection unit guards: touching them faults. */
-#define PP_STACK_GUARD_BYTES 32u
-
 /* Why the processor started; asked once. */
 pp_reset_cause_t pp_platform_cause(void);
 

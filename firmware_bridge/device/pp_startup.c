@@ -72,16 +72,16 @@ __attribute__((naked, used)) void pp_fault_handler(void) {
         ".ltorg\n");
 }
 
-/* A stack that overflows meets a fault instead of somebody's data. */
+/* A stack that overflows meets a fault: the 64 KiB below it, which are no RAM of ours, may not be touched. */
 static void guard_stack(void) {
 #if defined(__ARM_ARCH_8M_MAIN__) || defined(__ARM_ARCH_8_1M_MAIN__)
     __asm volatile("msr msplim, %0" ::"r"((uint32_t)(uintptr_t)pp_stack_low));
 #elif !defined(__ARM_ARCH_6M__)
     if ((PP_MPU_TYPE >> 8 & 0xFFu) != 0u) {
         PP_MPU_RNR = 0u;
-        PP_MPU_RBAR = ((uint32_t)(uintptr_t)pp_stack_low + 31u) & ~31u;
-        PP_MPU_RASR = 1u << 28 | 4u << 1 | 1u; /* execute never, no access, 2^(4+1) bytes, on */
-        PP_MPU_CTRL = 5u;                      /* on, with the default map behind it */
+        PP_MPU_RBAR = (uint32_t)(uintptr_t)pp_stack_low - 0x10000u;
+        PP_MPU_RASR = 1u << 28 | 15u << 1 | 1u; /* execute never, no access, 2^(15+1) bytes, on */
+        PP_MPU_CTRL = 5u;                       /* on, with the default map behind it */
         __asm volatile("dsb\n isb" ::: "memory");
     }
 #endif
