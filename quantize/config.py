@@ -37,3 +37,6 @@ class QuantizeConfig:
         True, "scale each feature to one common range on the host, undone in the first layer's weights"
     )
     bias_correction: bool = option(True, "shift biases by the mean error that quantization leaves on the observations")
+    centre_outputs: bool = option(
+        True, "argmax actions: subtract from every output the mean of all, which leaves the action as it is"
+    )

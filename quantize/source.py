@@ -99,7 +99,7 @@ def _observations(path: Path, task: Task) -> tuple[Floats, Floats]:
 
 def _arrays(path: Path) -> dict[str, NDArray[np.float32]]:
     try:
-        with np.load(path) as archive:
+        with path.open("rb") as stream, np.load(stream) as archive:
             arrays = {name: archive[name] for name in archive.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise ArtifactError(

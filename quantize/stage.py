@@ -31,7 +31,7 @@ def quantize(model: Path, config: QuantizeConfig, out: Path) -> Artifact:
     from policyport.quantize.qdq import write_qdq
     from policyport.quantize.source import open_source
 
-    source = open_source(model)
+    source = _rewritten(open_source(model), config)
     tried = candidates(source, config)
     network = tried[-1].network
     with write_artifact(
@@ -46,6 +46,15 @@ def quantize(model: Path, config: QuantizeConfig, out: Path) -> Artifact:
         writer.figures.update(_figures(source, tried))
         writer.tools.update(_tools())
     return open_artifact(out, "quantize")
+
+
+def _rewritten(source: Source, config: QuantizeConfig) -> Source:
+    """The source with its graph made ready: what quantizes better and decides the same."""
+    from policyport.quantize.transforms import centre_outputs
+
+    if config.centre_outputs and source.task.action_rule == "argmax":
+        return dataclasses.replace(source, graph=centre_outputs(source.graph))
+    return source
 
 
 def _figures(source: Source, tried: list[Candidate]) -> dict[str, Any]:

@@ -1,0 +1,177 @@
+"""Fake quantization in torch equals the integers, bit for bit, and can be trained."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from policyport.core.errors import UnsupportedModelError
+from policyport.core.semantics import activation_range
+from policyport.quantize.config import QuantizeConfig
+from policyport.quantize.graph import HostPrefix
+from policyport.quantize.network import Activation, QuantizedLayer, QuantizedNetwork, table_output
+from policyport.quantize.ptq import quantize_graph
+from policyport.quantize.simulate import simulate
+
+torch = pytest.importorskip("torch")
+FUNCTIONS = ("", "Relu", "Tanh", "Sigmoid")
+
+
+def random_network(seed: int, shape: tuple[int, ...], functions: tuple[str, ...], widths: tuple[int, ...]):
+    """A network of arbitrary integers and scales, as no calibration would choose them."""
+    rng = np.random.default_rng(seed)
+
+    def activation(name, size, bits, relu=False):
+        low, high = activation_range(bits)
+        zero_point = int(rng.integers(low, high + 1)) if bits == 8 else 0
+        scale = float(np.float32(10 ** rng.uniform(-3, 1) / high))
+        return Activation(name, size, bits, scale, zero_point, zero_point if relu else low, high)
+
+    prefix = HostPrefix(
+        rng.normal(size=shape[0]).astype(np.float32), (10 ** rng.uniform(-2, 2, shape[0])).astype(np.float32)
+    )
+    source = first = activation("observation", shape[0], widths[0])
+    layers = []
+    for i, function in enumerate(functions):
+        size, bits, name = shape[i + 1], widths[i + 1], f"layer{i}"
+        before = activation(f"{name}/linear", size, bits, function == "Relu")
+        after = table_output(name, size, function, bits) if function in ("Tanh", "Sigmoid") else before
+        weights = rng.integers(-127, 128, (size, shape[i]))
+        ratio = 10 ** rng.uniform(-9, -1, size)
+        scale = (ratio * before.scale / source.scale).astype(np.float32)
+        bias = rng.integers(-(2**27), 2**27, size) >> int(rng.integers(0, 20))
+        layer = QuantizedLayer(
+            name, function, source, before, after, weights, 8, scale, bias, weights * scale.astype(np.float64)[:, None]
+        )
+        layers.append(layer)
+        source = after
+    return QuantizedNetwork("net", "observation", "output", prefix, first, tuple(layers))
+
+
+@st.composite
+def networks(draw):
+    depth = draw(st.integers(1, 3))
+    shape = tuple(draw(st.integers(1, 12)) for _ in range(depth + 1))
+    functions = tuple(draw(st.sampled_from(FUNCTIONS)) for _ in range(depth))
+    widths = tuple(draw(st.sampled_from((8, 16))) for _ in range(depth + 1))
+    return random_network(draw(st.integers(0, 2**32 - 1)), shape, functions, widths)
+
+
+def observations_for(network, seed=0):
+    """Ordinary values, ones that quantize to halves, and ones far beyond every range."""
+    rng = np.random.default_rng(seed)
+    size, prefix = network.input.size, network.prefix
+    ordinary = rng.normal(size=(20, size)) * network.input.scale * 2 ** (network.input.bits - 1)
+    halves = network.input.scale * (rng.integers(-100, 100, (20, size)) + 0.5)
+    extreme = rng.choice([-1e30, -1e6, -0.0, 0.0, 1e6, 1e30], (20, size))
+    features = np.concatenate([ordinary, halves, extreme])
+    return (features / prefix.gain + prefix.offset).astype(np.float32)
+
+
+def assert_equal_bits(network, observations):
+    from policyport.quantize.fake import FakeQuantized
+
+    expected = simulate(network, observations)
+    fake = FakeQuantized(network)
+    for got, layer in zip(fake.integers(torch.from_numpy(observations)), expected.layers, strict=True):
+        np.testing.assert_array_equal(got, layer)
+    output = fake(torch.from_numpy(observations)).detach().numpy()
+    assert output.dtype == np.float32
+    np.testing.assert_array_equal(output.view(np.int32), expected.output.view(np.int32))
+
+
+@given(networks())
+@settings(deadline=None, max_examples=80)
+def test_fake_equals_simulation_on_random_integers(network):
+    assert_equal_bits(network, observations_for(network))
+
+
+@given(st.integers(0, 1000), st.sampled_from([8, 16]), st.lists(st.sampled_from(FUNCTIONS), min_size=1, max_size=3))
+@settings(deadline=None, max_examples=20)
+def test_fake_equals_simulation_on_calibrated_networks(make_graph, seed, bits, functions):
+    graph = make_graph((5, *[9] * len(functions)), tuple(functions), seed, gain=3.0)
+    calibration = np.random.default_rng(seed).normal(size=(50, 5)).astype(np.float32)
+    network = quantize_graph(graph, calibration, QuantizeConfig(), bits)
+    assert_equal_bits(network, observations_for(network, seed))
+
+
+def test_accumulators_at_the_edge_of_32_bits():
+    """Weights and inputs all at their ends, and a bias that fills what is left."""
+    size, source = 500, Activation("observation", 500, 16, 1.0, 0, -32768, 32767)
+    before = Activation("y", 2, 16, 65536.0, 0, -32768, 32767)
+    weights = np.stack([np.full(size, 127), np.full(size, -127)])
+    room = 2**31 - 1 - 500 * 127 * 32768
+    bias = np.array([-room, room])
+    layer = QuantizedLayer("y", "", source, before, before, weights, 8, np.ones(2, np.float32), bias, weights * 1.0)
+    network = QuantizedNetwork("net", "observation", "y", HostPrefix.identity(size), source, (layer,))
+    ends = np.array([[-40000.0] * size, [40000.0] * size, [32766.5, -32768.5] * 250], np.float32)
+    assert_equal_bits(network, ends)
+    assert np.abs(simulate(network, ends).layers[0]).max() > 31000
+
+
+def test_the_proof_refuses_one_more():
+    layer = random_network(0, (2, 1), ("",), (16, 16)).layers[0]
+    full = QuantizedLayer(**{**_fields(layer), "bias": np.array([2**31 - 1])})
+    with pytest.raises(UnsupportedModelError, match="overflow"):
+        _ = full.requantize
+
+
+def _fields(layer):
+    return {name: getattr(layer, name) for name in layer.__dataclass_fields__}
+
+
+def small(make_graph, bits, functions=("Tanh", "Relu", "")):
+    graph = make_graph((4, 16, 16, 2), functions, seed=1)
+    observations = np.random.default_rng(0).normal(size=(400, 4)).astype(np.float32)
+    return graph, observations, quantize_graph(graph, observations, QuantizeConfig(), bits)
+
+
+@pytest.mark.parametrize("functions", [("Tanh", "Relu", ""), ("Sigmoid", "", "Tanh")])
+def test_gradients_are_those_of_the_float_network(make_graph, functions):
+    from policyport.quantize.fake import FakeQuantized
+
+    _, observations, network = small(make_graph, 16, functions)
+    fake, x = FakeQuantized(network), torch.from_numpy(observations)
+    fake(x).square().sum().backward()
+    straight = [p.grad.flatten() for p in fake.parameters()]
+
+    weights = [(layer.weights, layer.bias) for layer in FakeQuantized(network).layers]
+    y = ((x - fake.offset) * fake.gain).double()
+    for (w, b), function in zip(weights, functions, strict=True):
+        y = y @ w.T + b
+        y = {"": lambda v: v, "Relu": torch.relu, "Tanh": torch.tanh, "Sigmoid": torch.sigmoid}[function](y)
+    y.square().sum().backward()
+    exact = [p.grad.flatten() for pair in weights for p in pair]
+    for got, expected in zip(straight, exact, strict=True):
+        assert torch.nn.functional.cosine_similarity(got, expected, dim=0) > 0.999
+        assert got.norm() == pytest.approx(float(expected.norm()), rel=0.05)
+
+
+def test_training_lowers_the_loss_and_gives_integers_back(make_graph):
+    from policyport.quantize.fake import FakeQuantized
+
+    graph, observations, network = small(make_graph, 8)
+    x, target = torch.from_numpy(observations), torch.from_numpy(0.5 * graph.evaluate(observations) + 0.1)
+    fake = FakeQuantized(network)
+    optimizer = torch.optim.Adam(fake.parameters(), lr=1e-3)
+    losses = []
+    for _ in range(150):
+        loss = (fake(x) - target).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert min(losses[-20:]) < 0.3 * losses[0]
+    trained = fake.network()
+    assert any(not np.array_equal(a.weights, b.weights) for a, b in zip(trained.layers, network.layers, strict=True))
+    np.testing.assert_array_equal(simulate(trained, observations).output, fake(x).detach().numpy())
+
+
+def test_an_untrained_module_gives_its_network_back(make_graph):
+    from policyport.quantize.fake import FakeQuantized
+
+    _, _, network = small(make_graph, 8)
+    for back, layer in zip(FakeQuantized(network).network().layers, network.layers, strict=True):
+        np.testing.assert_array_equal(back.weights, layer.weights)
+        np.testing.assert_array_equal(back.bias, layer.bias)

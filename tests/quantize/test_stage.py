@@ -1,0 +1,177 @@
+"""The quantize stage as a whole: what it writes, what it chooses, what it refuses."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from policyport.core.artifact import code_version, open_artifact, stage_key, write_artifact
+from policyport.core.errors import ArtifactError, ConfigError, ObservationError
+from policyport.core.options import from_table, to_table
+from policyport.core.task import Task
+from policyport.quantize import CODE, QuantizeConfig, quantize
+from policyport.quantize.metrics import action_error, sqnr_db
+
+FILES = {"model.onnx", "float.onnx", "task.json", "observations.npz", "layers.json", "layers.csv"}
+
+
+def test_a_bare_onnx_becomes_an_artifact(model_folder):
+    config = QuantizeConfig()
+    artifact = quantize(model_folder / "policy.onnx", config, model_folder / "out")
+    assert set(artifact.manifest.files) == FILES
+    assert artifact.file("float.onnx").read_bytes() == (model_folder / "policy.onnx").read_bytes()
+    inputs = {"model": artifact.manifest.inputs["model"]}
+    assert artifact.key == stage_key("quantize", inputs, to_table(config), code_version(*CODE))
+    rows = json.loads(artifact.file("layers.json").read_text())["layers"]
+    with artifact.file("layers.csv").open() as stream:
+        assert [row["name"] for row in csv.DictReader(stream)] == [row["name"] for row in rows]
+    assert [row["function"] for row in rows] == ["Tanh", "Tanh", ""]
+    assert all(row["sqnr_db"] > 15 for row in rows)
+    figures = artifact.manifest.figures
+    assert figures["weight_bytes"] == 4 * 16 + 16 * 16 + 16 * 2 + 4 * (16 + 16 + 2)
+    assert figures["action_agreement"] >= 0.97
+
+
+def test_a_train_artifact_is_read_and_its_key_passed_on(model_folder):
+    with write_artifact(model_folder / "train", "train", inputs={}, config={}, code="c") as writer:
+        for name in ("policy.onnx", "task.json", "observations.npz"):
+            writer.copy(model_folder / name)
+    artifact = quantize(model_folder / "train", QuantizeConfig(), model_folder / "out")
+    assert artifact.manifest.inputs == {"model": open_artifact(model_folder / "train").key}
+
+
+def test_the_same_input_gives_the_same_files(model_folder):
+    outs = [quantize(model_folder / "policy.onnx", QuantizeConfig(), model_folder / name) for name in ("a", "b")]
+    assert outs[0].manifest.files == outs[1].manifest.files
+
+
+@pytest.mark.parametrize(("target", "chosen"), [(0.0, "int8"), (1.0, "int16")])
+def test_auto_takes_int8_where_it_keeps_the_actions(model_folder, target, chosen):
+    config = QuantizeConfig(agreement_target=target)
+    figures = quantize(model_folder / "policy.onnx", config, model_folder / "out").manifest.figures
+    assert figures["activations"] == chosen
+    assert list(figures["tried"]) == (["int8"] if chosen == "int8" else ["int8", "int16"])
+    assert set(figures["activation_bits"]) == {8 if chosen == "int8" else 16}
+    assert figures["action_agreement"] == figures["tried"][chosen]["held_out"]["action_agreement"]
+
+
+@pytest.mark.parametrize(("tolerance", "chosen"), [(1.0, "int8"), (0.0, "int16")])
+def test_auto_goes_by_the_action_error_for_continuous_actions(model_folder, make_task, tolerance, chosen):
+    make_task(4, 2, "clip").write(model_folder / "task.json")
+    config = QuantizeConfig(action_tolerance=tolerance)
+    figures = quantize(model_folder / "policy.onnx", config, model_folder / "out").manifest.figures
+    assert figures["activations"] == chosen
+    assert figures["action_agreement"] is None
+    assert 0 < figures["action_error"] < 0.05
+
+
+def test_a_forced_width_is_the_only_one_tried(model_folder):
+    config = QuantizeConfig(activations="int16")
+    figures = quantize(model_folder / "policy.onnx", config, model_folder / "out").manifest.figures
+    assert list(figures["tried"]) == ["int16"]
+    assert figures["action_agreement"] > 0.98
+
+
+def test_missing_observations_name_the_cure(model_folder):
+    (model_folder / "observations.npz").unlink()
+    with pytest.raises(ArtifactError) as error:
+        quantize(model_folder / "policy.onnx", QuantizeConfig(), model_folder / "out")
+    assert "no calibration data" in str(error.value) and "numpy.savez" in str(error.value.cure)
+    assert not (model_folder / "out").exists()
+
+
+def test_a_missing_task_names_the_cure(model_folder):
+    (model_folder / "task.json").unlink()
+    with pytest.raises(ArtifactError) as error:
+        quantize(model_folder / "policy.onnx", QuantizeConfig(), model_folder / "out")
+    assert "task.json" in str(error.value) and error.value.cure
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 torn", b"nonsense"])
+def test_torn_observations_are_one_clear_error(model_folder, content):
+    (model_folder / "observations.npz").write_bytes(content)
+    with pytest.raises(ArtifactError, match="torn observations"):
+        quantize(model_folder / "policy.onnx", QuantizeConfig(), model_folder / "out")
+
+
+def test_observations_under_another_name_are_refused(model_folder):
+    np.savez(model_folder / "observations.npz", samples=np.zeros((5, 4), np.float32))
+    with pytest.raises(ArtifactError) as error:
+        quantize(model_folder / "policy.onnx", QuantizeConfig(), model_folder / "out")
+    assert "samples" in str(error.value.got)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_observations_that_are_not_finite_are_refused(model_folder, bad):
+    observations = np.ones((6, 4), np.float32)
+    observations[3, 2] = bad
+    np.savez(model_folder / "observations.npz", observations=observations)
+    with pytest.raises(ObservationError, match="observation 3, element 2"):
+        quantize(model_folder / "policy.onnx", QuantizeConfig(), model_folder / "out")
+
+
+def test_observations_of_another_size_are_refused(model_folder):
+    np.savez(model_folder / "observations.npz", observations=np.zeros((6, 3), np.float32))
+    with pytest.raises(ObservationError, match="shape"):
+        quantize(model_folder / "policy.onnx", QuantizeConfig(), model_folder / "out")
+
+
+def test_without_held_out_observations_the_last_fifth_is_held_out(model_folder):
+    observations = np.random.default_rng(0).normal(size=(100, 4)).astype(np.float32)
+    np.savez(model_folder / "observations.npz", observations=observations)
+    figures = quantize(model_folder / "policy.onnx", QuantizeConfig(), model_folder / "out").manifest.figures
+    assert (figures["observations"], figures["held_out"]) == (80, 20)
+
+
+def test_a_task_of_another_network_is_refused(model_folder, make_task):
+    make_task(4, 3).write(model_folder / "task.json")
+    with pytest.raises(ArtifactError, match="model and task differ"):
+        quantize(model_folder / "policy.onnx", QuantizeConfig(), model_folder / "out")
+
+
+def test_a_missing_model_is_one_clear_error(tmp_path):
+    with pytest.raises(ArtifactError, match="no such model"):
+        quantize(tmp_path / "nothing", QuantizeConfig(), tmp_path / "out")
+
+
+def test_options_are_checked_by_name():
+    with pytest.raises(ConfigError, match="calibrator"):
+        from_table(QuantizeConfig, {"calibrator": "kl"}, "[quantize]")
+    with pytest.raises(ConfigError, match="weight_bits"):
+        from_table(QuantizeConfig, {"weight_bits": 5}, "[quantize]")
+
+
+def test_figures_of_closeness(make_task):
+    task: Task = make_task(4, 1, "scale")
+    exact = np.array([[-1.0], [1.0]], np.float32)
+    assert action_error(task, exact, exact) == 0
+    assert action_error(task, exact, exact * np.float32(0.9)) == pytest.approx(0.05, rel=1e-5)
+    assert sqnr_db(np.array([10.0]), np.array([9.0])) == pytest.approx(20.0)
+    assert sqnr_db(np.ones(3), np.ones(3)) == 200.0
+
+
+def test_the_package_imports_without_numpy_onnx_or_torch():
+    code = (
+        "import sys\n"
+        "import policyport.quantize\n"
+        "print([name for name in ('numpy', 'onnx', 'torch') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_stage_runs_where_torch_is_missing(model_folder):
+    code = (
+        "import sys\n"
+        "sys.modules['torch'] = None\n"
+        "from pathlib import Path\n"
+        "from policyport.quantize import QuantizeConfig, quantize\n"
+        "quantize(Path(sys.argv[1]), QuantizeConfig(), Path(sys.argv[2]))\n"
+    )
+    arguments = [str(model_folder / "policy.onnx"), str(model_folder / "out")]
+    subprocess.run([sys.executable, "-c", code, *arguments], check=True)
+    assert open_artifact(model_folder / "out", "quantize").manifest.figures
