@@ -8,7 +8,7 @@ from typing import Any
 
 from policyport.hil import plots
 from policyport.hil.report_data import Evidence
-from policyport.hil.result import Distribution, Result
+from policyport.hil.result import Distribution, LoopFigures, Result
 from policyport.hil.statistics import Summary
 
 NOT_RECORDED = "not recorded"
@@ -101,7 +101,7 @@ def tiles(evidence: Evidence) -> list[Tile]:
         detail = f"float32 {spread(loop.float32)}, {loop.episodes} seeded episodes"
         shown.append(Tile(spread(loop.board), "return on the board", detail))
         shown.append(
-            Tile(percent(loop.agreement), "actions as float32", f"{loop.steps:,} steps, each chosen by the board")
+            Tile(percent(loop.agreement), _agreement_label(loop), f"{loop.steps:,} steps, each chosen by the board")
         )
     values = sum(layer.compared for layer in parity.layers)
     equal = "equal" if parity.equal else "not equal"
@@ -153,11 +153,20 @@ def _loop_rows(result: Result) -> list[Row]:
     rows = [
         Row(f"mean return, {loop.episodes} episodes", spread(loop.float32), spread(loop.board)),
         Row(f"return within ±{number(test.margin)} of float32", "", f"{verdict} ({test.difference:+.2f})"),
-        Row("actions as float32", "", percent(loop.agreement)),
+        Row(_agreement_label(loop), "", percent(loop.agreement)),
     ]
-    if abs(loop.action_error - (1 - loop.agreement)) > 1e-9:  # of discrete actions the error is the share that differs
+    if not _discrete(loop):
         rows.append(Row("mean action error, of the range", "", f"{100 * loop.action_error:.3g} %"))
     return rows
+
+
+def _discrete(loop: LoopFigures) -> bool:
+    """Whether actions are equal or not: their error is then the share that differs."""
+    return abs(loop.action_error - (1 - loop.agreement)) < 1e-9
+
+
+def _agreement_label(loop: LoopFigures) -> str:
+    return "actions as float32" if _discrete(loop) else "actions within 1 % of float32's"
 
 
 def flash_bytes(result: Result) -> int:
