@@ -42,7 +42,7 @@ def read_onnx(path: Path) -> FloatGraph:
 
 def _load(path: Path) -> Any:
     import onnx
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+    from google.protobuf.message import DecodeError
 
     if not path.is_file():
         raise ArtifactError("no such model", where=path, expected="a float32 .onnx file or a train artifact")
