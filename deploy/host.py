@@ -39,7 +39,11 @@ class HostLibrary:
     def __init__(self, folder: Path, compiler: Sequence[str] | None = None, flags: Sequence[str] = ()) -> None:
         self._temporary = tempfile.TemporaryDirectory(prefix="policyport-host-")
         path = Path(self._temporary.name) / "policy.so"
-        _compile(folder, path, compiler or _find_compiler(), flags)
+        try:
+            _compile(folder, path, compiler or _find_compiler(), flags)
+        except ToolError:
+            self._temporary.cleanup()
+            raise
         self._library = ctypes.CDLL(str(path))
         self._library.pp_layer_value.restype = ctypes.c_int32
         self._library.pp_layer_value.argtypes = [ctypes.c_uint32, ctypes.c_uint32]

@@ -197,9 +197,9 @@ def read_program(folder: Path) -> Program:
     """
     try:
         structure = json.loads((folder / STRUCTURE).read_text())
-        with np.load(folder / ARRAYS, allow_pickle=False) as stored:
+        with np.load(io.BytesIO((folder / ARRAYS).read_bytes()), allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise ArtifactError("no readable program here", where=folder, got=error) from error
     return program_from_tables(structure, arrays, where=folder)
 

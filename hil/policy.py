@@ -134,7 +134,7 @@ class HostPolicy(IntegerPolicy):
 
     def integers(self, q: Integers) -> Integers:
         """See :class:`IntegerPolicy`."""
-        return np.stack([self._library.infer(row) for row in q])
+        return self._library.infer(q)
 
 
 class BoardPolicy(IntegerPolicy):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import math
 import re
 import shutil
 import socket
@@ -36,6 +37,19 @@ def machines() -> frozenset[str]:
     return frozenset(line.split()[0] for line in listing.splitlines()[1:] if line.split())
 
 
+def icount_shift(board: Board) -> int:
+    """One instruction lasts ``2**shift`` ns: the board's shift, or what makes it last more than two timer ticks.
+
+    A difference of two timer readings is off by less than one tick, so it then rounds to the right count.
+    """
+    return max(board.qemu_icount_shift, math.floor(math.log2(2e9 / board.clock_hz)) + 1)
+
+
+def ticks_per_instruction(board: Board) -> float:
+    """Ticks of a timer at the board's clock while one instruction is executed."""
+    return board.clock_hz * 2.0 ** icount_shift(board) / 1e9
+
+
 def command_line(board: Board, flash: Path, serial: list[str]) -> list[str]:
     """The command that runs a board.
 
@@ -52,7 +66,7 @@ def command_line(board: Board, flash: Path, serial: list[str]) -> list[str]:
         )
     return [
         *(QEMU, "-M", machine, "-nodefaults", "-display", "none", "-monitor", "none"),
-        *("-icount", f"shift={board.qemu_icount_shift}"),
+        *("-icount", f"shift={icount_shift(board)}"),
         *("-device", f"loader,file={flash},addr={board.flash.base:#x},force-raw=on"),
         *serial,
     ]

@@ -166,8 +166,8 @@ class EmulatedRig:
             self._stderr = None
 
     def instructions(self, ticks: int, overhead: int) -> int:
-        """Executed instructions; QEMU's timer ticks at the board's clock, ``2**shift`` ns per instruction."""
-        per_instruction = ticks_per_instruction(self.board) if self.emulator == "qemu" else 1.0
+        """Executed instructions; QEMU's timer ticks more than twice in one, Unicorn's counters once."""
+        per_instruction = qemu_board.ticks_per_instruction(self.board) if self.emulator == "qemu" else 1.0
         return round(ticks / per_instruction) - round(overhead / per_instruction)
 
     def check_alive(self) -> None:
@@ -202,11 +202,6 @@ class EmulatedRig:
             return ""
         self._stderr.seek(0)
         return self._stderr.read().strip()[-2000:]
-
-
-def ticks_per_instruction(board: Board) -> float:
-    """Ticks of a timer at the board's clock while QEMU executes one instruction."""
-    return board.clock_hz * 2.0**board.qemu_icount_shift / 1e9
 
 
 def choose_emulator(board: Board, emulator: str) -> str:

@@ -31,7 +31,7 @@ def overlap(a: tuple[int, int], b: tuple[int, int]) -> bool:
 def test_buffers_needed_at_once_do_not_overlap(made: list[Buffer]) -> None:
     arena, offsets = place(made)
     for i, a in enumerate(made):
-        assert 0 <= offsets[i] and offsets[i] + a.size_bytes <= arena and offsets[i] % ALIGNMENT == 0
+        assert offsets[i] >= 0 and offsets[i] + a.size_bytes <= arena and offsets[i] % ALIGNMENT == 0
         for j in range(i):
             if a.first <= made[j].last and made[j].first <= a.last:
                 assert not overlap((offsets[i], a.size_bytes), (offsets[j], made[j].size_bytes))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import os
 import signal
 import subprocess
@@ -14,6 +16,8 @@ from pathlib import Path
 import mini_firmware
 import pytest
 import serial
+from hypothesis import given
+from hypothesis import strategies as st
 from policyport.core.errors import BoardFaultError, ToolError
 from policyport.deploy.board import load_board
 from policyport.hil import qemu_board
@@ -201,6 +205,27 @@ def test_an_emulator_that_ends_at_its_start_says_why(tmp_path: Path, emulator: s
     rig = EmulatedRig(load_board(mini_firmware.BOARD), tmp_path / "missing.bin", emulator)
     with pytest.raises((ToolError, BoardFaultError), match=r"missing\.bin"), rig:
         rig.check_alive()
+
+
+@given(
+    st.integers(0, 2_000_000),
+    st.integers(0, 200),
+    st.integers(0, 60),
+    st.integers(1_000_000, 600_000_000),
+    st.booleans(),
+)
+def test_qemu_ticks_round_to_the_right_count(work: int, overhead: int, phase: int, clock_hz: int, late: bool) -> None:
+    board = dataclasses.replace(load_board(mini_firmware.BOARD), clock_hz=clock_hz, qemu_icount_shift=0)
+    ns = 2 ** qemu_board.icount_shift(board)
+
+    def ticks(instructions: int) -> int:
+        """Of a timer that rounds down or up, read ``phase`` instructions after it was started and again later."""
+        begin, end = (at * ns * clock_hz / 1e9 for at in (phase, phase + instructions))
+        return math.ceil(end) - math.ceil(begin) if late else math.floor(end) - math.floor(begin)
+
+    rig = EmulatedRig.__new__(EmulatedRig)
+    rig.board, rig.emulator = board, "qemu"
+    assert rig.instructions(ticks(work + overhead), ticks(overhead)) == work
 
 
 def test_a_port_makes_a_real_board(flash: Path) -> None:
