@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -14,7 +15,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SETUPTOOLS: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
 FOLDERS = {name: ROOT / folder for name, folder in SETUPTOOLS["package-dir"].items()}
-DATA = {".c", ".h", ".S", ".in", ".toml", ".j2", ".typed"}
+DATA = {".c", ".h", ".S", ".in", ".toml", ".j2", ".json", ".typed"}
 """Endings of the files, other than Python's, that the packages read at run time."""
 
 
@@ -77,13 +78,17 @@ def test_a_machine_without_torch_imports_every_module(package: str) -> None:
 
 @pytest.mark.slow
 def test_the_wheel_holds_every_source_file(tmp_path: Path) -> None:
-    subprocess.run(
-        [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-w", str(tmp_path), str(ROOT)],
-        check=True,
-        timeout=300,
-        capture_output=True,
-    )
+    copy = tmp_path / "source"
+    for top in {folder.relative_to(ROOT).parts[0] for folder in FOLDERS.values()}:
+        shutil.copytree(ROOT / top, copy / top, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE", "NOTICE"):
+        shutil.copyfile(ROOT / name, copy / name)
+    build = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-w", str(tmp_path), str(copy)]
+    done = subprocess.run(build, timeout=300, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         held = {name for name in archive.namelist() if name.startswith("policyport/")}
+        (points,) = (archive.read(name) for name in archive.namelist() if name.endswith("entry_points.txt"))
     assert held == source_files()
+    assert b"policyport = policyport.pipeline.cli:main" in points
