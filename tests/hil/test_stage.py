@@ -284,15 +284,17 @@ class TestPort:
 
     def test_a_port_that_another_process_holds_names_it(self, built: Built, tmp_path: Path) -> None:
         hold = "import sys, time; from policyport.firmware_bridge.link import PortLock\n"
-        hold += "PortLock(sys.argv[1]).acquire(0); print('held', flush=True); time.sleep(60)"
+        hold += "lock = PortLock(sys.argv[1]); lock.acquire(0); print('held', flush=True); time.sleep(60)"
         master, slave = os.openpty()
         port = os.ttyname(slave)
         try:
             with subprocess.Popen([sys.executable, "-c", hold, port], stdout=subprocess.PIPE) as holder:
                 assert holder.stdout is not None and holder.stdout.readline()
-                with pytest.raises(BoardBusyError, match=f"pid {holder.pid}"):
-                    built.run(tmp_path / "hil", HilConfig(port=port, timeout_s=0.05))
-                holder.kill()
+                try:
+                    with pytest.raises(BoardBusyError, match=f"pid {holder.pid}"):
+                        built.run(tmp_path / "hil", HilConfig(port=port, timeout_s=0.05))
+                finally:
+                    holder.kill()
         finally:
             os.close(master)
             os.close(slave)
@@ -327,7 +329,7 @@ def policies(built: Built) -> Any:
 
 
 def test_board_host_and_reference_give_equal_outputs(policies: Any) -> None:
-    observations = np.random.default_rng(9).normal(0, 0.3, (70, 4)).astype(np.float32)
+    observations = np.random.default_rng(9).uniform(-0.15, 0.15, (70, 4)).astype(np.float32)
     expected = policies.reference.outputs(observations)
     assert np.array_equal(policies.board.outputs(observations), expected)
     assert np.array_equal(policies.host.outputs(observations), expected)
