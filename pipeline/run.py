@@ -73,6 +73,20 @@ def wanted(stage: Stage, keys: Mapping[str, str | None], config: Any) -> Wanted:
     return Wanted(stage.name, {**inputs, **stage.config_inputs(config)}, to_table(config), stage.code_version())
 
 
+def standings(folder: Path, configs: Mapping[str, Any], stages: tuple[Stage, ...] = STAGES) -> dict[str, Standing]:
+    """How each stage of a run's folder stands.
+
+    :param configs: stage to the configuration that it is compared with
+    """
+    keys: dict[str, str | None] = {}
+    found = {}
+    for stage in stages:
+        standing = assess(folder / stage.name, wanted(stage, keys, configs[stage.name]))
+        keys[stage.name] = standing.manifest.key if standing.state == "done" and standing.manifest else None
+        found[stage.name] = standing
+    return found
+
+
 def run_recipe(
     recipe: Recipe, folder: Path, say: Say, asked: Asked | None = None, stages: tuple[Stage, ...] = STAGES
 ) -> Outcome:
@@ -91,6 +105,10 @@ def run_recipe(
     gate_error: GateError | None = None
     with _alone_in(folder):
         (folder / RECIPE_COPY).write_bytes(recipe.path.read_bytes())
+        standing = standings(folder, recipe.configs, stages)
+        for stage in stages[: last + 1]:
+            if stage.name in forced or standing[stage.name].state != "done":
+                stage.require(recipe.configs)
         for stage in stages[: last + 1]:
             try:
                 artifacts[stage.name] = _bring_up_to_date(

@@ -47,6 +47,9 @@ class Stage:
     checker: str = ""
     """``(config, out) -> str``: why a finished artifact does not hold any more; empty for none."""
 
+    preflight: str = ""
+    """``(configs) -> None``: raises for what the machine lacks or the recipe contradicts; empty for none."""
+
     def config_type(self) -> type[Any]:
         """The configuration dataclass."""
         found: type[Any] = _import(self.options)
@@ -64,6 +67,14 @@ class Stage:
     def check(self, config: Any, out: Path) -> str:
         """Why what lies at ``out`` does not hold any more, for reasons outside of it; empty where it does."""
         return str(_import(self.checker)(config, out)) if self.checker else ""
+
+    def require(self, configs: Mapping[str, Any]) -> None:
+        """Raise for what the stage will lack.
+
+        :param configs: stage to its configuration, of the whole recipe
+        """
+        if self.preflight:
+            _import(self.preflight)(configs)
 
     def run(self, inputs: Mapping[str, Path], config: Any, out: Path) -> Artifact:
         """Run it.
@@ -103,6 +114,7 @@ STAGES: tuple[Stage, ...] = (
         function="policyport.deploy.stage:deploy",
         options="policyport.deploy.config:DeployConfig",
         code="policyport.deploy.stage:CODE",
+        preflight="policyport.pipeline.preflight:deploy",
         inputs={"model": "quantize"},
         takes={"model": "folder of a quantize artifact, or a QDQ .onnx"},
     ),
@@ -112,6 +124,7 @@ STAGES: tuple[Stage, ...] = (
         function="policyport.deploy.flash:flash",
         options="policyport.deploy.config:FlashConfig",
         code="policyport.deploy.flash:CODE",
+        preflight="policyport.pipeline.preflight:flash",
         inputs={"image": "deploy"},
         takes={"image": "folder of a deploy artifact"},
         extras="policyport.pipeline.identify:flash_arguments",
@@ -123,6 +136,7 @@ STAGES: tuple[Stage, ...] = (
         function="policyport.hil.stage:hil",
         options="policyport.hil.config:HilConfig",
         code="policyport.hil.stage:CODE",
+        preflight="policyport.pipeline.preflight:hil",
         inputs={"image": "deploy", "board": "flash"},
         takes={"image": "folder of a deploy artifact", "board": "folder of a flash artifact: what lies on the board"},
     ),

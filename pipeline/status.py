@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from policyport.core.artifact import read_manifest
-from policyport.core.errors import ArtifactError, UsageError
+from policyport.core.errors import UsageError
 from policyport.core.options import from_table
-from policyport.pipeline.assess import Standing, assess
+from policyport.pipeline.assess import Standing
 from policyport.pipeline.recipe import Recipe, read_recipe
-from policyport.pipeline.run import RECIPE_COPY, wanted
+from policyport.pipeline.run import RECIPE_COPY, standings
 from policyport.pipeline.stages import STAGES, Stage
 
 
@@ -37,15 +37,8 @@ def status(target: Path, stages: tuple[Stage, ...] = STAGES) -> tuple[Path, list
     :raises UsageError: neither a recipe nor a run's folder
     """
     folder, configs = _target(target, stages)
-    keys: dict[str, str | None] = {}
-    lines = []
-    for stage in stages:
-        out = folder / stage.name
-        standing = assess(out, wanted(stage, keys, configs[stage.name]))
-        done = standing.state == "done" and standing.manifest is not None
-        keys[stage.name] = standing.manifest.key if done and standing.manifest else None
-        lines.append(StageStatus(stage.name, standing))
-    return folder, lines
+    found = standings(folder, configs, stages)
+    return folder, [StageStatus(name, standing) for name, standing in found.items()]
 
 
 def _target(target: Path, stages: tuple[Stage, ...]) -> tuple[Path, dict[str, Any]]:
@@ -68,5 +61,5 @@ def _own_config(out: Path, stage: Stage) -> Any:
     """The configuration that the artifact was made with; the default where there is none that reads."""
     try:
         return from_table(stage.config_type(), read_manifest(out).config, str(out))
-    except ArtifactError:
+    except UsageError:  # none, torn, or written by a version with other options
         return stage.config_type()()

@@ -1,0 +1,44 @@
+"""What a stage will need, asked before the first stage of a run starts: minutes of training are not spent
+on a run that cannot end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from policyport.core.errors import ConfigError
+from policyport.deploy.board import load_board
+
+
+def deploy(configs: Mapping[str, Any]) -> None:
+    """The board is known, and there is a compiler for it.
+
+    :param configs: stage to its configuration
+    :raises ConfigError: unknown board
+    :raises ToolError: no compiler
+    """
+    from policyport.deploy.toolchain import find_toolchain
+
+    load_board(configs["deploy"].board)
+    find_toolchain(configs["deploy"].toolchain)
+
+
+def flash(configs: Mapping[str, Any]) -> None:
+    """The board that is flashed is the one that is built for.
+
+    :raises ConfigError: unknown board, or another one
+    """
+    built, flashed = configs["deploy"].board, load_board(configs["flash"].board).name
+    if built != flashed:
+        raise ConfigError("the image is built for another board", where="[flash] board", expected=built, got=flashed)
+
+
+def hil(configs: Mapping[str, Any]) -> None:
+    """There is an emulator for the board, where no port is given.
+
+    :raises ToolError: there is none
+    """
+    from policyport.hil.rig import choose_emulator
+
+    if not (configs["hil"].port or configs["flash"].port):
+        choose_emulator(load_board(configs["flash"].board), configs["hil"].emulator)

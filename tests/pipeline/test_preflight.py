@@ -1,0 +1,70 @@
+"""Preflight: a run that cannot end does not begin."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from policyport.core.errors import ConfigError, ToolError
+from policyport.pipeline.recipe import read_recipe
+from policyport.pipeline.run import run_recipe
+from policyport.pipeline.stages import STAGES, Stage
+
+
+def no_training(*_: Any) -> Any:
+    raise AssertionError("training began")
+
+
+def attempt(recipe_file: Callable[..., Path], folder: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Stage, "run", no_training)
+    run_recipe(read_recipe(recipe_file(text)), folder, lambda _: None)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('[deploy]\nboard = "nope"\n', "unknown board"),
+        ('[flash]\nboard = "stm32f405"\n', "built for another board"),
+        ('[deploy]\nboard = "mps2-an386"\n[flash]\nboard = "nope"\n', "unknown board"),
+    ],
+)
+def test_a_recipe_that_contradicts_itself_is_refused_before_training(
+    recipe_file: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        attempt(recipe_file, tmp_path / "run", text, monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [('[deploy]\ntoolchain = "gcc"\n', "no ARM compiler"), ('[hil]\nemulator = "qemu"\n', "(?i)emulator|qemu")],
+)
+def test_a_missing_tool_is_told_before_training(
+    recipe_file: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, message: str
+) -> None:
+    monkeypatch.setattr(shutil, "which", lambda *_, **__: None)
+    with pytest.raises(ToolError, match=message):
+        attempt(recipe_file, tmp_path / "run", text, monkeypatch)
+
+
+def test_what_is_done_needs_nothing_more(stubs: Any, recipe_file: Callable[..., Path]) -> None:
+    refuses = "policyport.pipeline.preflight:deploy"
+    run_recipe(read_recipe(recipe_file(""), stubs.stages), Path("runs/job"), lambda _: None, None, stubs.stages)
+    stages = tuple(dataclasses.replace(stage, preflight=refuses) for stage in stubs.stages)
+    run_recipe(read_recipe(recipe_file(""), stages), Path("runs/job"), lambda _: None, None, stages)
+    with pytest.raises(ConfigError, match="unknown board"):
+        run_recipe(
+            read_recipe(recipe_file('[deploy]\nboard = "nope"\n'), stages),
+            Path("runs/job"),
+            lambda _: None,
+            None,
+            stages,
+        )
+
+
+def test_the_stages_of_the_recipes_name_their_preflight() -> None:
+    assert [stage.name for stage in STAGES if stage.preflight] == ["deploy", "flash", "hil"]
