@@ -102,9 +102,11 @@ def _onnx_rows(program: Program, path: Path, q: Integers) -> list[dict[str, Any]
     from policyport.deploy import reference
 
     expected = reference.run(program, q)
-    session = onnxruntime.InferenceSession(
-        _with_layer_outputs(path, [layer.output.name for layer in program.layers]), providers=["CPUExecutionProvider"]
-    )
+    options = onnxruntime.SessionOptions()
+    # What the nodes say: optimized, 16-bit layers are fused into kernels that round far more coarsely.
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    model = _with_layer_outputs(path, [layer.output.name for layer in program.layers])
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     got = session.run(None, {"observation": _observations(program, q)})[1:]
     runtime = f"onnxruntime {onnxruntime.__version__}"
     return [
