@@ -46,6 +46,7 @@ class Campaign:
         self.record = json.loads(flashed.file("board.json").read_text())
         self.board: Board = load_board(self.record["board"])
         self.port: str = config.port or self.record.get("port") or ""
+        self.baud = config.baud or self.board.uart.baud
         self.task = Task.read(deployed.file("task.json"))
         self.program = read_program(deployed.path)
         self.footprint = json.loads(deployed.file("footprint.json").read_text())
@@ -59,7 +60,7 @@ class Campaign:
             policy = BoardPolicy(bridge, self.program, self.task)
             loop = self._loop(policy, writer)
             memory = measure.measure_memory(bridge, int(self.footprint.get("arena_bytes", 0)))
-            link = LinkFigures(bridge.retries_used, bridge.round_trips, self.config.baud)
+            link = LinkFigures(bridge.retries_used, bridge.round_trips, self.baud)
             deadline = self._deadline(rig, identity, policy)
         result = self._result(rig, identity, (latency, memory, compared), loop, deadline, link)
         writer.copy(self.partial / "serial.log")
@@ -74,20 +75,19 @@ class Campaign:
         config = self.config
         rig = open_rig(self.board, self.flashed.path / "flash.bin", port=self.port, emulator=config.emulator)
         with rig, log.open("w") as stream:
-            opened = Bridge.open(
-                rig.url,
-                baud=config.baud,
-                timeout_s=config.timeout_s,
-                retries=config.retries,
-                wait_s=config.wait_s,
-                log=WireLog(stream),
-            )
-            with opened as bridge:
-                try:
+            try:
+                with Bridge.open(
+                    rig.url,
+                    baud=self.baud,
+                    timeout_s=config.timeout_s,
+                    retries=config.retries,
+                    wait_s=config.wait_s,
+                    log=WireLog(stream),
+                ) as bridge:
                     yield rig, bridge
-                except BoardError:
-                    rig.check_alive()
-                    raise
+            except BoardError:
+                rig.check_alive()
+                raise
 
     def _identify(self, bridge: Bridge) -> Identity:
         """What runs on the board.
@@ -150,7 +150,7 @@ class Campaign:
         """The float policy's own seed-to-seed standard deviation as training measured it; None where it did not."""
         if "returns.json" not in self.deployed.manifest.files:
             return None
-        spread = json.loads(self.deployed.file("returns.json").read_text()).get("seed_to_seed_std")
+        spread = json.loads(self.deployed.file("returns.json").read_text()).get("deviation")
         return None if spread is None else float(spread)
 
     def _deadline(self, rig: Rig, identity: Identity, policy: BoardPolicy) -> Deadline | None:

@@ -17,7 +17,7 @@ class HilConfig:
     latency_observations: int = option(256, "held-out observations whose inference is counted", low=1)
     emulator: str = option("auto", "who runs the board where no port is given", choices=("auto", "qemu", "unicorn"))
     port: str = option("", "pyserial URL of a real board; empty for an emulated one")
-    baud: int = option(115200, "bits per second of the serial line", low=300)
+    baud: int = option(0, "bits per second of the serial line; 0 for the board's own", low=0)
     timeout_s: float = option(2.0, "seconds until a request is sent again", low=0.01)
     retries: int = option(3, "times a request is sent again", low=0)
     wait_s: float = option(0.0, "seconds to wait for a port that another process holds", low=0.0)

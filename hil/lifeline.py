@@ -28,9 +28,8 @@ def watch_parent(end: Callable[[], None]) -> None:
 
 
 def die_with_parent() -> None:
-    """Linux: have the kernel kill this process when its parent dies. Elsewhere it does nothing.
+    """Have the kernel kill this process when its parent dies; Linux alone can do that.
 
     For use as ``preexec_fn`` of a program that does not watch its own standard input.
     """
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)

@@ -98,7 +98,7 @@ def _supervise(command: list[str], keep_open: tuple[int, ...]) -> int:
         stdout=subprocess.PIPE,
         text=True,
         pass_fds=keep_open,
-        preexec_fn=die_with_parent,
+        preexec_fn=die_with_parent if sys.platform == "linux" else None,
     ) as qemu:
         watch_parent(qemu.kill)
         assert qemu.stdout is not None
