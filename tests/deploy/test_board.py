@@ -26,7 +26,7 @@ def test_every_board_is_whole(name: str) -> None:
     assert apart
     assert (DEVICE / "ports" / PORTS[board.uart.driver]).is_file()
     assert any(flag.startswith("-mcpu=") for flag in board.gcc_flags)
-    assert board.dsp == (board.core.rstrip("f") in ("cortex-m4", "cortex-m7", "cortex-m33"))
+    assert board.dsp == (board.core.rstrip("f") in ("cortex-m4", "cortex-m7", "cortex-m33", "cortex-m55"))
     values = {"bin": "b", "hex": "h", "elf": "e", "base": "0"}
     assert all(part.format(**values) for runner in board.runners for part in runner.command)
 
