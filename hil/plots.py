@@ -84,7 +84,7 @@ def histogram_plot(counts: Sequence[int], unit: str) -> str:
 def share_plot(names: Sequence[str], counts: Sequence[int], unit: str) -> str:
     """Instructions or cycles of each layer, as bars from the first layer down."""
     total = sum(counts) or 1
-    labels = [f"{count:,} ({count / total:.1%})" for count in counts]
+    labels = [f"{count:,} ({round(count / total, 3) + 0.0:.1%})" for count in counts]
     return _bars("shares", names, counts, labels, unit)
 
 

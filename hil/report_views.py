@@ -100,9 +100,7 @@ def tiles(evidence: Evidence) -> list[Tile]:
         loop = result.loop
         detail = f"float32 {spread(loop.float32)}, {loop.episodes} seeded episodes"
         shown.append(Tile(spread(loop.board), "return on the board", detail))
-        shown.append(
-            Tile(percent(loop.agreement), _agreement_label(loop), f"{loop.steps:,} steps, each chosen by the board")
-        )
+        shown.append(Tile(*_action_headline(loop), f"{loop.steps:,} steps, each chosen by the board"))
     values = sum(layer.compared for layer in parity.layers)
     equal = "equal" if parity.equal else "not equal"
     shown.append(Tile(equal, "to the integer reference", f"{values:,} values of {len(parity.layers)} layers"))
@@ -163,6 +161,13 @@ def _loop_rows(result: Result) -> list[Row]:
 def _discrete(loop: LoopFigures) -> bool:
     """Whether actions are equal or not: their error is then the share that differs."""
     return abs(loop.action_error - (1 - loop.agreement)) < 1e-9
+
+
+def _action_headline(loop: LoopFigures) -> tuple[str, str]:
+    """How close the actions are, and what that is: agreement where they are discrete, else the mean error."""
+    if _discrete(loop):
+        return percent(loop.agreement), "actions as float32"
+    return f"{100 * loop.action_error:.2g} %", "mean action error, of the range"
 
 
 def _agreement_label(loop: LoopFigures) -> str:
