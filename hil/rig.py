@@ -215,6 +215,8 @@ def choose_emulator(board: Board, emulator: str) -> str:
         return "qemu"
     if emulator in ("auto", "unicorn") and unicorn:
         return "unicorn"
+    if emulator == "unicorn" and unicorn_board.core_model(board) is None:
+        raise ToolError("Unicorn does not model this board", where=board.name, cure="use QEMU: --emulator qemu")
     raise ToolError(
         "no emulator for this board" if emulator == "auto" else f"emulator {emulator} cannot run this board here",
         where=board.name,

@@ -192,6 +192,12 @@ def test_a_missing_emulator_is_an_error_with_its_cure(monkeypatch: pytest.Monkey
         assert caught.value.exit_code == 2
 
 
+def test_a_core_that_unicorn_lacks_is_sent_to_qemu() -> None:
+    board = dataclasses.replace(load_board(mini_firmware.BOARD), core="cortex-m55f")
+    with pytest.raises(ToolError, match="--emulator qemu"):
+        choose_emulator(board, "unicorn")
+
+
 def test_auto_prefers_qemu(monkeypatch: pytest.MonkeyPatch) -> None:
     board = load_board(mini_firmware.BOARD)
     monkeypatch.setattr(qemu_board, "machines", lambda: frozenset({board.qemu_machine}))
