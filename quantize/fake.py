@@ -10,7 +10,7 @@ This module alone of the package imports torch; nothing of the package imports i
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -29,6 +29,11 @@ class FakeQuantized(torch.nn.Module):  # type: ignore[misc]
     Weights and biases are float64 parameters, rounded in every forward pass; scales stay as they are.
     :meth:`network` gives the trained integers back.
     """
+
+    offset: Tensor
+    gain: Tensor
+    input_scale: Tensor
+    output_scale: Tensor
 
     def __init__(self, network: QuantizedNetwork) -> None:
         super().__init__()
@@ -55,7 +60,8 @@ class FakeQuantized(torch.nn.Module):  # type: ignore[misc]
 
     def network(self) -> QuantizedNetwork:
         """The network with the integers that the parameters round to now."""
-        return replace(self._network, layers=tuple(layer.quantized() for layer in self.layers))
+        layers = cast("list[FakeQuantizedLayer]", list(self.layers))
+        return replace(self._network, layers=tuple(layer.quantized() for layer in layers))
 
     def _trace(self, observations: Tensor) -> list[Tensor]:
         """The integers, as float64: the input's, then each layer's output."""
@@ -70,6 +76,11 @@ class FakeQuantized(torch.nn.Module):  # type: ignore[misc]
 
 class FakeQuantizedLayer(torch.nn.Module):  # type: ignore[misc]
     """One layer between integers held as float64."""
+
+    weight_scale: Tensor
+    bias_scale: Tensor
+    multiplier: Tensor
+    table: Tensor
 
     def __init__(self, layer: QuantizedLayer) -> None:
         super().__init__()
@@ -122,9 +133,9 @@ class _Round(torch.autograd.Function):  # type: ignore[misc]
         return torch.clamp(q, low, high)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None, None]:
         (inside,) = ctx.saved_tensors
-        return (grad * inside).to(ctx.kind), None, None, None
+        return (grad_outputs[0] * inside).to(ctx.kind), None, None, None
 
 
 class _Requantize(torch.autograd.Function):  # type: ignore[misc]
@@ -139,9 +150,9 @@ class _Requantize(torch.autograd.Function):  # type: ignore[misc]
         return torch.clamp(q, target.low, target.high).to(torch.float64)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None, None]:
         inside, ratio = ctx.saved_tensors
-        return grad * inside * ratio, None, None, None
+        return grad_outputs[0] * inside * ratio, None, None, None
 
 
 class _Lookup(torch.autograd.Function):  # type: ignore[misc]
@@ -158,7 +169,7 @@ class _Lookup(torch.autograd.Function):  # type: ignore[misc]
         return ((table[index] * (256 - fraction) + table[index + 1] * fraction + 128) >> 8).to(torch.float64)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None]:
         (q,) = ctx.saved_tensors
         before, after = ctx.layer.before, ctx.layer.output
         real = before.scale * (q - before.zero_point)
@@ -166,4 +177,4 @@ class _Lookup(torch.autograd.Function):  # type: ignore[misc]
             slope = 1 - torch.tanh(real) ** 2
         else:
             slope = torch.sigmoid(real) * (1 - torch.sigmoid(real))
-        return grad * slope * (before.scale / after.scale), None, None
+        return grad_outputs[0] * slope * (before.scale / after.scale), None, None
