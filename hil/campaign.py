@@ -150,7 +150,7 @@ class Campaign:
         """The float policy's own seed-to-seed standard deviation as training measured it; None where it did not."""
         if "returns.json" not in self.deployed.manifest.files:
             return None
-        spread = json.loads(self.deployed.file("returns.json").read_text()).get("deviation")
+        spread = json.loads(self.deployed.file("returns.json").read_text()).get("seed_to_seed_std")
         return None if spread is None else float(spread)
 
     def _deadline(self, rig: Rig, identity: Identity, policy: BoardPolicy) -> Deadline | None:
