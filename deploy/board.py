@@ -131,8 +131,12 @@ def read_board(path: Path) -> Board:
         zig_cpu=get("toolchain.zig_cpu", str),
         qemu_machine=get("emulator.qemu_machine", str),
         qemu_icount_shift=get("emulator.qemu_icount_shift", int),
-        runners=tuple(Runner(row["name"], tuple(row["command"])) for row in table.get("runners", [])),
+        runners=tuple(_runner(_Getter(row, path)) for row in table.get("runners", [])),
     )
+
+
+def _runner(get: _Getter) -> Runner:
+    return Runner(get("name", str), tuple(get("command", list)))
 
 
 class _Getter:

@@ -53,7 +53,7 @@ class Toolchain:
     def compile_command(self, board: Board, source: str, target: str, optimize: str) -> list[str]:
         """Command that compiles one C or assembler file; paths are relative to the source folder."""
         flags = COMMON_FLAGS if source.endswith(".c") else ("-mthumb",)
-        return [*self.command, *self.target_flags(board), *flags, optimize, "-c", source, "-o", target]
+        return [*self.command, *self.target_flags(board), *flags, optimize, "-g0", "-c", source, "-o", target]
 
     def link_command(self, board: Board, objects: Sequence[str], script: str, target: str) -> list[str]:
         """Command that links a firmware."""

@@ -154,7 +154,7 @@ class Bridge:
     def user(self, kind: int, payload: bytes = b"") -> bytes:
         """A request of the user's own firmware.
 
-        :param kind: 0x40 to 0x7E
+        :param kind: 0x40 to 0x6F
         """
         return self._request(kind, payload)
 

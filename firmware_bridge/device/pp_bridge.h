@@ -18,8 +18,8 @@
 #define PP_TRACE 0x05u
 #define PP_MEMORY 0x06u
 #define PP_RESET 0x07u
-#define PP_USER_FIRST 0x40u /* 0x40 to 0x7E are the user's own: pp_user_request */
-#define PP_USER_LAST 0x7Eu
+#define PP_USER_FIRST 0x40u /* 0x40 to 0x6F are the user's own: pp_user_request */
+#define PP_USER_LAST 0x6Fu
 #define PP_REPLY 0x80u
 #define PP_BOOT 0xF0u  /* unsolicited: the firmware has started */
 #define PP_FAULT 0xF1u /* unsolicited: the processor has faulted */
@@ -49,7 +49,7 @@ void pp_bridge_byte(uint8_t byte);
 /* Send a frame nobody asked for. payload_bytes is at most 64. */
 void pp_bridge_announce(uint8_t type, const uint8_t *payload, size_t payload_bytes);
 
-/* Requests 0x40 to 0x7E. Define this function in a file of your own to add verbs; the default knows none.
+/* Requests 0x40 to 0x6F. Define this function in a file of your own to add verbs; the default knows none.
  * payload: payload_bytes of the request; reply: room for PP_PAYLOAD_MAX bytes, *reply_bytes starts at 0. */
 pp_status_t pp_user_request(uint8_t type, const uint8_t *payload, size_t payload_bytes, uint8_t *reply,
                             size_t *reply_bytes);

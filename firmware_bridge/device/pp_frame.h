@@ -1,7 +1,7 @@
 /* Frames on a byte stream: 0x00 COBS(body) 0x00, body = header, payload, CRC-32. docs/bridge-protocol.md has every byte.
  *
  *     static pp_receiver_t receiver;
- *     if (pp_receive(&receiver, byte) == PP_FRAME_READY) { handle(receiver.body, ...); }
+ *     if (pp_receive(&receiver, byte) == PP_FRAME_READY) { handle(receiver.buffer, ...); }
  */
 #ifndef PP_FRAME_H
 #define PP_FRAME_H

@@ -91,11 +91,8 @@ def test_same_image_in_any_folder(builds: Builds) -> None:
     assert first.build_id == second.build_id and len(first.build_id) == 32
 
 
-def test_same_elf_in_any_folder(builds: Builds, request: pytest.FixtureRequest) -> None:
+def test_same_elf_in_any_folder(builds: Builds) -> None:
     _, first, second = builds
-    if "zig" in request.node.callspec.id:
-        reason = "zig cc writes the scratch folder's name into .debug_str and .debug_line of the ELF"
-        request.applymarker(pytest.mark.xfail(reason=reason, raises=AssertionError))
     assert first.elf.read_bytes() == second.elf.read_bytes()
 
 
