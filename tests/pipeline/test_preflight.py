@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from policyport.core.errors import ConfigError, ToolError
+from policyport.hil import qemu_board
 from policyport.pipeline.recipe import read_recipe
 from policyport.pipeline.run import run_recipe
 from policyport.pipeline.stages import STAGES, Stage
+
+
+@pytest.fixture(autouse=True)
+def machines_asked_anew() -> Iterator[None]:
+    """QEMU is asked once per process for its machines; here its absence must be seen, and forgotten after."""
+    qemu_board.machines.cache_clear()
+    yield
+    qemu_board.machines.cache_clear()
 
 
 def no_training(*_: Any) -> Any:
