@@ -124,17 +124,21 @@ def accumulate(q_input: Integers, weights: Integers, bias: Integers) -> Integers
     :param bias: [outputs], int32 values at scale ``s_in * s_w[c]``, with ``- zero_point_in * sum(W[c])``
     :returns: [..., outputs]
     """
-    total: Integers = np.asarray(q_input, np.int64) @ np.asarray(weights, np.int64).T + np.asarray(bias, np.int64)
+    # Exact: an accumulator of 32 bits has no partial sum that float64 could not hold, and BLAS is fast.
+    product = np.asarray(q_input, np.float64) @ np.asarray(weights, np.float64).T
+    total: Integers = product.astype(np.int64) + np.asarray(bias, np.int64)
     return total
 
 
 def accumulator_bound(weights: Integers, bias: Integers, low: int, high: int) -> Integers:
     """Largest magnitude of each row's accumulator, over every partial sum, for inputs in [low, high].
 
+    :param weights: [outputs, ...]
     :returns: [outputs]; ``sum|w| * max(|low|, |high|) + |b|``
     """
     reach = max(abs(low), abs(high))
-    rows: Integers = np.abs(np.asarray(weights, np.int64)).sum(axis=1) * reach + np.abs(np.asarray(bias, np.int64))
+    magnitudes = np.abs(np.asarray(weights, np.int64)).reshape(len(weights), -1)
+    rows: Integers = magnitudes.sum(axis=1) * reach + np.abs(np.asarray(bias, np.int64))
     return rows
 
 
@@ -152,10 +156,18 @@ Pointwise = Callable[[Reals], Reals]
 
 POINTWISE: dict[str, Pointwise] = {
     "Tanh": np.tanh,
-    "Sigmoid": lambda x: 1.0 / (1.0 + np.exp(-x)),
+    "Sigmoid": lambda x: 0.5 * (1.0 + np.tanh(0.5 * x)),
     "Relu": lambda x: np.maximum(x, 0.0),
+    "HardSigmoid": lambda x: np.clip(x / 6 + 0.5, 0.0, 1.0),
+    "HardSwish": lambda x: x * np.clip(x / 6 + 0.5, 0.0, 1.0),
+    "LeakyRelu": lambda x: np.where(x < 0, 0.01 * x, x),
+    "Elu": lambda x: np.where(x < 0, np.expm1(np.minimum(x, 0.0)), x),
+    "Softplus": lambda x: np.maximum(x, 0.0) + np.log1p(np.exp(-np.abs(x))),
+    "Silu": lambda x: x * 0.5 * (1.0 + np.tanh(0.5 * x)),
 }
-"""Pointwise functions that a table may hold, by ONNX operator name, evaluated in float64."""
+"""Pointwise functions that a table may hold, by ONNX operator name, evaluated in float64.
+
+HardSigmoid has the slope 1/6, LeakyRelu 0.01, Elu alpha 1; Silu is ``x * Sigmoid(x)``."""
 
 
 def pointwise_table(
