@@ -21,6 +21,9 @@ from policyport.core.errors import ArtifactError
 MANIFEST_SCHEMA = 1
 MANIFEST = "manifest.json"
 
+COMPANIONS = ("task.json", "observations.npz", "float.onnx", "layers.json", "returns.json", "curve.csv")
+"""Files that belong to the model they lie beside: a stage that reads a model carries forward those that are there."""
+
 
 @dataclass(frozen=True)
 class Manifest:
@@ -36,7 +39,7 @@ class Manifest:
     """Relative path to sha256, every file but the manifest itself."""
 
     inputs: dict[str, str]
-    """Name of each input to its key, or to the sha256 of the file it was."""
+    """Name of each input to its key (see :func:`input_key`), to a file's sha256, or to a program's version."""
 
     config: dict[str, Any]
     """The resolved configuration, defaults included."""
@@ -108,6 +111,17 @@ def stage_key(kind: str, inputs: Mapping[str, str], config: Mapping[str, Any], c
     return sha256_json({"kind": kind, "inputs": dict(inputs), "config": dict(config), "code": code})
 
 
+def input_key(path: Path) -> str:
+    """What identifies a stage's input: an artifact's key, or a hash over a model file and its companions.
+
+    :raises ArtifactError: a folder that is no artifact
+    """
+    if not path.is_file():
+        return read_manifest(path).key
+    beside = (path.with_name(name) for name in COMPANIONS)
+    return sha256_json({file.name: sha256_file(file) for file in beside if file.is_file()} | {"": sha256_file(path)})
+
+
 def open_artifact(path: Path, kind: str | None = None) -> Artifact:
     """Read an artifact and check every file against its hash.
 
@@ -172,6 +186,12 @@ class ArtifactWriter:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, target)
         return target
+
+    def carry(self, folder: Path) -> None:
+        """Copy the companions of a model in that lie in ``folder``."""
+        for name in COMPANIONS:
+            if (folder / name).is_file():
+                self.copy(folder / name)
 
 
 @contextlib.contextmanager

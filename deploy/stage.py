@@ -4,31 +4,30 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from policyport.core.artifact import (
     MANIFEST,
     Artifact,
     ArtifactWriter,
     code_version,
+    input_key,
     open_artifact,
-    sha256_file,
     write_artifact,
 )
-from policyport.core.errors import ArtifactError, ParityError
+from policyport.core.errors import ArtifactError, ParityError, ToolError
 from policyport.core.options import to_table
 from policyport.deploy.config import DeployConfig
 
 if TYPE_CHECKING:
     from policyport.core.semantics import Integers
+    from policyport.deploy.board import Board
     from policyport.deploy.program import Program
+    from policyport.deploy.toolchain import Toolchain
 
 _ROOT = Path(__file__).resolve().parent.parent
 CODE = (_ROOT / "deploy", _ROOT / "firmware_bridge" / "device", _ROOT / "core")
 """Source folders that this stage's key depends on."""
-
-CARRIED = ("task.json", "float.onnx", "observations.npz", "layers.json", "returns.json", "curve.csv")
-"""Files that later stages need, copied forward where they are."""
 
 PARITY_OBSERVATIONS = 256
 """Held-out observations on which the host's C must equal the reference."""
@@ -48,16 +47,26 @@ def deploy(model: Path, config: DeployConfig, out: Path) -> Artifact:
     :raises ParityError: the generated C differs from the reference on this machine
     """
     from policyport.deploy.board import load_board
+    from policyport.deploy.toolchain import find_toolchain
 
     board = load_board(config.board)
     source, key = _source(model)
-    code = code_version(*CODE)
-    with write_artifact(out, "deploy", inputs={"model": key}, config=to_table(config), code=code) as writer:
-        for name in CARRIED:
-            if (source.parent / name).is_file():
-                writer.copy(source.parent / name)
-        _build(source, board, config, writer)
+    toolchain = find_toolchain(config.toolchain)
+    inputs = {"model": key, "compiler": toolchain.version}
+    with write_artifact(out, "deploy", inputs=inputs, config=to_table(config), code=code_version(*CODE)) as writer:
+        writer.carry(source.parent)
+        _build(source, board, toolchain, config, writer)
     return open_artifact(out, "deploy")
+
+
+def machine_inputs(config: DeployConfig) -> dict[str, str]:
+    """What of this machine the firmware depends on: the compiler that a build would take now, and its version."""
+    from policyport.deploy.toolchain import find_toolchain
+
+    try:
+        return {"compiler": find_toolchain(config.toolchain).version}
+    except ToolError:
+        return {"compiler": "none"}
 
 
 def _source(model: Path) -> tuple[Path, str]:
@@ -74,17 +83,15 @@ def _source(model: Path) -> tuple[Path, str]:
                 where=model.parent,
                 cure="put the task's description and recorded observations beside it, as policyport train writes them",
             )
-    return model, sha256_file(model)
+    return model, input_key(model)
 
 
-def _build(source: Path, board: Any, config: DeployConfig, writer: ArtifactWriter) -> None:
+def _build(source: Path, board: Board, toolchain: Toolchain, config: DeployConfig, writer: ArtifactWriter) -> None:
     from policyport.deploy.codegen import write_sources
     from policyport.deploy.firmware import add_device_sources, build_firmware
     from policyport.deploy.lower import lower
     from policyport.deploy.program import program_sha256, write_program
-    from policyport.deploy.toolchain import find_toolchain
 
-    toolchain = find_toolchain(config.toolchain)
     program = lower(source)
     write_program(program, writer.path)
     src = writer.path / "src"

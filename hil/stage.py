@@ -17,7 +17,7 @@ _ROOT = Path(__file__).resolve().parent.parent
 CODE = (_ROOT / "hil", _ROOT / "firmware_bridge", _ROOT / "core")
 """Source folders that the stage's key depends on."""
 
-CARRIED = ("task.json", "footprint.json", "exports.json", "layers.json", "returns.json", "float_returns.json")
+CARRIED = ("task.json", "footprint.json", "exports.json", "layers.json", "returns.json", "curve.csv")
 """Files that the report reads, copied from the deploy artifact where it has them."""
 
 

@@ -128,4 +128,5 @@ def _read(out: Path) -> tuple[Manifest | None, str]:
 
 
 def _short(key: str | None) -> str:
-    return "none" if key is None else key[:12]
+    """The beginning of a hash; a version as it is."""
+    return "none" if key is None else key[:12] if len(key) == 64 else key

@@ -138,18 +138,16 @@ def run_stage(
     say: Say,
     *,
     force: bool = False,
-    reason: str = "",
 ) -> Artifact:
     """Run one stage, unless what it would write is there already.
 
     :param inputs: path of each input, by name
     :param keys: stage to the key of its artifact
     :param force: begin from scratch, though it be done or half done
-    :param reason: why it runs though it be done; empty for no such reason
     :raises UsageError: ``out`` is a folder that no stage wrote
     """
     standing = assess(out, wanted(stage, keys, config))
-    because = reason or ("forced" if force else standing.because) or _why_not_done(stage, config, out)
+    because = ("forced" if force else standing.because) or _why_not_done(stage, config, out)
     if standing.state == "done" and not because:
         artifact = open_artifact(out, stage.name)
         say(Event(stage.name, "skipped", "", 0.0, artifact))

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from policyport.core.artifact import MANIFEST, Artifact, read_manifest, sha256_file
+from policyport.core.artifact import MANIFEST, Artifact, input_key
 from policyport.core.errors import ArtifactError, ConfigError
 from policyport.core.options import from_arguments
 from policyport.pipeline.recipe import RUNS, Recipe, read_recipe
@@ -24,11 +24,9 @@ def run_single(stage: Stage, arguments: argparse.Namespace, say: Say, stages: tu
     recipe = read_recipe(arguments.recipe, stages) if arguments.recipe else None
     config = from_arguments(stage.config_type(), arguments, recipe.tables[stage.name] if recipe else None)
     inputs = {name: _input(stage, name, getattr(arguments, name), recipe) for name in stage.inputs}
-    keys = {source: _key(inputs[name]) for name, source in stage.inputs.items()}
+    keys = {source: input_key(inputs[name]) for name, source in stage.inputs.items()}
     out = arguments.out or _out(stage, inputs, config, recipe)
-    # An artifact's key covers all that a stage reads; a file's hash leaves out what lies beside it.
-    reason = "its input is a file" if any(path.is_file() for path in inputs.values()) else ""
-    return run_stage(stage, inputs, keys, config, out, say, force=arguments.force, reason=reason)
+    return run_stage(stage, inputs, keys, config, out, say, force=arguments.force)
 
 
 def _input(stage: Stage, name: str, given: Path | None, recipe: Recipe | None) -> Path:
@@ -40,14 +38,6 @@ def _input(stage: Stage, name: str, given: Path | None, recipe: Recipe | None) -
         cure = f"policyport {source} --recipe {recipe.path}" if recipe and given is None else None
         raise ArtifactError(f"no such {name}", where=path, expected=stage.takes[name], cure=cure)
     return path
-
-
-def _key(path: Path) -> str:
-    """What identifies an input: an artifact's key, or a file's hash.
-
-    :raises ArtifactError: a folder that is no artifact
-    """
-    return sha256_file(path) if path.is_file() else read_manifest(path).key
 
 
 def _out(stage: Stage, inputs: dict[str, Path], config: Any, recipe: Recipe | None) -> Path:

@@ -41,6 +41,9 @@ class Stage:
     takes: Mapping[str, str] = field(default_factory=dict)
     """Name of each input to what may be given there, in one line."""
 
+    machine: str = ""
+    """``(config) -> dict``: programs of this machine that the outcome depends on, name to version; empty for none."""
+
     extras: str = ""
     """``(config) -> dict``: further keyword arguments of the function; empty for none."""
 
@@ -60,9 +63,10 @@ class Stage:
         return code_version(*_import(self.code))
 
     def config_inputs(self, config: Any) -> dict[str, str]:
-        """Hashes of the files that the configuration names: they are inputs too."""
+        """What the configuration stands for: hashes of the files it names, versions of the programs it picks."""
         values = {item.name: getattr(config, item.name) for item in dataclasses.fields(config)}
-        return {name: sha256_file(v) for name, v in values.items() if isinstance(v, Path) and v.is_file()}
+        files = {name: sha256_file(v) for name, v in values.items() if isinstance(v, Path) and v.is_file()}
+        return files | (_import(self.machine)(config) if self.machine else {})
 
     def check(self, config: Any, out: Path) -> str:
         """Why what lies at ``out`` does not hold any more, for reasons outside of it; empty where it does."""
@@ -114,6 +118,7 @@ STAGES: tuple[Stage, ...] = (
         function="policyport.deploy.stage:deploy",
         options="policyport.deploy.config:DeployConfig",
         code="policyport.deploy.stage:CODE",
+        machine="policyport.deploy.stage:machine_inputs",
         preflight="policyport.pipeline.preflight:deploy",
         inputs={"model": "quantize"},
         takes={"model": "folder of a quantize artifact, or a QDQ .onnx"},

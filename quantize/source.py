@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from policyport.core.artifact import open_artifact, sha256_file
+from policyport.core.artifact import input_key, open_artifact
 from policyport.core.errors import ArtifactError
 from policyport.core.task import Task
 from policyport.quantize.graph import FloatGraph, Floats
@@ -23,7 +23,7 @@ class Source:
     """The float32 ONNX file."""
 
     key: str
-    """The artifact's key, or the sha256 of the file."""
+    """The artifact's key, or the hash of the file and its companions."""
 
     graph: FloatGraph
     task: Task
@@ -59,7 +59,7 @@ def open_source(model: Path) -> Source:
             expected="task.json: environment, sizes, how an output becomes an action",
             cure="write it with policyport.core.task.Task(...).write(path), or quantize a train artifact",
         )
-    return _read(model, sha256_file(model), task_path, observations_path)
+    return _read(model, input_key(model), task_path, observations_path)
 
 
 def _read(onnx_path: Path, key: str, task_path: Path, observations_path: Path) -> Source:

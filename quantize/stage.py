@@ -37,10 +37,9 @@ def quantize(model: Path, config: QuantizeConfig, out: Path) -> Artifact:
     with write_artifact(
         out, "quantize", inputs={"model": source.key}, config=to_table(config), code=code_version(*CODE)
     ) as writer:
+        writer.carry(source.model.parent)
         write_qdq(network, writer.path / "model.onnx")
         writer.copy(source.model, "float.onnx")
-        writer.copy(source.task_path, "task.json")
-        writer.copy(source.observations_path, "observations.npz")
         rows = layer_rows(source.graph, network, source.held_out)
         write_layers(rows, writer.path / "layers.json", writer.path / "layers.csv")
         writer.figures.update(_figures(source, tried))

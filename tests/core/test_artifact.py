@@ -10,9 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from policyport.core.artifact import (
+    COMPANIONS,
     MANIFEST,
     Artifact,
     code_version,
+    input_key,
     open_artifact,
     read_manifest,
     sha256_file,
@@ -180,3 +182,23 @@ def test_the_code_version_sees_source_and_nothing_else(tmp_path: Path) -> None:
     assert with_kernel != before
     (tmp_path / "kernel.c").rename(tmp_path / "other.c")
     assert code_version(tmp_path) != with_kernel
+
+
+@pytest.mark.parametrize("name", COMPANIONS)
+def test_the_key_of_a_model_file_covers_what_lies_beside_it(tmp_path: Path, name: str) -> None:
+    model = tmp_path / "policy.onnx"
+    model.write_bytes(b"model")
+    keys = [input_key(model)]
+    for content in (b"", b"1"):
+        (tmp_path / name).write_bytes(content)
+        keys.append(input_key(model))
+    (tmp_path / "notes.txt").write_text("no companion")
+    assert len(set(keys)) == 3 and input_key(model) == keys[-1]
+
+
+def test_the_key_of_an_artifact_is_its_own(tmp_path: Path) -> None:
+    with write_artifact(tmp_path / "train", "train", inputs={}, config={}, code="") as writer:
+        (writer.path / "task.json").write_text("{}")
+    assert input_key(tmp_path / "train") == open_artifact(tmp_path / "train").key
+    with pytest.raises(ArtifactError, match="no artifact here"):
+        input_key(tmp_path)

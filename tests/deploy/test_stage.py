@@ -10,10 +10,11 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from policyport.core.artifact import MANIFEST, write_artifact
-from policyport.core.errors import ArtifactError, ConfigError, UnsupportedModelError
+from policyport.core.errors import ArtifactError, ConfigError, ToolError, UnsupportedModelError
 from policyport.deploy import toolchain
 from policyport.deploy.config import DeployConfig
-from policyport.deploy.stage import deploy
+from policyport.deploy.stage import deploy, machine_inputs
+from policyport.pipeline.stages import stage_named
 
 
 @pytest.fixture(autouse=True)
@@ -100,6 +101,24 @@ def test_nothing_there(tmp_path: Path) -> None:
 def test_unknown_board(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="unknown board"):
         deploy(quantized(tmp_path / "model"), DeployConfig(board="mps2-an368"), tmp_path / "out")
+
+
+def test_the_compiler_that_auto_picks_is_an_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    def found(preference: str) -> toolchain.Toolchain:
+        assert preference == "auto"
+        return toolchain.Toolchain("gcc", ("false",), "arm-none-eabi-gcc 13.2.1")
+
+    monkeypatch.setattr(toolchain, "find_toolchain", found)
+    assert machine_inputs(DeployConfig()) == {"compiler": "arm-none-eabi-gcc 13.2.1"}
+    assert stage_named("deploy").config_inputs(DeployConfig()) == {"compiler": "arm-none-eabi-gcc 13.2.1"}
+
+
+def test_without_a_compiler_there_is_still_a_status(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(_: str) -> toolchain.Toolchain:
+        raise ToolError("no ARM compiler on this machine")
+
+    monkeypatch.setattr(toolchain, "find_toolchain", none)
+    assert machine_inputs(DeployConfig()) == {"compiler": "none"}
 
 
 def test_what_was_there_before_stays(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from policyport.core.artifact import code_version, open_artifact, stage_key, wri
 from policyport.core.errors import ArtifactError, ConfigError, ObservationError
 from policyport.core.options import from_table, to_table
 from policyport.core.task import Task
+from policyport.pipeline.cli import main
 from policyport.quantize import CODE, QuantizeConfig, quantize
 from policyport.quantize.metrics import action_error, sqnr_db
 
@@ -42,6 +43,23 @@ def test_a_train_artifact_is_read_and_its_key_passed_on(model_folder):
             writer.copy(model_folder / name)
     artifact = quantize(model_folder / "train", QuantizeConfig(), model_folder / "out")
     assert artifact.manifest.inputs == {"model": open_artifact(model_folder / "train").key}
+
+
+def test_returns_and_curve_are_carried_forward(model_folder):
+    for name in ("returns.json", "curve.csv"):
+        (model_folder / name).write_text(name)
+    artifact = quantize(model_folder / "policy.onnx", QuantizeConfig(), model_folder / "out")
+    assert [artifact.file(name).read_text() for name in ("returns.json", "curve.csv")] == ["returns.json", "curve.csv"]
+
+
+def test_a_bare_onnx_is_done_until_its_observations_change(model_folder, capsys):
+    command = ["quantize", str(model_folder / "policy.onnx"), "--out", str(model_folder / "out")]
+    assert main(command) == main(command) == 0
+    assert capsys.readouterr().out.count("skipped") == 1
+    with np.load(model_folder / "observations.npz") as arrays:
+        np.savez(model_folder / "observations.npz", observations=arrays["held_out"], held_out=arrays["observations"])
+    assert main(command) == 0
+    assert "input model changed" in capsys.readouterr().out
 
 
 def test_the_same_input_gives_the_same_files(model_folder):
