@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,6 +93,14 @@ def requantization(ratio: Reals, accumulator_bound: int, where: object = None) -
         multiplier = np.floor(ratio * 2.0 ** (32 - shift) + 0.5)
         if np.all(multiplier <= INT32_MAX):
             break
+    else:
+        raise UnsupportedModelError(
+            "a requantization ratio is too large",
+            where=where,
+            expected="less than 2^29",
+            got=float(np.max(ratio)),
+            cure="check the scales of this layer's input, weights and output",
+        )
     if (accumulator_bound << shift) > INT32_MAX:
         raise UnsupportedModelError(
             "an accumulator can overflow 32 bits",
@@ -152,7 +161,7 @@ def quantize_bias(bias: Reals, scale_input: float, scale_weight: Reals) -> Integ
     return np.clip(steps, -INT32_MAX, INT32_MAX).astype(np.int64)
 
 
-Pointwise = Callable[[Reals], Reals]
+Pointwise = Callable[[Reals], NDArray[Any]]
 
 POINTWISE: dict[str, Pointwise] = {
     "Tanh": np.tanh,

@@ -98,6 +98,7 @@ def _row(runtime: str, layer: str, wanted: Integers, got: Integers) -> dict[str,
 
 
 def _onnx_rows(program: Program, path: Path, q: Integers) -> list[dict[str, Any]]:
+    import numpy as np
     import onnxruntime
     from policyport.deploy import reference
 
@@ -110,7 +111,7 @@ def _onnx_rows(program: Program, path: Path, q: Integers) -> list[dict[str, Any]
     got = session.run(None, {"observation": _observations(program, q)})[1:]
     runtime = f"onnxruntime {onnxruntime.__version__}"
     return [
-        _row(runtime, layer.name, wanted, values)
+        _row(runtime, layer.name, wanted, np.asarray(values))
         for layer, wanted, values in zip(program.layers, expected, got, strict=True)
     ]
 

@@ -26,9 +26,11 @@ class Link(Protocol):
 
     def wait(self, timeout_s: float | None) -> bool:
         """Whether a byte came within ``timeout_s``; None waits for ever."""
+        ...
 
     def receive(self) -> bytes:
         """What has come, at least one byte unless the host has gone."""
+        ...
 
     def send(self, data: bytes) -> None:
         """Send all of it."""

@@ -16,7 +16,7 @@ INK, MUTED, LINE, BOARD, FLOAT = "#010203", "#020304", "#030405", "#040506", "#0
 
 _VARIABLES = {INK: "--ink", MUTED: "--muted", LINE: "--line", BOARD: "--board", FLOAT: "--float"}
 
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
     "font.size": 10.0,

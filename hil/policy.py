@@ -45,6 +45,7 @@ class Policy(Protocol):
         :returns: actions as the environment takes them, with a batch axis where the observation had one; ``state``
         :raises ObservationError: another shape, NaN or infinity
         """
+        ...
 
 
 class TaskPolicy:
@@ -93,8 +94,7 @@ class FloatPolicy(TaskPolicy):
 
     def outputs(self, observations: Observations) -> Outputs:
         """See :class:`TaskPolicy`."""
-        result: Outputs = self._session.run(None, {self._input: observations})[0]
-        return result
+        return np.asarray(self._session.run(None, {self._input: observations})[0])
 
 
 class IntegerPolicy(TaskPolicy):

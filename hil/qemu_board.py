@@ -111,7 +111,8 @@ def _supervise(command: list[str], keep_open: tuple[int, ...]) -> int:
 
 def main() -> int:
     """Entry point of the process."""
-    parser = argparse.ArgumentParser(prog="python -m policyport.hil.qemu_board", description=__doc__.split("\n")[0])
+    summary = (__doc__ or "").partition("\n")[0]
+    parser = argparse.ArgumentParser(prog="python -m policyport.hil.qemu_board", description=summary)
     parser.add_argument("--board", required=True, help="name of a board")
     parser.add_argument("--flash", required=True, type=Path, help="content of its flash, from the flash's base on")
     parser.add_argument("--link", choices=("pty", "socket"), default="pty", help="what the host opens [default: pty]")

@@ -48,6 +48,7 @@ class Rig(Protocol):
 
     def __enter__(self) -> Rig:
         """Start it."""
+        ...
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -56,6 +57,7 @@ class Rig(Protocol):
 
     def instructions(self, ticks: int, overhead: int) -> int:
         """A measurement of ``ticks`` less the counter's own ``overhead`` (both in ticks), in :attr:`unit`."""
+        ...
 
     def check_alive(self) -> None:
         """Ask after a request went unanswered: return where the board can still run.

@@ -17,6 +17,7 @@ class Uart(Protocol):
 
     def read(self, offset: int) -> int:
         """The 32 bits at ``offset``."""
+        ...
 
     def write(self, offset: int, value: int) -> None:
         """Store ``value`` at ``offset``."""

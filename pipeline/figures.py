@@ -147,7 +147,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     from policyport.pipeline import cli
 
-    parser = argparse.ArgumentParser(prog="python -m policyport.pipeline.figures", description=__doc__.split("\n")[0])
+    summary = (__doc__ or "").partition("\n")[0]
+    parser = argparse.ArgumentParser(prog="python -m policyport.pipeline.figures", description=summary)
     parser.add_argument("page", type=Path, help="Markdown file with <!-- figures:NAME --> markers")
     given = parser.parse_args(arguments)
     results = []

@@ -197,11 +197,13 @@ def _progress_callback(advance: Advance, learner: Learner) -> Any:
 
 def _checkpoint(learner: Learner, partial: Path, key: str) -> None:
     """Write the state whole under another name, then put it in place: a torn checkpoint is never seen."""
+    from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+
     fresh = partial.with_name(partial.name + ".new")
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
     learner.model.save(fresh / "model.zip")
-    if hasattr(learner.model, "save_replay_buffer"):
+    if isinstance(learner.model, OffPolicyAlgorithm):
         learner.model.save_replay_buffer(fresh / "replay.pkl")
     if learner.vecnormalize is not None:
         learner.vecnormalize.save(str(fresh / "vecnormalize.pkl"))
@@ -222,7 +224,7 @@ def _resume(config: TrainConfig, partial: Path, key: str) -> Learner | None:
     if config.normalize_observations:
         from stable_baselines3.common.vec_env import VecNormalize
 
-        assert isinstance(environments, VecNormalize)
+        assert isinstance(environments, VecNormalize) and environments.venv is not None
         environments = VecNormalize.load(str(partial / "vecnormalize.pkl"), environments.venv)
     model = _algorithm(config).load(partial / "model.zip", env=environments, device="cpu")
     if (partial / "replay.pkl").is_file():

@@ -63,7 +63,7 @@ def test_the_multiplier_is_the_nearest_to_the_ratio(ratio: float, others: list[f
         assert math.floor(max(ratio, *others, 0) * 2.0 ** (33 - by.shift) + 0.5) > INT32_MAX
 
 
-@pytest.mark.parametrize("ratio", [-0.1, math.inf, math.nan])
+@pytest.mark.parametrize("ratio", [-0.1, math.inf, math.nan, 2.0**29])
 def test_a_ratio_that_is_none_is_refused(ratio: float) -> None:
     with pytest.raises(UnsupportedModelError, match="layer 3"):
         semantics.requantization(np.array([ratio]), 1, "layer 3")
