@@ -20,6 +20,7 @@ from policyport.firmware_bridge.client import Bridge, Identity, WireLog
 from policyport.hil import gates, junit, measure, parity, provenance
 from policyport.hil.config import HilConfig
 from policyport.hil.loop import run_episodes, summarize_loop
+from policyport.hil.margin import state_margin
 from policyport.hil.policy import BoardPolicy, FloatPolicy
 from policyport.hil.result import (
     BoardFigures,
@@ -140,18 +141,13 @@ class Campaign:
         if config.episodes == 0:
             return None
         float32 = FloatPolicy(self.deployed.file("float.onnx"), self.task)
+        recorded = "returns.json" in self.deployed.manifest.files
+        margin = state_margin(config, float32, self.deployed.file("returns.json") if recorded else None)
         journal = self.partial / "episodes.jsonl"
         with progress("closed loop", config.episodes) as advance:
             episodes = run_episodes(policy, float32, config.episodes, config.seed, journal, advance)
         writer.copy(journal)
-        return summarize_loop(self.task, episodes, config.margin, self._seed_to_seed(), config.min_margin)
-
-    def _seed_to_seed(self) -> float | None:
-        """The float policy's own seed-to-seed standard deviation as training measured it; None where it did not."""
-        if "returns.json" not in self.deployed.manifest.files:
-            return None
-        spread = json.loads(self.deployed.file("returns.json").read_text()).get("seed_to_seed_std")
-        return None if spread is None else float(spread)
+        return summarize_loop(self.task, episodes, margin.value, margin.basis)
 
     def _deadline(self, rig: Rig, identity: Identity, policy: BoardPolicy) -> Deadline | None:
         """Inferences of the closed loop against the control period; an emulated board has no seconds."""

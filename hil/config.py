@@ -22,8 +22,12 @@ class HilConfig:
     retries: int = option(3, "times a request is sent again", low=0)
     wait_s: float = option(0.0, "seconds to wait for a port that another process holds", low=0.0)
     period_s: float = option(0.0, "control period in seconds for the count of missed deadlines; 0 for none", low=0.0)
-    margin: float = option(0.0, "equivalence margin in units of return; 0 for the float policy's own spread", low=0.0)
-    min_margin: float = option(1.0, "smallest margin taken from the float policy's spread, in % of its mean", low=0.0)
+    margin: float = option(
+        0.0,
+        "equivalence margin in units of return; 0 for the standard error of float32's mean over the episodes",
+        low=0.0,
+    )
+    min_margin: float = option(1.0, "smallest margin taken from float32's standard error, in % of its mean", low=0.0)
     min_agreement: float = option(0.0, "gate: share of actions that equal float32's; 0 for none", low=0.0, high=1.0)
     min_return: float | None = option(None, "gate: mean return on the board")
     require_equivalence: bool = option(False, "gate: mean return equivalent to float32's within the margin")

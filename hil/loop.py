@@ -22,7 +22,7 @@ from policyport.core.progress import Advance
 from policyport.core.task import Environment, Task
 from policyport.hil.policy import Policy, TaskPolicy
 from policyport.hil.result import LoopFigures
-from policyport.hil.statistics import default_margin, equivalence, summarize
+from policyport.hil.statistics import equivalence, summarize
 
 ACTION_TOLERANCE = 0.01
 """Continuous actions agree when they differ by at most this share of the action's range, in every dimension."""
@@ -167,22 +167,15 @@ def read_journal(journal: Path) -> list[Episode]:
     return [Episode(**json.loads(line)) for line in whole.splitlines()]
 
 
-def summarize_loop(
-    task: Task, episodes: list[Episode], margin: float, seed_to_seed: float | None, floor_percent: float
-) -> LoopFigures:
+def summarize_loop(task: Task, episodes: list[Episode], margin: float, basis: str) -> LoopFigures:
     """Figures of a closed loop.
 
-    :param margin: equivalence margin in units of return; 0 takes the default
-    :param seed_to_seed: the float policy's own seed-to-seed standard deviation, for the default margin; where it
-        is not known, that of its returns on these seeds
-    :param floor_percent: smallest default margin, in % of the float policy's mean return
+    :param margin: equivalence margin in units of return, stated before the first episode
+    :param basis: where the margin comes from
     """
     board = np.array([episode.board_return for episode in episodes])
     float32 = np.array([episode.float_return for episode in episodes])
     steps = sum(episode.steps for episode in episodes)
-    reference = summarize(float32)
-    spread = reference.std if seed_to_seed is None else seed_to_seed
-    stated = margin or default_margin(spread, reference.mean, floor_percent)
     return LoopFigures(
         environment=task.environment.id,
         episodes=len(episodes),
@@ -191,8 +184,9 @@ def summarize_loop(
         board_returns=tuple(board.tolist()),
         float_returns=tuple(float32.tolist()),
         board=summarize(board),
-        float32=reference,
-        equivalence=equivalence(board, float32, stated),
+        float32=summarize(float32),
+        margin_basis=basis,
+        equivalence=equivalence(board, float32, margin),
         agreement=sum(episode.agreed for episode in episodes) / steps,
         action_error=sum(episode.action_error * episode.steps for episode in episodes) / steps,
         output_error=max(episode.output_error for episode in episodes),

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from policyport.core.errors import ArtifactError
 from policyport.hil.statistics import Equivalence, Summary
 
-RESULT_SCHEMA = 1
+RESULT_SCHEMA = 2
 
 Unit = Literal["instructions", "cycles"]
 GateState = Literal["none", "passed", "failed"]
@@ -172,6 +172,9 @@ class LoopFigures:
 
     board: Summary
     float32: Summary
+    margin_basis: str
+    """Where the margin of the equivalence test comes from; it was stated before the board's first episode."""
+
     equivalence: Equivalence
     agreement: float
     """Share of the board's actions that equal float32's on the same observation; for continuous actions,

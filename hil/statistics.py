@@ -67,7 +67,7 @@ def summarize(returns: Returns, seed: int = 0) -> Summary:
     values = np.asarray(returns, np.float64)
     draws = np.random.default_rng(seed).integers(0, len(values), (RESAMPLES, len(values)))
     low, high = np.quantile(values[draws].mean(axis=1), [ALPHA / 2, 1 - ALPHA / 2])
-    return Summary(len(values), float(values.mean()), _deviation(values), float(low), float(high))
+    return Summary(len(values), float(values.mean()), deviation(values), float(low), float(high))
 
 
 def equivalence(board: Returns, reference: Returns, margin: float) -> Equivalence:
@@ -78,7 +78,7 @@ def equivalence(board: Returns, reference: Returns, margin: float) -> Equivalenc
     """
     difference = np.asarray(board, np.float64) - np.asarray(reference, np.float64)
     count, mean = len(difference), float(difference.mean())
-    error = _deviation(difference) / math.sqrt(count)
+    error = deviation(difference) / math.sqrt(count)
     if error == 0.0 or count < 2:
         # No spread to estimate: all differences are equal, or there is one; only the mean can be judged.
         inside = abs(mean) < margin and count > 1
@@ -89,17 +89,8 @@ def equivalence(board: Returns, reference: Returns, margin: float) -> Equivalenc
     return Equivalence(margin, mean, mean - reach, mean + reach, p_value, p_value < ALPHA)
 
 
-def default_margin(seed_to_seed: float, mean: float, floor_percent: float) -> float:
-    """The margin where none is given: the float policy's own seed-to-seed standard deviation.
-
-    :param seed_to_seed: standard deviation of its mean return between trainings, or between evaluation seeds
-    :param mean: its mean return
-    :param floor_percent: smallest margin, in % of ``mean``, for a policy that always gets the same return
-    """
-    return max(seed_to_seed, abs(mean) * floor_percent / 100.0)
-
-
-def _deviation(values: Returns) -> float:
+def deviation(values: Returns) -> float:
+    """Sample standard deviation (n - 1); 0 for one value."""
     return float(values.std(ddof=1)) if len(values) > 1 else 0.0
 
 

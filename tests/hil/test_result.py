@@ -40,6 +40,7 @@ def loop_figures(board: list[float], float32: list[float], agreement: float) -> 
         float_returns=tuple(float32),
         board=summarize(np.array(board)),
         float32=summarize(np.array(float32)),
+        margin_basis="given",
         equivalence=equivalence(np.array(board), np.array(float32), 5.0),
         agreement=agreement,
         action_error=1 - agreement,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
@@ -35,6 +36,7 @@ from policyport.hil import HilConfig, campaign, hil, parity, qemu_board
 from policyport.hil.policy import BoardPolicy, FloatPolicy, HostPolicy, ReferencePolicy
 from policyport.hil.result import Result
 from policyport.hil.rig import EmulatedRig
+from policyport.quantize import QuantizeConfig, quantize
 
 HIDDEN = 8
 SHORT = HilConfig(episodes=2, parity_observations=5, latency_observations=12)
@@ -88,8 +90,6 @@ class Built:
     """A deploy artifact and the flash artifact of it."""
 
     def __init__(self, folder: Path, seed: int) -> None:
-        from policyport.quantize import QuantizeConfig, quantize
-
         self.quantized = quantize(write_model(folder / "model", seed), QuantizeConfig(), folder / "quantize")
         self.image = deploy(self.quantized.path, DeployConfig(), folder / "deploy")
         self.flashed = flash(self.image.path, FlashConfig(), folder / "flash")
@@ -109,7 +109,6 @@ def other(tmp_path_factory: pytest.TempPathFactory) -> Built:
 
 
 def _build(folder: Path, seed: int) -> Built:
-    pytest.importorskip("torch", reason="quantize needs torch")
     from policyport.deploy.toolchain import find_toolchain
 
     try:
@@ -149,6 +148,17 @@ def test_everything_is_measured_and_written(built: Built, emulator: str, tmp_pat
     assert json.loads(artifact.file("env.json").read_text())["emulated"] is True
     assert artifact.file("serial.log").read_text().count(" > ") >= result.link.round_trips
     assert not (tmp_path / "hil.partial").exists()
+
+
+def test_the_margin_is_that_of_training_where_its_returns_were_carried(built: Built, tmp_path: Path) -> None:
+    model = shutil.copytree(built.quantized.path.parent / "model", tmp_path / "model")
+    (model / "returns.json").write_text(json.dumps({"returns": [20.0, 60.0]}))
+    quantized = quantize(model / "policy.onnx", QuantizeConfig(), tmp_path / "quantize")
+    image = deploy(quantized.path, DeployConfig(), tmp_path / "deploy")
+    flashed = flash(image.path, FlashConfig(), tmp_path / "flash")
+    loop = Result.read(hil(image.path, flashed.path, SHORT, tmp_path / "hil").file("result.json")).loop
+    assert loop is not None and loop.equivalence.margin == pytest.approx(20.0)
+    assert "2 seeds of training's own evaluation" in loop.margin_basis
 
 
 def counts(built: Built, emulator: str, out: Path) -> tuple[list[str], list[int]]:

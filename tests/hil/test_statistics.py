@@ -70,9 +70,3 @@ def test_equivalent_means_that_the_interval_lies_inside_the_margin(values: list[
         assert -margin < test.low and test.high < margin
     else:
         assert test.low <= -margin * (1 - 1e-9) or test.high >= margin * (1 - 1e-9)
-
-
-def test_default_margin_has_a_floor() -> None:
-    assert statistics.default_margin(20.0, 400.0, 1.0) == 20.0
-    assert statistics.default_margin(0.0, 500.0, 1.0) == 5.0
-    assert statistics.default_margin(0.0, -150.0, 1.0) == 1.5

@@ -168,6 +168,7 @@ RESULT = Result(
         float_returns=(500.0, 500.0),
         board=Summary(2, 499.0, 1.4, 498.0, 500.0),
         float32=Summary(2, 500.0, 0.0, 500.0, 500.0),
+        margin_basis="given by the margin option",
         equivalence=Equivalence(5.0, -1.0, -3.0, 1.0, 0.01, True),
         agreement=0.9985,
         action_error=0.0015,
