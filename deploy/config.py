@@ -28,7 +28,7 @@ class DeployConfig:
 class FlashConfig:
     """How an image gets onto a board."""
 
-    board: str = option("mps2-an386", "board to flash; must be the one the image was built for")
+    board: str = option("", "board to flash, refused where the image was built for another; empty for the image's own")
     port: str = option("", "pyserial URL of a real board; empty for an emulated one")
     runner: str = option("auto", "program that flashes a real board; auto takes the first that is installed")
     verify: bool = option(True, "ask the running firmware who it is, afterwards")

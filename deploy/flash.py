@@ -36,14 +36,14 @@ def flash(image: Path, config: FlashConfig, out: Path, identify: Identify | None
     :raises IdentityError: the board runs another build than the one flashed
     """
     built = open_artifact(image, "deploy")
-    board = load_board(config.board)
-    if built.manifest.figures["board"] != board.name:
+    board = load_board(built.manifest.figures["board"])
+    if config.board not in ("", board.name):
         raise ConfigError(
             "the image was built for another board",
             where=image,
-            expected=board.name,
-            got=built.manifest.figures["board"],
-            cure=f"build it for this one: policyport deploy MODEL --board {board.name}",
+            expected=load_board(config.board).name,
+            got=board.name,
+            cure=f"build it for this one: policyport deploy MODEL --board {config.board}",
         )
     content = built.file("firmware.bin").read_bytes()
     code = code_version(*CODE)

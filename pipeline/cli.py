@@ -151,7 +151,7 @@ def _add_stage(parser: argparse.ArgumentParser, stage: Stage) -> None:
             nargs="?",
             type=Path,
             metavar=name.upper(),
-            help=f"{stage.takes[name]} [default: that of the recipe's run]",
+            help=f"{stage.takes[name]} [default: that of the recipe's run{_or_beside(stage, name)}]",
         )
     parser.add_argument("--recipe", type=Path, metavar="RECIPE.toml", help="take options from it [default: none]")
     parser.add_argument("--out", type=Path, metavar="DIR", help=f"folder to write [default: {_default_out(stage)}]")
@@ -160,6 +160,11 @@ def _add_stage(parser: argparse.ArgumentParser, stage: Stage) -> None:
     options = parser.add_argument_group("options of this stage, in a recipe under " + f"[{stage.name}]")
     add_arguments(options, stage.config_type())  # type: ignore[arg-type]
     parser.set_defaults(stage=stage.name)
+
+
+def _or_beside(stage: Stage, name: str) -> str:
+    first = next(iter(stage.inputs))
+    return "" if name == first else f", or {stage.inputs[name]} beside the {first}"
 
 
 def _default_out(stage: Stage) -> str:

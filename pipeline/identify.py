@@ -41,7 +41,7 @@ def why_flash_again(config: FlashConfig, out: Path) -> str:
         return ""
     record = json.loads((out / "board.json").read_text())
     try:
-        running = running_build(load_board(config.board), out / "flash.bin", config.port)
+        running = running_build(load_board(record["board"]), out / "flash.bin", config.port)
     except BoardTimeoutError:
         return "the board does not answer"
     return "" if running == record["build_id"] else f"the board runs build {running[:12]} by now"

@@ -28,8 +28,8 @@ def flash(configs: Mapping[str, Any]) -> None:
 
     :raises ConfigError: unknown board, or another one
     """
-    built, flashed = configs["deploy"].board, load_board(configs["flash"].board).name
-    if built != flashed:
+    built, flashed = configs["deploy"].board, configs["flash"].board
+    if flashed and load_board(flashed).name != built:
         raise ConfigError("the image is built for another board", where="[flash] board", expected=built, got=flashed)
 
 
@@ -41,4 +41,4 @@ def hil(configs: Mapping[str, Any]) -> None:
     from policyport.hil.rig import choose_emulator
 
     if not (configs["hil"].port or configs["flash"].port):
-        choose_emulator(load_board(configs["flash"].board), configs["hil"].emulator)
+        choose_emulator(load_board(configs["deploy"].board), configs["hil"].emulator)

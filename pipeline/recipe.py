@@ -10,8 +10,8 @@
     [deploy]
     board = "mps2-an386"
 
-A key left out has its default; ``policyport <stage> --help`` names them all. ``[deploy] board`` is also
-the board that is flashed. Paths in a recipe are relative to the working directory, as on a command line.
+A key left out has its default; ``policyport <stage> --help`` names them all. Paths in a recipe are
+relative to the working directory, as on a command line.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Recipe:
     """Name of the run's folder under ``runs/``; the file's own name where the recipe gives none."""
 
     tables: dict[str, dict[str, Any]]
-    """Stage to the keys that the recipe states, the board of ``[deploy]`` carried over to ``[flash]``."""
+    """Stage to the keys that the recipe states."""
 
     configs: dict[str, Any]
     """Stage to its configuration, defaults included."""
@@ -65,8 +65,6 @@ def read_recipe(path: Path, stages: tuple[Stage, ...] = STAGES) -> Recipe:
         raise ConfigError("name is no name for a folder", where=path, expected="letters, digits, . _ -", got=repr(name))
     tables = {stage.name: _stage_table(table.pop(stage.name, {}), stage.name, path) for stage in stages}
     _refuse_unknown(table, (stage.name for stage in stages), path)
-    if "board" in tables.get("deploy", {}) and "flash" in tables:
-        tables["flash"].setdefault("board", tables["deploy"]["board"])
     configs = {
         stage.name: from_table(stage.config_type(), tables[stage.name], f"[{stage.name}] of {path}") for stage in stages
     }

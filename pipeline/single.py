@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +24,22 @@ def run_single(stage: Stage, arguments: argparse.Namespace, say: Say, stages: tu
     """
     recipe = read_recipe(arguments.recipe, stages) if arguments.recipe else None
     config = from_arguments(stage.config_type(), arguments, recipe.tables[stage.name] if recipe else None)
-    inputs = {name: _input(stage, name, getattr(arguments, name), recipe) for name in stage.inputs}
+    inputs: dict[str, Path] = {}
+    for name in stage.inputs:
+        inputs[name] = _input(stage, name, getattr(arguments, name), inputs, recipe)
     keys = {source: input_key(inputs[name]) for name, source in stage.inputs.items()}
     out = arguments.out or _out(stage, inputs, config, recipe)
     return run_stage(stage, inputs, keys, config, out, say, force=arguments.force)
 
 
-def _input(stage: Stage, name: str, given: Path | None, recipe: Recipe | None) -> Path:
-    if given is None and recipe is None:
+def _input(stage: Stage, name: str, given: Path | None, before: Mapping[str, Path], recipe: Recipe | None) -> Path:
+    """The path that was given, else that of the recipe's run, else what lies beside the input before it."""
+    source = stage.inputs[name]
+    if given is None and recipe is None and not before:
         raise ConfigError(f"no {name} given", where=f"policyport {stage.name}", expected=stage.takes[name])
-    path = given if given is not None else (recipe.folder if recipe else RUNS) / stage.inputs[name]
+    run = recipe.folder if recipe else next(iter(before.values()), RUNS).resolve().parent
+    path = run / source if given is None else given
     if not path.exists():
-        source = stage.inputs[name]
         cure = f"policyport {source} --recipe {recipe.path}" if recipe and given is None else None
         raise ArtifactError(f"no such {name}", where=path, expected=stage.takes[name], cure=cure)
     return path

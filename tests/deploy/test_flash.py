@@ -35,17 +35,20 @@ def answers(build_id: str) -> tuple[list[tuple[str, bytes, str]], object]:
 
 def test_image_for_another_board(tmp_path: Path) -> None:
     image(tmp_path / "image", "mps2-an385")
+    with pytest.raises(ConfigError, match="unknown board"):
+        flash(tmp_path / "image", FlashConfig(board="mps2-an368"), tmp_path / "out")
     with pytest.raises(ConfigError, match="another board") as caught:
         flash(tmp_path / "image", FlashConfig(board="mps2-an386"), tmp_path / "out")
     assert caught.value.cure is not None and "--board mps2-an386" in caught.value.cure
     assert not (tmp_path / "out").exists()
 
 
-def test_right_build_passes(tmp_path: Path) -> None:
-    image(tmp_path / "image", "mps2-an386")
+@pytest.mark.parametrize("stated", ["", "stm32f405"])
+def test_right_build_passes(tmp_path: Path, stated: str) -> None:
+    image(tmp_path / "image", "stm32f405")
     asked, identify = answers(BUILD_ID)
-    done = flash(tmp_path / "image", FlashConfig(), tmp_path / "out", identify)  # type: ignore[arg-type]
-    assert asked == [("mps2-an386", b"bin", "")]
+    done = flash(tmp_path / "image", FlashConfig(board=stated), tmp_path / "out", identify)  # type: ignore[arg-type]
+    assert asked == [("stm32f405", b"bin", "")]
     assert done.file("flash.bin").read_bytes() == b"bin"
     record = json.loads(done.file("board.json").read_text())
     assert (record["build_id"], record["runner"], record["port"]) == (BUILD_ID, "emulator", None)

@@ -91,6 +91,6 @@ def test_other_boards_run_the_same_policy(runs: Path, tmp_path: Path, board: str
         pytest.skip(error.what)
     built, flashed = tmp_path / "deploy", tmp_path / "flash"
     assert main(["deploy", str(runs / "int8" / "quantize"), "--board", board, "--out", str(built), "-q"]) == 0
-    assert main(["flash", str(built), "--board", board, "--out", str(flashed), "-q"]) == 0
+    assert main(["flash", str(built), "--out", str(flashed), "-q"]) == 0
     flags = ("--episodes", "0", "--parity-observations", "4", "--latency-observations", "8", "-q")
     assert main(["hil", str(built), str(flashed), "--out", str(tmp_path / "hil"), *flags]) == 0

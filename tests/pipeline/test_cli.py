@@ -176,6 +176,20 @@ def test_an_artifact_goes_beside_its_input(stubbed: Any, capsys: pytest.CaptureF
     assert Path("somewhere/deploy/manifest.json").is_file()
 
 
+def test_a_second_input_is_taken_from_beside_the_first(stubbed: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    cli.main(["train", "--out", "somewhere/train"])
+    cli.main(["deploy", "somewhere/train"])
+    assert cli.main(["hil", "somewhere/deploy"]) == 2
+    assert "no such board (" in capsys.readouterr().err
+    assert cli.main(["flash", "somewhere/deploy"]) == 0
+    assert cli.main(["hil", "somewhere/deploy"]) == 0
+    inputs = json.loads(Path("somewhere/hil/manifest.json").read_text())["inputs"]
+    keys = {
+        name: json.loads(Path(f"somewhere/{name}/manifest.json").read_text())["key"] for name in ("deploy", "flash")
+    }
+    assert inputs == {"image": keys["deploy"], "board": keys["flash"]}
+
+
 @pytest.mark.parametrize(
     ("arguments", "what"),
     [

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from policyport.core.errors import BoardTimeoutError
+from policyport.deploy.board import Board
 from policyport.deploy.config import FlashConfig
 from policyport.pipeline import identify
 
@@ -15,7 +16,7 @@ REAL = FlashConfig(port="/dev/ttyACM0")
 
 @pytest.fixture
 def flashed(tmp_path: Path) -> Path:
-    (tmp_path / "board.json").write_text(json.dumps({"build_id": "abc"}))
+    (tmp_path / "board.json").write_text(json.dumps({"build_id": "abc", "board": "stm32f405"}))
     return tmp_path
 
 
@@ -26,7 +27,11 @@ def test_an_emulated_board_is_not_asked(flashed: Path, monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize(("running", "reason"), [("abc", ""), ("def", "the board runs build def by now")])
 def test_a_real_board_is_asked(flashed: Path, monkeypatch: pytest.MonkeyPatch, running: str, reason: str) -> None:
-    monkeypatch.setattr(identify, "running_build", lambda *_: running)
+    def answer(board: Board, *_: object) -> str:
+        assert board.name == "stm32f405"
+        return running
+
+    monkeypatch.setattr(identify, "running_build", answer)
     assert identify.why_flash_again(REAL, flashed) == reason
 
 

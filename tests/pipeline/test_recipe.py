@@ -30,13 +30,6 @@ def test_keys_arrive_in_their_stage(recipe_file: WriteRecipe) -> None:
     assert (recipe.name, recipe.configs["train"].seed, recipe.configs["hil"].episodes) == ("x", 3, 5)
 
 
-def test_the_board_that_is_built_for_is_the_one_that_is_flashed(recipe_file: WriteRecipe) -> None:
-    recipe = read_recipe(recipe_file('[deploy]\nboard = "stm32f405"\n'))
-    assert recipe.configs["flash"].board == "stm32f405"
-    recipe = read_recipe(recipe_file('[deploy]\nboard = "stm32f405"\n[flash]\nboard = "mps2-an386"\n'))
-    assert recipe.configs["flash"].board == "mps2-an386"
-
-
 def test_an_unknown_key_is_named_with_its_table_and_the_nearest(recipe_file: WriteRecipe) -> None:
     path = recipe_file("[train]\nsede = 3\n")
     error = refused(path)
