@@ -92,16 +92,17 @@ def sha256_json(value: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def code_version(*packages: Path) -> str:
-    """Hex sha256 over the source files (Python, C, headers, assembler, TOML, templates) of folders.
+def code_version(*sources: Path) -> str:
+    """Hex sha256 over source files, and those (Python, C, headers, assembler, TOML, templates) of folders.
 
     It changes when the code of a stage does, and with it the stage's key.
     """
     digest = hashlib.sha256()
-    for package in packages:
-        for path in sorted(package.rglob("*")):
+    for source in sources:
+        root = source if source.is_dir() else source.parent
+        for path in sorted(source.rglob("*")) if source.is_dir() else [source]:
             if path.suffix in {".py", ".c", ".h", ".S", ".ld", ".in", ".toml", ".j2"} and path.is_file():
-                digest.update(path.relative_to(package).as_posix().encode() + b"\0")
+                digest.update(path.relative_to(root).as_posix().encode() + b"\0")
                 digest.update(path.read_bytes())
     return digest.hexdigest()
 

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 _ROOT = Path(__file__).resolve().parent.parent
 
-CODE = (_ROOT / "hil", _ROOT / "firmware_bridge", _ROOT / "core")
-"""Source folders that the stage's key depends on."""
+CODE = (*sorted((_ROOT / "hil").glob("*.py")), _ROOT / "firmware_bridge", _ROOT / "core")
+"""Source that the stage's key depends on: not ``report/``, which changes no measurement."""
 
 CARRIED = ("task.json", "footprint.json", "exports.json", "layers.json", "returns.json", "curve.csv")
 """Files that the report reads, copied from the deploy artifact where it has them."""

@@ -16,8 +16,8 @@ def summary_table(artifacts: Mapping[str, Artifact]) -> Table:
 
     :param artifacts: stage to artifact; the hil artifact at least
     """
-    from policyport.hil.report_data import gather
-    from policyport.hil.report_views import comparison, width_label
+    from policyport.hil.report.data import gather
+    from policyport.hil.report.views import comparison, width_label
     from rich import box
     from rich.table import Table
 

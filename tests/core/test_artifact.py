@@ -182,6 +182,9 @@ def test_the_code_version_sees_source_and_nothing_else(tmp_path: Path) -> None:
     assert with_kernel != before
     (tmp_path / "kernel.c").rename(tmp_path / "other.c")
     assert code_version(tmp_path) != with_kernel
+    alone = code_version(tmp_path / "a.py")
+    (tmp_path / "other.c").unlink()
+    assert code_version(tmp_path / "a.py") == alone == code_version(tmp_path)
 
 
 @pytest.mark.parametrize("name", COMPANIONS)

@@ -6,6 +6,8 @@ import dataclasses
 import html.parser
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,9 +15,11 @@ from typing import Any
 import pytest
 from policyport.core.artifact import Artifact
 from policyport.core.errors import ArtifactError
+from policyport.hil import stage as hil_stage
 from policyport.hil.report import ReportConfig, report
-from policyport.hil.report_data import gather
-from policyport.hil.report_views import number, percent
+from policyport.hil.report import stage as report_stage
+from policyport.hil.report.data import gather
+from policyport.hil.report.views import number, percent
 from policyport.hil.result import Gate, LayerParity, Mismatch, ParityFigures, Result
 from policyport.pipeline.speak import print_summary
 
@@ -183,3 +187,29 @@ def test_all_is_said_only_where_it_is_all(share: float, text: str) -> None:
 @pytest.mark.parametrize(("value", "text"), [(11022, "11,022"), (500.0, "500"), (0.01234, "0.0123"), (499.26, "499.3")])
 def test_numbers_have_the_decimals_they_deserve(value: Any, text: str) -> None:
     assert number(value) == text
+
+
+def covered(code: tuple[Path, ...]) -> set[Path]:
+    """The source files whose change changes a stage's key."""
+    found = (path for root in code for path in (root.rglob("*") if root.is_dir() else [root]))
+    return {path.resolve() for path in found if path.is_file() and "__pycache__" not in path.parts}
+
+
+def test_an_edit_of_the_page_measures_nothing_again() -> None:
+    page = set(covered((Path(report_stage.__file__).parent,)))
+    assert len(page) > 4 and page <= covered(report_stage.CODE)
+    assert not page & covered(hil_stage.CODE)
+    assert {path for path in covered((Path(hil_stage.__file__).parent,)) if path.suffix == ".py"} - page <= covered(
+        hil_stage.CODE
+    )
+
+
+def test_the_key_of_the_report_covers_what_it_imports() -> None:
+    code = (
+        "import sys, policyport.hil; before = set(sys.modules)\n"
+        "import policyport.hil.report.data, policyport.hil.report.views\n"
+        "for name in set(sys.modules) - before:\n"
+        "    if name.startswith('policyport.'): print(sys.modules[name].__file__)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert {Path(line).resolve() for line in done.stdout.splitlines()} <= covered(report_stage.CODE)

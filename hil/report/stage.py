@@ -14,14 +14,14 @@ from policyport.core.artifact import Artifact, code_version, open_artifact, writ
 from policyport.core.options import option, to_table
 
 if TYPE_CHECKING:
-    from policyport.hil.report_data import Evidence
+    from policyport.hil.report.data import Evidence
 
 _FOLDER = Path(__file__).resolve().parent
 
-CODE = (_FOLDER, _FOLDER.parent / "core")
-"""Source folders that the stage's key depends on."""
+CODE = (_FOLDER, _FOLDER.parent / "result.py", _FOLDER.parent / "statistics.py", _FOLDER.parents[1] / "core")
+"""Source that the stage's key depends on."""
 
-TEMPLATE = "report.html.j2"
+TEMPLATE = "page.html.j2"
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def report(results: Path, config: ReportConfig, out: Path) -> Artifact:
     :param out: folder to write
     :raises ArtifactError: no hil artifact, or a torn one
     """
-    from policyport.hil.report_data import gather
+    from policyport.hil.report.data import gather
 
     measured = open_artifact(results, "hil")
     evidence = gather(results)
@@ -55,7 +55,7 @@ def render(evidence: Evidence, config: ReportConfig) -> str:
     """The page as text."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
-    from policyport.hil import report_views as views
+    from policyport.hil.report import views
 
     environment = Environment(
         loader=FileSystemLoader(_FOLDER),

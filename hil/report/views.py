@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from policyport.hil import plots
-from policyport.hil.report_data import Evidence
+from policyport.hil.report import plots
+from policyport.hil.report.data import Evidence
 from policyport.hil.result import Distribution, LoopFigures, Result
 from policyport.hil.statistics import Summary
 
