@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -108,14 +108,15 @@ def load_board(name: str) -> Board:
 def read_board(path: Path) -> Board:
     """A board from its TOML file.
 
-    :raises ConfigError: a key that is missing or of a wrong type
+    :raises ConfigError: a key that is missing, of a wrong type, or unknown; the nearest that exists is proposed
     """
     try:
         table = tomllib.loads(path.read_text())
     except tomllib.TOMLDecodeError as error:
         raise ConfigError("board file does not parse", where=path, got=error) from error
+    runners = table.pop("runners", [])
     get = _Getter(table, path)
-    return Board(
+    board = Board(
         name=get("name", str),
         description=get("description", str),
         core=get("core", str),
@@ -131,30 +132,64 @@ def read_board(path: Path) -> Board:
         zig_cpu=get("toolchain.zig_cpu", str),
         qemu_machine=get("emulator.qemu_machine", str),
         qemu_icount_shift=get("emulator.qemu_icount_shift", int),
-        runners=tuple(_runner(_Getter(row, path)) for row in table.get("runners", [])),
+        runners=tuple(_runner(row, path) for row in runners),
     )
+    get.refuse_others()
+    return board
 
 
-def _runner(get: _Getter) -> Runner:
-    return Runner(get("name", str), tuple(get("command", list)))
+def _runner(row: Mapping[str, Any], path: Path) -> Runner:
+    get = _Getter(row, path, "runners.")
+    runner = Runner(get("name", str), tuple(get("command", list)))
+    get.refuse_others()
+    return runner
 
 
 class _Getter:
-    """Values of a nested table by dotted key, with an error that names the key."""
+    """Values of a nested table by dotted key, with an error that names the key.
 
-    def __init__(self, table: Mapping[str, Any], path: Path) -> None:
+    :param table_name: what comes before the keys in errors
+    """
+
+    def __init__(self, table: Mapping[str, Any], path: Path, table_name: str = "") -> None:
         self._table = table
         self._path = path
+        self._table_name = table_name
+        self._known: list[str] = []
 
     def __call__(self, key: str, kind: type[Any]) -> Any:
+        self._known.append(key)
         value: Any = self._table
         for part in key.split("."):
             value = value.get(part) if isinstance(value, dict) else None
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
             raise ConfigError(
-                f"board key {key} is missing or of a wrong type",
+                f"board key {self._table_name}{key} is missing or of a wrong type",
                 where=self._path,
                 expected=kind.__name__,
                 got=f"{value!r}",
             )
         return value
+
+    def refuse_others(self) -> None:
+        """Refuse keys that nobody asked for: a misspelt one would otherwise do nothing, silently.
+
+        :raises ConfigError: names the first, and the keys that there are
+        """
+        for key in _dotted_keys(self._table):
+            if key not in self._known:
+                near = difflib.get_close_matches(key, self._known, 1)
+                raise ConfigError(
+                    f"unknown board key {self._table_name}{key}",
+                    where=self._path,
+                    expected=", ".join(self._table_name + known for known in self._known),
+                    cure=f"did you mean {self._table_name}{near[0]}?" if near else None,
+                )
+
+
+def _dotted_keys(table: Mapping[str, Any]) -> Iterator[str]:
+    for key, value in table.items():
+        if isinstance(value, dict):
+            yield from (f"{key}.{inner}" for inner in _dotted_keys(value))
+        else:
+            yield key

@@ -60,6 +60,25 @@ def test_bad_key_is_named(tmp_path: Path, line: str, instead: str, key: str) -> 
     assert f"board key {key} " in str(caught.value) and str(path) in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("line", "instead", "key", "cure"),
+    [
+        ("irq = 37", "irq = 37\nbuad = 9600", "uart.buad", "uart.baud"),
+        ("dsp = true", "dsp = true\nfpu = true", "fpu", None),
+        ('name = "pyocd"', 'name = "pyocd"\ncomand = []', "runners.comand", "runners.command"),
+        ("[flash]", "[flash.bank]\nsize = 1\n[flash]", "flash.bank.size", "flash.size"),
+    ],
+)
+def test_unknown_key_is_refused(tmp_path: Path, line: str, instead: str, key: str, cure: str | None) -> None:
+    assert line in GOOD
+    path = tmp_path / "mine.toml"
+    path.write_text(GOOD.replace(line, instead, 1))
+    with pytest.raises(ConfigError, match=f"unknown board key {key} ") as caught:
+        read_board(path)
+    assert "uart.baud" in caught.value.expected or "runners.command" in caught.value.expected
+    assert caught.value.cure == (cure and f"did you mean {cure}?")
+
+
 def test_file_that_does_not_parse(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text("name = ")
