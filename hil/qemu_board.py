@@ -38,11 +38,12 @@ def machines() -> frozenset[str]:
 
 
 def icount_shift(board: Board) -> int:
-    """One instruction lasts ``2**shift`` ns: the board's shift, or what makes it last more than two timer ticks.
+    """One instruction lasts ``2**shift`` ns: the board's shift, or what makes it last more than four timer ticks.
 
-    A difference of two timer readings is off by less than one tick, so it then rounds to the right count.
+    A difference of two timer readings is off by less than one tick, and the time of SysTick's exceptions that the
+    firmware takes out of it by less than another, so it then rounds to the right count.
     """
-    return max(board.qemu_icount_shift, math.floor(math.log2(2e9 / board.clock_hz)) + 1)
+    return max(board.qemu_icount_shift, math.floor(math.log2(4e9 / board.clock_hz)) + 1)
 
 
 def ticks_per_instruction(board: Board) -> float:

@@ -168,7 +168,7 @@ class EmulatedRig:
             self._stderr = None
 
     def instructions(self, ticks: int, overhead: int) -> int:
-        """Executed instructions; QEMU's timer ticks more than twice in one, Unicorn's counters once."""
+        """Executed instructions; QEMU's timer ticks more than four times in one, Unicorn's counters once."""
         per_instruction = qemu_board.ticks_per_instruction(self.board) if self.emulator == "qemu" else 1.0
         return round(ticks / per_instruction) - round(overhead / per_instruction)
 

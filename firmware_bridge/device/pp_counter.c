@@ -1,33 +1,50 @@
 #include "pp_counter.h"
 
+#include "pp_bridge.h"
 #include "pp_registers.h"
 
 #define SYSTICK_TOP 0xFFFFFFu
+#define NO_EXCEPTION 0u
 
 static volatile uint32_t wraps;
 static pp_counter_kind_t kind;
 static uint32_t overhead;
-
-static uint32_t systick_now(void) {
-    uint32_t seen;
-    uint32_t down;
-    do { /* again if it wrapped between the two readings */
-        seen = wraps;
-        down = PP_SYST_CVR;
-    } while (seen != wraps);
-    return (seen << 24) + (SYSTICK_TOP - down);
-}
+static uint32_t exceptions_ticks; /* that PP_COUNTER_PROBES SysTick exceptions take */
 
 __attribute__((noinline)) uint32_t pp_counter_now(void) {
-    return kind == PP_COUNTER_DWT ? PP_DWT_CYCCNT : systick_now();
+    uint32_t seen;
+    uint32_t ticks;
+    do { /* again if it wrapped between the two readings */
+        seen = wraps;
+        ticks = kind == PP_COUNTER_DWT ? PP_DWT_CYCCNT : (seen << 24) + (SYSTICK_TOP - PP_SYST_CVR);
+    } while (seen != wraps);
+    return ticks - (seen * exceptions_ticks + PP_COUNTER_PROBES / 2u) / PP_COUNTER_PROBES;
 }
 
 __attribute__((noinline)) uint32_t pp_counter_begin(void) {
-    if (kind == PP_COUNTER_SYSTICK) {
-        PP_SYST_CVR = 0u;
-        wraps = 0u;
-    }
+    PP_SYST_CVR = 0u;
+    wraps = 0u;
     return pp_counter_now();
+}
+
+/* Ticks of PP_COUNTER_PROBES writes to ICSR. One that pends SysTick's exception has it taken at once, where there are
+ * exceptions at all; nothing really wraps meanwhile. */
+static uint32_t probe(uint32_t request) {
+    const uint32_t begin = pp_counter_begin();
+    for (uint32_t i = 0; i < PP_COUNTER_PROBES; i++) {
+        PP_ICSR = request;
+        __asm volatile("dsb\n isb" ::: "memory");
+    }
+    const uint32_t ticks = pp_counter_now() - begin;
+    return kind == PP_COUNTER_DWT ? ticks : ticks - (wraps << 24);
+}
+
+static void measure_exception(void) {
+    pp_platform_request(true);
+    exceptions_ticks = 0u;
+    const uint32_t with = probe(PP_ICSR_PENDSTSET);
+    exceptions_ticks = with - probe(NO_EXCEPTION);
+    pp_platform_request(false);
 }
 
 void pp_counter_wrapped(void) { wraps = wraps + 1u; }
@@ -51,6 +68,7 @@ void pp_counter_init(void) {
         kind = PP_COUNTER_SYSTICK;
     }
 #endif
+    measure_exception();
     const uint32_t begin = pp_counter_begin();
     overhead = pp_counter_now() - begin;
 }

@@ -11,9 +11,12 @@
 
 #include <stdint.h>
 
+/* SysTick exceptions of which the mean length is taken: a power of two, fewer than the watchdog's wraps. */
+#define PP_COUNTER_PROBES 16u
+
 typedef enum { PP_COUNTER_DWT = 1, PP_COUNTER_SYSTICK = 2 } pp_counter_kind_t;
 
-/* Find out which counter there is, start it, measure its overhead. */
+/* Find out which counter there is, start it, measure its overhead and the length of SysTick's exception. */
 void pp_counter_init(void);
 
 pp_counter_kind_t pp_counter_kind(void);
@@ -21,10 +24,11 @@ pp_counter_kind_t pp_counter_kind(void);
 /* Ticks that an empty measurement yields. */
 uint32_t pp_counter_overhead(void);
 
-/* Begin a measurement: SysTick starts from its top, so that it wraps as late as it can. */
+/* Begin a measurement: SysTick starts from its top, so that it wraps as seldom as it can. */
 uint32_t pp_counter_begin(void);
 
-/* The count now, 32 bits; differences of up to 2^32 - 1 ticks are right. */
+/* The count now, 32 bits; differences of up to 2^32 - 1 ticks are right. It stands still while SysTick's exception
+ * runs, which counts wraps and so would be in every measurement longer than 2^24 ticks. */
 uint32_t pp_counter_now(void);
 
 /* Called at each SysTick exception: one wrap of its 24 bits. */

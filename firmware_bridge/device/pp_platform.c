@@ -7,10 +7,11 @@
 #include "pp_port.h"
 #include "pp_registers.h"
 
-/* A request that runs longer than this many wraps of SysTick's 24 bits is taken for a hang: 20 s at 25 MHz. */
+/* A request that runs longer than this many wraps of SysTick's 24 bits is taken for a hang: 40 s at 25 MHz. */
 #ifndef PP_WATCHDOG_WRAPS
-#define PP_WATCHDOG_WRAPS 30u
+#define PP_WATCHDOG_WRAPS 60u
 #endif
+_Static_assert(PP_WATCHDOG_WRAPS > PP_COUNTER_PROBES, "the counter's probes are no hang");
 
 #define CAUSE_MAGIC 0x50500000u /* "PP": RAM that was never written does not look like this */
 #define SYSTICK_COUNTING 5u

@@ -31,5 +31,6 @@
 
 #define PP_AIRCR_SYSRESETREQ 0x05FA0004u
 #define PP_ICSR_PENDSTCLR (1u << 25)
+#define PP_ICSR_PENDSTSET (1u << 26)
 
 #endif

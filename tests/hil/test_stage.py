@@ -29,8 +29,10 @@ from policyport.core.errors import (
 from policyport.core.task import Environment, Task
 from policyport.deploy import DeployConfig, FlashConfig, deploy, flash
 from policyport.deploy.board import load_board
+from policyport.deploy.firmware import add_device_sources, build_firmware
 from policyport.deploy.host import HostLibrary
 from policyport.deploy.program import quantize_input, read_program
+from policyport.deploy.toolchain import find_toolchain
 from policyport.firmware_bridge.client import Bridge
 from policyport.hil import HilConfig, campaign, hil, parity, qemu_board
 from policyport.hil.policy import BoardPolicy, FloatPolicy, HostPolicy, ReferencePolicy
@@ -109,8 +111,6 @@ def other(tmp_path_factory: pytest.TempPathFactory) -> Built:
 
 
 def _build(folder: Path, seed: int) -> Built:
-    from policyport.deploy.toolchain import find_toolchain
-
     try:
         find_toolchain()
     except ToolError as error:
@@ -181,6 +181,45 @@ def test_one_image_counts_the_same_in_both_emulators(built: Built, board: str, t
     here = SimpleNamespace(run=lambda out, config: hil(image.path, flashed.path, config, out))
     in_qemu, in_unicorn = (counts(here, name, tmp_path / name) for name in ("qemu", "unicorn"))  # type: ignore[arg-type]
     assert in_qemu == in_unicorn
+
+
+SPIN = """
+#include "pp_bridge.h"
+#include "pp_counter.h"
+#include "pp_frame.h"
+
+/* 0x40: the ticks of as many rounds of 102 instructions as the payload says. */
+pp_status_t pp_user_request(uint8_t type, const uint8_t *payload, size_t payload_bytes, uint8_t *reply,
+                            size_t *reply_bytes) {
+    (void)type;
+    (void)payload_bytes;
+    uint32_t rounds = pp_get32(payload);
+    const uint32_t begin = pp_counter_begin();
+    __asm volatile("1:\\n .rept 100\\n nop\\n .endr\\n subs %0, #1\\n bne 1b" : "+l"(rounds) : : "cc");
+    pp_put32(reply, pp_counter_now() - begin);
+    *reply_bytes = 4u;
+    return PP_OK;
+}
+"""
+
+
+@pytest.mark.parametrize("board", ["mps2-an386", "stm32f405"])
+def test_a_measurement_of_many_wraps_counts_no_wrap(built: Built, board: str, emulator: str, tmp_path: Path) -> None:
+    described = load_board(board)
+    source = shutil.copytree(built.image.path / "src", tmp_path / "src")
+    (source / "cmsdk_uart.c").unlink()
+    add_device_sources(source, described)
+    (source / "pp_zz_spin.c").write_text(SPIN)
+    firmware = build_firmware(source, described, find_toolchain(), tmp_path)
+    rounds = (0, 1, 130_000)
+    with EmulatedRig(described, firmware.bin, emulator) as rig, Bridge.open(rig.url, timeout_s=60) as bridge:
+        overhead = bridge.hello().counter_overhead_ticks
+        ticks = [int.from_bytes(bridge.user(0x40, (1 + more).to_bytes(4, "little")), "little") for more in rounds]
+        empty, one, many = (rig.instructions(count, overhead) for count in ticks)
+    assert one - empty == 102
+    assert many - empty == 102 * 130_000 > 13_000_000
+    if emulator == "qemu":
+        assert ticks[-1] >> 24 > 2, "it wraps too seldom to show anything"
 
 
 def test_another_firmware_on_the_board_is_refused(built: Built, other: Built, tmp_path: Path) -> None:
