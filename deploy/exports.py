@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from policyport.core.errors import ToolError, UnsupportedModelError
+from policyport.core.install import pip_install
 
 if TYPE_CHECKING:
     from policyport.core.semantics import Integers
@@ -37,7 +38,7 @@ def tflite_interpreter(model: Path | bytes) -> Any:
     raise ToolError(
         "no TFLite runtime builds an interpreter here",
         got="; ".join(failures),
-        cure='pip install -c constraints.txt "policyport[tflite]"',
+        cure=pip_install("[tflite]"),
     )
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from policyport.core.errors import ToolError
+from policyport.core.install import either, pip_install, system_install
 from policyport.deploy.board import Board
 
 COMMON_FLAGS = (
@@ -91,7 +92,7 @@ def find_toolchain(preference: str = "auto") -> Toolchain:
         "no ARM compiler on this machine",
         where=f"toolchain {preference}",
         expected="arm-none-eabi-gcc on PATH, or the Python package ziglang",
-        cure='pip install -c constraints.txt "policyport[rig]", or apt-get install gcc-arm-none-eabi',
+        cure=either(pip_install("[rig]"), *system_install("arm-none-eabi-gcc")),
     )
 
 

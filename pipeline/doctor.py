@@ -18,15 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from policyport.core.errors import PolicyportError
-
-PIP = f"{os.path.relpath(sys.executable) if sys.executable.startswith(os.getcwd()) else sys.executable} -m pip install"
-"""How to install a package into the environment that runs this."""
-
-INSTALL_HINT = {
-    "train": f'{PIP} -c constraints.txt "policyport[train]"',
-    "rig": f'{PIP} -c constraints.txt "policyport[rig]"',
-    "tflite": f'{PIP} -c constraints.txt "policyport[tflite]"',
-}
+from policyport.core.install import pip_install, system_install
 
 State = Literal["ok", "optional", "missing"]
 
@@ -42,8 +34,8 @@ class Finding:
     found: str
     """What is there, with its version and place, or what is not."""
 
-    cure: str = ""
-    """The command that makes it ok."""
+    cures: tuple[str, ...] = ()
+    """Commands that make it ok; one of them is enough."""
 
     code: int = 2
     """Exit code where it is missing: 2 for software, 3 for a board."""
@@ -59,10 +51,11 @@ def examine() -> list[Finding]:
         _python(),
         *_packages(),
         _compiler(),
-        _host_compiler(),
         _emulator(),
-        _tflite(),
         _boards(),
+        _host_compiler(),
+        _tflite(),
+        _flashers(),
         *_serial_ports(),
     ]
 
@@ -80,66 +73,63 @@ def _python() -> Finding:
 
 
 def _packages() -> list[Finding]:
-    """Packages that are imported as they are; those with an extra name it in the cure."""
-    wanted = {
-        "numpy": "",
-        "onnx": "",
-        "onnxruntime": "",
-        "gymnasium": "",
-        "pyserial": "",
-        "torch": "train",
-        "stable-baselines3": "train",
-    }
-    return [_package(name, extra) for name, extra in wanted.items()]
+    """Packages that are imported as they are."""
+    light = ("numpy", "onnx", "onnxruntime", "gymnasium", "pyserial")
+    heavy = ("torch", "stable-baselines3")
+    return [*(_package(name, name) for name in light), *(_package(name, "[train]", "train") for name in heavy)]
 
 
-def _package(name: str, extra: str) -> Finding:
+def _package(name: str, source: str, only_for: str = "") -> Finding:
+    """One package.
+
+    :param source: what to install for it: itself, or an extra of ours
+    :param only_for: the stage that needs it; empty where all do
+    """
     module = {"pyserial": "serial", "stable-baselines3": "stable_baselines3"}.get(name, name)
+    why = f"; of the stages, {only_for} alone needs it" if only_for else ""
+    if not _version(name):
+        return Finding(name, "missing", f"not installed{why}", (pip_install(source),))
     try:
-        version = importlib.metadata.version(name)
         __import__(module)
-    except ImportError as error:  # PackageNotFoundError is one too
-        cure = INSTALL_HINT[extra] if extra else f"{PIP} -c constraints.txt {name}"
-        return Finding(name, "missing", f"not usable: {error}", cure)
-    return Finding(name, "ok", version)
+    except ImportError as error:
+        return Finding(name, "missing", f"{_version(name)} does not import: {error}{why}", (pip_install(source),))
+    return Finding(name, "ok", _version(name))
 
 
 def _compiler() -> Finding:
     """The ARM cross compiler that a build would take."""
     what = "ARM cross compiler"
-    gcc = shutil.which("arm-none-eabi-gcc")
-    if gcc is not None:
-        return Finding(what, "ok", f"{_first_line([gcc, '--version'])} ({gcc})")
-    if _version("ziglang"):
-        return Finding(what, "ok", f"zig cc, ziglang {_version('ziglang')}")
-    return Finding(what, "missing", "neither arm-none-eabi-gcc nor ziglang", INSTALL_HINT["rig"])
+    gcc = _program("arm-none-eabi-gcc")
+    zig = _version("ziglang")
+    if gcc or zig:
+        return Finding(what, "ok", gcc or f"zig cc, ziglang {zig}")
+    cures = (pip_install("[rig]"), *system_install("arm-none-eabi-gcc"))
+    return Finding(what, "missing", "neither arm-none-eabi-gcc nor ziglang", cures)
 
 
 def _host_compiler() -> Finding:
     """A compiler for this machine: the same C as a shared library, for parity on the host."""
     what = "host C compiler"
-    for name in ("cc", "gcc", "clang"):
-        path = shutil.which(name)
-        if path is not None:
-            return Finding(what, "ok", f"{_first_line([path, '--version'])} ({path})")
-    if _version("ziglang"):
-        return Finding(what, "ok", f"zig cc, ziglang {_version('ziglang')}")
-    return Finding(what, "optional", "none", INSTALL_HINT["rig"])
+    found = next(filter(None, map(_program, ("cc", "gcc", "clang"))), "")
+    zig = _version("ziglang")
+    if found or zig:
+        return Finding(what, "ok", found or f"zig cc, ziglang {zig}")
+    cures = (pip_install("[rig]"), *system_install("cc"))
+    return Finding(what, "optional", "none; with one the C can be run on this machine too", cures)
 
 
 def _emulator() -> Finding:
     """Who runs an emulated board."""
     what = "board emulator"
-    found = []
-    qemu = shutil.which("qemu-system-arm")
-    if qemu is not None:
-        found.append(f"{_first_line([qemu, '--version'])} ({qemu})")
-    if _version("unicorn"):
-        found.append(f"unicorn {_version('unicorn')}")
-    if found:
-        cure = "" if qemu else "sudo apt-get install qemu-system-arm   (more cores, interrupts and faults; not needed)"
-        return Finding(what, "ok", "; ".join(found), cure)
-    return Finding(what, "missing", "neither qemu-system-arm nor unicorn", INSTALL_HINT["rig"])
+    qemu = _program("qemu-system-arm")
+    unicorn = f"unicorn {_version('unicorn')}" if _version("unicorn") else ""
+    if qemu:
+        return Finding(what, "ok", "; ".join(filter(None, (qemu, unicorn))))
+    if unicorn:
+        found = f"{unicorn}; QEMU is preferred where it is installed: more cores, interrupts, faults"
+        return Finding(what, "ok", found, system_install("qemu-system-arm"))
+    cures = (pip_install("[rig]"), *system_install("qemu-system-arm"))
+    return Finding(what, "missing", "neither qemu-system-arm nor unicorn", cures)
 
 
 def _tflite() -> Finding:
@@ -150,10 +140,10 @@ def _tflite() -> Finding:
     try:
         interpreter = tflite_interpreter(_smallest_model())
     except PolicyportError as error:
-        return Finding(
-            what, "optional", f"none builds an interpreter: {error.got or error.what}", INSTALL_HINT["tflite"]
-        )
-    return Finding(what, "ok", type(interpreter).__module__.split(".")[0])
+        found = f"none builds an interpreter: {error.got or error.what}"
+        return Finding(what, "optional", found, (pip_install("[tflite]"),))
+    package = type(interpreter).__module__.partition(".")[0].replace("_", "-")
+    return Finding(what, "ok", f"{package} {_version(package)}")
 
 
 def _smallest_model() -> bytes:
@@ -177,13 +167,25 @@ def _boards() -> Finding:
     return Finding("boards", "ok", ", ".join(board_names()))
 
 
+def _flashers() -> Finding:
+    """Programs that put firmware on a real board: one is enough where it knows the board's probe."""
+    from policyport.deploy.board import board_names, load_board
+
+    wanted = {runner.command[0]: None for name in board_names() for runner in load_board(name).runners}
+    found = [f"{name} ({shutil.which(name)})" for name in wanted if shutil.which(name)]
+    if found:
+        return Finding("flash programs", "ok", ", ".join(found))
+    cures = (*system_install("openocd"), pip_install("pyocd"))
+    return Finding("flash programs", "optional", f"none of {', '.join(wanted)}; only a real board needs one", cures)
+
+
 def _serial_ports() -> list[Finding]:
     """Serial ports that are there, none of them opened, and whether this user may open them."""
     from serial.tools import list_ports
 
     ports = [port for port in list_ports.comports() if port.vid is not None]
     if not ports:
-        return [Finding("serial ports", "optional", "no USB serial port: boards are emulated", "plug a board in")]
+        return [Finding("serial ports", "optional", "no board is plugged in; boards are emulated")]
     return [_port(port) for port in ports]
 
 
@@ -192,8 +194,8 @@ def _port(port: Any) -> Finding:
     if os.access(port.device, os.R_OK | os.W_OK):
         return Finding(port.device, "ok", described)
     group = _group_of(port.device)
-    cure = f"sudo usermod -aG {group} $USER, then log in again"
-    return Finding(port.device, "optional", f"{described}; not yours to open (group {group})", cure)
+    found = f"{described}; not yours to open (group {group}; log in again after the cure)"
+    return Finding(port.device, "optional", found, (f"sudo usermod -aG {group} $USER",))
 
 
 def _group_of(device: str) -> str:
@@ -213,10 +215,13 @@ def _version(package: str) -> str:
         return ""
 
 
-def _first_line(command: Sequence[str]) -> str:
-    """First line of what a program says of its version; why not, where it does not run."""
+def _program(name: str) -> str:
+    """A program's version and place; empty where it is not on PATH or does not run."""
+    path = shutil.which(name)
+    if path is None:
+        return ""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return f"does not run: {error}"
-    return (done.stdout or done.stderr).strip().split("\n", 1)[0]
+        done = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=30, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return f"{done.stdout.strip().partition(chr(10))[0]} ({path})"

@@ -117,7 +117,7 @@ def print_status(folder: Path, lines: Sequence[StageStatus], *, as_json: bool) -
 
 
 def print_findings(findings: Sequence[Finding], *, as_json: bool) -> None:
-    """What the machine has and lacks, and each cure."""
+    """What the machine has and lacks, then the cures, unbroken so that they can be pasted."""
     if as_json:
         print(json.dumps([finding.as_table() for finding in findings], indent=2))
         return
@@ -130,6 +130,10 @@ def print_findings(findings: Sequence[Finding], *, as_json: bool) -> None:
     colour = {"ok": "green", "optional": "yellow", "missing": "red"}
     for finding in findings:
         table.add_row(f"[{colour[finding.state]}]{finding.state}[/]", finding.what, finding.found)
-        if finding.cure:
-            table.add_row("", "", f"cure: {finding.cure}")
     Console(width=None if sys.stdout.isatty() else 120, highlight=False).print(table)
+    for finding in findings:
+        if finding.cures:
+            print(f"\nfor the {finding.what}" + (", one of" if len(finding.cures) > 1 else ""))
+            print(*(f"  {cure}" for cure in finding.cures), sep="\n")
+    missing = ", ".join(finding.what for finding in findings if finding.state == "missing")
+    print(f"\nmissing for the main job: {missing}" if missing else "\nthe main job can run on this machine")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from policyport.core.errors import ConfigError, ToolError
+from policyport.core.install import pip_install
 from policyport.core.progress import Advance, progress
 from policyport.train.actor import check_spaces
 from policyport.train.config import TrainConfig
@@ -46,9 +47,7 @@ def require_stable_baselines() -> None:
     try:
         import stable_baselines3  # noqa: F401 -- only to see that it is there
     except ImportError as error:
-        raise ToolError(
-            "Stable-Baselines3 is not installed", got=error, cure='pip install -c constraints.txt "policyport[train]"'
-        ) from error
+        raise ToolError("Stable-Baselines3 is not installed", got=error, cure=pip_install("[train]")) from error
 
 
 def learn(config: TrainConfig, partial: Path, key: str) -> Learner:

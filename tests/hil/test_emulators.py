@@ -187,7 +187,7 @@ def test_a_missing_emulator_is_an_error_with_its_cure(monkeypatch: pytest.Monkey
     monkeypatch.setattr(qemu_board, "machines", frozenset)
     monkeypatch.setattr(rig_module.importlib.util, "find_spec", lambda name: None)
     for emulator in ("auto", "qemu", "unicorn"):
-        with pytest.raises(ToolError, match=r"pip install \"policyport\[rig\]\"") as caught:
+        with pytest.raises(ToolError, match=r"\"policyport\[rig\]\"") as caught:
             choose_emulator(load_board(mini_firmware.BOARD), emulator)
         assert caught.value.exit_code == 2
 

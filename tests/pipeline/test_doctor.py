@@ -6,11 +6,12 @@ import importlib.metadata
 import json
 import shutil
 import types
+from pathlib import Path
 from typing import Any
 
 import pytest
 from policyport.core.errors import ToolError
-from policyport.pipeline import cli, doctor
+from policyport.pipeline import cli, doctor, speak
 from policyport.pipeline.doctor import Finding
 
 
@@ -20,12 +21,13 @@ def test_this_machine_can_run_the_main_job(capsys: pytest.CaptureFixture[str]) -
     for what in ("Python", "numpy", "torch", "ARM cross compiler", "board emulator", "TFLite runtime"):
         assert what in text
     assert "missing" not in text
+    assert text.endswith("the main job can run on this machine\n")
 
 
 def test_json_holds_every_finding(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["doctor", "--json"]) == 0
     table = json.loads(capsys.readouterr().out)
-    assert {"what", "state", "found", "cure", "code"} == set(table[0])
+    assert {"what", "state", "found", "cures", "code"} == set(table[0])
 
 
 @pytest.mark.parametrize(
@@ -54,7 +56,15 @@ def nothing_installed(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_missing_tool_is_missing_with_its_cure(monkeypatch: pytest.MonkeyPatch, look: str) -> None:
     nothing_installed(monkeypatch)
     finding = getattr(doctor, look)()
-    assert finding.state == "missing" and finding.cure.endswith('"policyport[rig]"')
+    assert finding.state == "missing" and finding.cures[0].endswith('"policyport[rig]"') and len(finding.cures) > 1
+
+
+def test_a_program_that_does_not_run_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    broken = tmp_path / "arm-none-eabi-gcc"
+    broken.write_text("#!/bin/sh\nexit 1\n")
+    broken.chmod(0o755)
+    monkeypatch.setattr(shutil, "which", lambda _: str(broken))
+    assert doctor._program("arm-none-eabi-gcc") == ""
 
 
 def test_the_wheels_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,13 +75,14 @@ def test_the_wheels_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_missing_package_is_named_with_the_extra_that_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
     nothing_installed(monkeypatch)
-    finding = doctor._package("torch", "train")
-    assert finding.state == "missing" and finding.cure.endswith('"policyport[train]"')
+    finding = doctor._package("torch", "[train]", "train")
+    assert finding.state == "missing" and finding.cures[0].endswith('"policyport[train]"')
+    assert finding.found == "not installed; of the stages, train alone needs it"
 
 
 def test_a_package_that_does_not_import_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "torch", None)
-    assert doctor._package("torch", "train").state == "missing"
+    assert "does not import" in doctor._package("torch", "[train]", "train").found
 
 
 def test_a_runtime_that_imports_and_builds_no_interpreter_is_not_ok(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,7 +91,7 @@ def test_a_runtime_that_imports_and_builds_no_interpreter_is_not_ok(monkeypatch:
 
     monkeypatch.setattr("policyport.deploy.exports.tflite_interpreter", fails)
     finding = doctor._tflite()
-    assert finding.state == "optional" and "multiarray" in finding.found and finding.cure
+    assert finding.state == "optional" and "multiarray" in finding.found and finding.cures
 
 
 def port(**changes: Any) -> Any:
@@ -98,4 +109,22 @@ def test_a_port_without_permission_is_cured_by_its_group(monkeypatch: pytest.Mon
     monkeypatch.setattr(doctor.os, "access", lambda *_: False)
     finding = doctor._port(port(device="/dev/none"))
     assert finding.state == "optional"
-    assert finding.cure == "sudo usermod -aG dialout $USER, then log in again"
+    assert finding.cures == ("sudo usermod -aG dialout $USER",)
+
+
+def test_flash_programs_are_the_boards_runners(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}" if name == "st-flash" else None)
+    assert doctor._flashers().found == "st-flash (/usr/bin/st-flash)"
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    finding = doctor._flashers()
+    assert finding.state == "optional" and "openocd" in finding.found and len(finding.cures) > 1
+
+
+def test_a_cure_is_printed_unbroken_on_a_line_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = "pip install " + "a-long-name " * 20
+    speak.print_findings([Finding("tool", "missing", "none", (command, "b"))], as_json=False)
+    text = capsys.readouterr().out
+    assert f"\nfor the tool, one of\n  {command}\n  b\n" in text
+    assert text.endswith("missing for the main job: tool\n")
