@@ -131,9 +131,12 @@ def print_findings(findings: Sequence[Finding], *, as_json: bool) -> None:
     for finding in findings:
         table.add_row(f"[{colour[finding.state]}]{finding.state}[/]", finding.what, finding.found)
     Console(width=None if sys.stdout.isatty() else 120, highlight=False).print(table)
+    lacks: dict[tuple[str, ...], list[str]] = {}
     for finding in findings:
-        if finding.cures:
-            print(f"\nfor the {finding.what}" + (", one of" if len(finding.cures) > 1 else ""))
-            print(*(f"  {cure}" for cure in finding.cures), sep="\n")
+        lacks.setdefault(finding.cures, []).append(finding.what)
+    for cures, whats in lacks.items():
+        if cures:
+            print(f"\nfor {', '.join(whats)}{', one of' if len(cures) > 1 else ''}:")
+            print(*(f"  {cure}" for cure in cures), sep="\n")
     missing = ", ".join(finding.what for finding in findings if finding.state == "missing")
     print(f"\nmissing for the main job: {missing}" if missing else "\nthe main job can run on this machine")

@@ -120,11 +120,14 @@ def test_flash_programs_are_the_boards_runners(monkeypatch: pytest.MonkeyPatch) 
     assert finding.state == "optional" and "openocd" in finding.found and len(finding.cures) > 1
 
 
-def test_a_cure_is_printed_unbroken_on_a_line_of_its_own(
+def test_a_cure_is_printed_once_unbroken_on_a_line_of_its_own(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = "pip install " + "a-long-name " * 20
-    speak.print_findings([Finding("tool", "missing", "none", (command, "b"))], as_json=False)
+    cures = (command, "b")
+    speak.print_findings(
+        [Finding("x", "missing", "none", cures), Finding("y", "optional", "none", cures)], as_json=False
+    )
     text = capsys.readouterr().out
-    assert f"\nfor the tool, one of\n  {command}\n  b\n" in text
-    assert text.endswith("missing for the main job: tool\n")
+    assert f"\nfor x, y, one of:\n  {command}\n  b\n" in text
+    assert text.endswith("missing for the main job: x\n")
