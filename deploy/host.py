@@ -18,6 +18,7 @@ from types import TracebackType
 
 import numpy as np
 from policyport.core.errors import ObservationError, ToolError
+from policyport.core.install import either, pip_install, system_install
 from policyport.core.semantics import Integers
 
 FLAGS = ("-std=c99", "-O2", "-Wall", "-Wextra", "-Wconversion", "-Wdouble-promotion", "-Werror")
@@ -40,7 +41,7 @@ class HostLibrary:
         self._temporary = tempfile.TemporaryDirectory(prefix="policyport-host-")
         path = Path(self._temporary.name) / "policy.so"
         try:
-            _compile(folder, path, compiler or _find_compiler(), flags)
+            _compile(folder, path, compiler or find_compiler(), flags)
         except ToolError:
             self._temporary.cleanup()
             raise
@@ -118,7 +119,11 @@ def _macros(header: Path) -> dict[str, int]:
     return {name: int(value) for name, value in re.findall(r"#define (PP_\w+) (\d+)", header.read_text())}
 
 
-def _find_compiler() -> tuple[str, ...]:
+def find_compiler() -> tuple[str, ...]:
+    """Command of a C compiler for this machine.
+
+    :raises ToolError: none is installed
+    """
     for name in ("cc", "gcc", "clang"):
         found = shutil.which(name)
         if found:
@@ -128,7 +133,7 @@ def _find_compiler() -> tuple[str, ...]:
     raise ToolError(
         "no C compiler for this machine",
         expected="cc, gcc or clang on PATH, or the ziglang package",
-        cure="pip install 'policyport[rig]'",
+        cure=either(pip_install("[rig]"), *system_install("cc")),
     )
 
 

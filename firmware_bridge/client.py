@@ -135,6 +135,16 @@ class Bridge:
         """
         return [self._trace_layer(layer, size, bits, q) for layer, (size, bits) in enumerate(self._who().layers)]
 
+    def layer_ticks(self, layer: int, q: Integers) -> int:
+        """Ticks of one layer, those before it having run.
+
+        :param layer: its number, from 0
+        :param q: [inputs]
+        """
+        reply = self._request(Type.TRACE, TRACE_REQUEST.pack(layer, 0, 0) + self._input(q))
+        ticks, _ = TRACE_REPLY.unpack_from(reply)
+        return int(ticks)
+
     def memory(self) -> Memory:
         """Stack and static RAM as the firmware sees them."""
         return Memory.parse(self._request(Type.MEMORY, b""))

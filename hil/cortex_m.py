@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from policyport.hil.block_recorder import BlockRecorder
 from policyport.hil.system_registers import SystemRegisters
 from policyport.hil.uart_models import Uart
 
@@ -37,17 +38,18 @@ class Memory:
     uart_base: int
 
 
-def count_instructions(code: bytes | bytearray) -> int:
-    """Number of Thumb instructions in a straight piece of code.
+def scan_instructions(code: bytes | bytearray) -> tuple[int, int]:
+    """Number of Thumb instructions in a straight piece of code, and where in it the last one begins.
 
     The first halfword of a 32-bit instruction has 0b11101, 0b11110 or 0b11111 on top (ARM DDI 0403, A5.1).
     """
     halfwords = struct.unpack(f"<{len(code) // 2}H", bytes(code[: len(code) // 2 * 2]))
-    count = position = 0
+    count = position = last = 0
     while position < len(halfwords):
+        last = position
         position += 2 if halfwords[position] >> 11 >= 0b11101 else 1
         count += 1
-    return count
+    return count, 2 * last
 
 
 class CortexM:
@@ -58,16 +60,25 @@ class CortexM:
 
     :param core: ``cortex-m4`` and the like
     :param flash: content of the flash from its base; the rest reads as erased (0xFF)
+    :param recorder: told of every block; None for nobody
     """
 
-    def __init__(self, core: str, memory: Memory, flash: bytes, make_uart: Callable[[], Uart]) -> None:
+    def __init__(
+        self,
+        core: str,
+        memory: Memory,
+        flash: bytes,
+        make_uart: Callable[[], Uart],
+        recorder: BlockRecorder | None = None,
+    ) -> None:
         self.executed = 0
         self.reset_requested = False
         self._core = core
         self._memory = memory
         self._flash = flash
         self._make_uart = make_uart
-        self._counts: dict[tuple[int, int], int] = {}
+        self._recorder = recorder
+        self._blocks: dict[tuple[int, int], tuple[int, int]] = {}
         self._bad_address: int | None = None
         self._machine = self._power_up(bytes(memory.ram_bytes))
         self._pc = self._start_address()
@@ -140,10 +151,13 @@ class CortexM:
         machine.hook_add(unicorn.UC_HOOK_MEM_INVALID, self._note_address)
 
     def _count_block(self, machine: Any, address: int, size: int, _data: Any) -> None:
-        count = self._counts.get((address, size))
-        if count is None:
-            count = self._counts[address, size] = count_instructions(machine.mem_read(address, size))
+        block = self._blocks.get((address, size))
+        if block is None:
+            block = self._blocks[address, size] = scan_instructions(machine.mem_read(address, size))
+        count, last = block
         self.executed += count
+        if self._recorder is not None:
+            self._recorder.enter(address, address + last, address + size, count)
 
     def _note_address(self, _machine: Any, _access: int, address: int, _size: int, _value: int, _data: Any) -> bool:
         self._bad_address = address

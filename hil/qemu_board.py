@@ -20,7 +20,9 @@ import sys
 from pathlib import Path
 
 from policyport.core.errors import ToolError
+from policyport.core.install import either, pip_install, system_install
 from policyport.deploy.board import Board, load_board
+from policyport.hil import tcg_plugin
 from policyport.hil.lifeline import die_with_parent, watch_parent
 
 QEMU = "qemu-system-arm"
@@ -63,7 +65,7 @@ def command_line(board: Board, flash: Path, serial: list[str]) -> list[str]:
             "QEMU does not model this board" if machines() else f"{QEMU} is not installed",
             where=board.name,
             expected=f"machine {machine}",
-            cure='apt-get install qemu-system-arm, or pip install "policyport[rig]" and --emulator unicorn',
+            cure=either(*system_install("qemu-system-arm"), f"{pip_install('[rig]')} and --emulator unicorn"),
         )
     return [
         *(QEMU, "-M", machine, "-nodefaults", "-display", "none", "-monitor", "none"),
@@ -73,11 +75,13 @@ def command_line(board: Board, flash: Path, serial: list[str]) -> list[str]:
     ]
 
 
-def serve(board: Board, flash: Path, link: str) -> int:
+def serve(board: Board, flash: Path, link: str, profile: Path | None) -> int:
     """Run a board until standard input closes or QEMU ends.
 
+    :param profile: folder with the markers of the regions to profile; None for no profile
     :returns: QEMU's exit code
     """
+    more = [] if profile is None else tcg_plugin.plugin_arguments(QEMU, profile)
     if link == "socket":
         with socket.create_server(("127.0.0.1", 0), backlog=1) as listener:
             listener.set_inheritable(True)
@@ -88,8 +92,8 @@ def serve(board: Board, flash: Path, link: str) -> int:
                 "chardev:host",
             ]
             print(f"socket://127.0.0.1:{listener.getsockname()[1]}", flush=True)
-            return _supervise(command_line(board, flash, serial), (listener.fileno(),))
-    return _supervise(command_line(board, flash, ["-serial", "pty"]), ())
+            return _supervise(command_line(board, flash, serial + more), (listener.fileno(),))
+    return _supervise(command_line(board, flash, ["-serial", "pty", *more]), ())
 
 
 def _supervise(command: list[str], keep_open: tuple[int, ...]) -> int:
@@ -117,9 +121,10 @@ def main() -> int:
     parser.add_argument("--board", required=True, help="name of a board")
     parser.add_argument("--flash", required=True, type=Path, help="content of its flash, from the flash's base on")
     parser.add_argument("--link", choices=("pty", "socket"), default="pty", help="what the host opens [default: pty]")
+    parser.add_argument("--profile", type=Path, help="folder with markers.txt, for regions.txt [default: none]")
     arguments = parser.parse_args()
     try:
-        return serve(load_board(arguments.board), arguments.flash.resolve(), arguments.link)
+        return serve(load_board(arguments.board), arguments.flash.resolve(), arguments.link, arguments.profile)
     except ToolError as error:
         print(error, file=sys.stderr, flush=True)
         return error.exit_code

@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import IO, Literal, Protocol
 
 from policyport.core.errors import BoardFaultError, BoardTimeoutError, ToolError
+from policyport.core.install import either, pip_install, system_install
 from policyport.deploy.board import Board
 from policyport.hil import qemu_board, unicorn_board
 
@@ -100,6 +101,7 @@ class EmulatedRig:
     :param flash_bin: the content of the board's flash, from its base on
     :param emulator: ``qemu``, ``unicorn``, or ``auto``: QEMU where it is installed and knows the board
     :param link: ``pty`` or ``socket``; pseudo terminals do not exist on Windows
+    :param profile: folder with the markers of the regions to profile; None for no profile
     :raises ToolError: where no emulator is installed that models the board
     """
 
@@ -112,12 +114,13 @@ class EmulatedRig:
         flash_bin: Path,
         emulator: str = "auto",
         link: str = "socket" if sys.platform == "win32" else "pty",
+        profile: Path | None = None,
     ) -> None:
         self.board = board
         self.emulator = choose_emulator(board, emulator)
         self.url = ""
         self._flash_bin = flash_bin
-        self._link = link
+        self._more = ["--link", link, *(() if profile is None else ("--profile", str(profile.resolve())))]
         self._process: subprocess.Popen[str] | None = None
         self._stderr: IO[str] | None = None
 
@@ -130,7 +133,7 @@ class EmulatedRig:
         command = [sys.executable, "-m", module, "--board", self.board.name, "--flash", str(self._flash_bin)]
         self._stderr = tempfile.TemporaryFile("w+")
         self._process = subprocess.Popen(
-            [*command, "--link", self._link],
+            [*command, *self._more],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._stderr,
@@ -223,7 +226,7 @@ def choose_emulator(board: Board, emulator: str) -> str:
         "no emulator for this board" if emulator == "auto" else f"emulator {emulator} cannot run this board here",
         where=board.name,
         expected="qemu-system-arm on PATH, or the Python package unicorn",
-        cure='pip install "policyport[rig]", or apt-get install qemu-system-arm',
+        cure=either(pip_install("[rig]"), *system_install("qemu-system-arm")),
     )
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from policyport.core.errors import ToolError
 from policyport.deploy.board import Board, load_board
+from policyport.hil.block_recorder import BlockRecorder
 from policyport.hil.cortex_m import CoreFault, CortexM, Memory
 from policyport.hil.host_link import Link, PtyLink, SocketLink, Wire
 from policyport.hil.lifeline import watch_parent
@@ -36,10 +37,11 @@ def core_model(board: Board) -> str | None:
     return core if core in CPUID_OF_CORE and board.uart.driver in UARTS else None
 
 
-def serve(board: Board, flash: bytes, link: Link) -> None:
+def serve(board: Board, flash: bytes, link: Link, profile: Path | None) -> None:
     """Run a board until the process ends.
 
     :param flash: content of the flash from its base
+    :param profile: folder with the markers of the regions to profile; None for no profile
     :raises CoreFault: the firmware did something that the processor cannot
     """
     core = core_model(board)
@@ -47,7 +49,8 @@ def serve(board: Board, flash: bytes, link: Link) -> None:
         raise ToolError("Unicorn does not model this board", where=board.name, cure="use QEMU: --emulator qemu")
     wire = Wire(link)
     memory = Memory(board.flash.base, board.flash.size, board.ram.base, board.ram.size, board.uart.base)
-    processor = CortexM(core, memory, flash, lambda: UARTS[board.uart.driver](wire))
+    recorder = None if profile is None else BlockRecorder(profile)
+    processor = CortexM(core, memory, flash, lambda: UARTS[board.uart.driver](wire), recorder)
     while True:
         try:
             processor.run()
@@ -66,12 +69,13 @@ def main() -> int:
     parser.add_argument("--board", required=True, help="name of a board")
     parser.add_argument("--flash", required=True, type=Path, help="content of its flash, from the flash's base on")
     parser.add_argument("--link", choices=("pty", "socket"), default="pty", help="what the host opens [default: pty]")
+    parser.add_argument("--profile", type=Path, help="folder with markers.txt, for regions.txt [default: none]")
     arguments = parser.parse_args()
     watch_parent(lambda: os._exit(0))
     link: Link = SocketLink() if arguments.link == "socket" else PtyLink()
     print(link.url if arguments.link == "socket" else f"pty:{link.url}", flush=True)
     try:
-        serve(load_board(arguments.board), arguments.flash.read_bytes(), link)
+        serve(load_board(arguments.board), arguments.flash.read_bytes(), link, arguments.profile)
     except CoreFault as fault:
         print(f"processor fault on {arguments.board}: {fault}", file=sys.stderr, flush=True)
         return FAULT_EXIT

@@ -1,0 +1,106 @@
+"""Builds the TCG plugin for the QEMU that is installed, once: the library is kept in the user's cache folder."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from policyport.core.errors import ToolError
+from policyport.deploy.host import find_compiler
+from policyport.hil.execution_profile import MARKERS, REGIONS
+
+SOURCE = Path(__file__).with_name("tcg_plugin.c")
+
+FLAGS = ("-std=c99", "-O2", "-Wall", "-Wextra", "-Wconversion", "-Werror", "-shared", "-fPIC", "-fvisibility=hidden")
+
+LINK_FLAGS = {"linux": ("-Wl,--allow-shlib-undefined",), "darwin": ("-Wl,-undefined,dynamic_lookup",)}
+"""QEMU itself has the functions that the plugin calls."""
+
+FIRST_INTERFACE = 1
+"""What QEMU 7.2 takes; later ones name the least that they take, and the plugin uses nothing that changed since."""
+
+PROBE_TIMEOUT_S = 30.0
+
+
+def plugin_arguments(qemu: str, folder: Path) -> list[str]:
+    """QEMU's options that load the plugin.
+
+    :param qemu: the program
+    :param folder: with ``markers.txt``; ``regions.txt`` is written there
+    :raises ToolError: this QEMU takes no plugins, or there is no compiler for this machine
+    """
+    parts = [str(build_plugin(qemu)), f"markers={folder / MARKERS}", f"regions={folder / REGIONS}"]
+    return ["-plugin", ",".join(part.replace(",", ",,") for part in parts)]
+
+
+def takes_plugins(qemu: str) -> bool:
+    """Whether the plugin can be built here and loaded by a QEMU."""
+    try:
+        build_plugin(qemu)
+    except ToolError:
+        return False
+    return True
+
+
+@functools.cache
+def build_plugin(qemu: str) -> Path:
+    """The library for a QEMU, built on first use.
+
+    :raises ToolError: as :func:`plugin_arguments`
+    """
+    compiler = find_compiler()
+    library = _library(compiler, FIRST_INTERFACE)
+    answer = _probe(qemu, library)
+    least = re.search(r"minimum version of (\d+)", answer)
+    if least is not None:
+        library = _library(compiler, int(least[1]))
+        answer = _probe(qemu, library)
+    if "tcg_plugin: no markers" not in answer:
+        raise ToolError(
+            "this QEMU does not load the plugin that profiles",
+            where=qemu,
+            got=answer.strip(),
+            cure="use the other emulator: --emulator unicorn",
+        )
+    return library
+
+
+def _library(compiler: Sequence[str], interface: int) -> Path:
+    """A library that tells QEMU a version of the interface, from the cache or built into it."""
+    command = [*compiler, *FLAGS, *LINK_FLAGS.get(sys.platform, ()), f"-DPLUGIN_INTERFACE={interface}"]
+    digest = hashlib.sha256(" ".join(command).encode() + SOURCE.read_bytes()).hexdigest()[:16]
+    library = _cache_folder() / f"tcg_plugin-{digest}.so"
+    if library.is_file():
+        return library
+    library.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=library.parent) as scratch:
+        built = Path(scratch) / library.name
+        done = subprocess.run([*command, str(SOURCE), "-o", str(built)], capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise ToolError(
+                "the plugin that profiles does not compile", where=" ".join(command), got=done.stderr[:2000]
+            )
+        built.rename(library)
+    return library
+
+
+def _cache_folder() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "policyport"
+
+
+def _probe(qemu: str, library: Path) -> str:
+    """What a QEMU says to the plugin without arguments: the plugin's own refusal where it takes it."""
+    program = shutil.which(qemu)
+    if program is None:
+        raise ToolError(f"{qemu} is not installed", cure="apt-get install qemu-system-arm")
+    command = [program, "-M", "none", "-nodefaults", "-display", "none", "-plugin", str(library).replace(",", ",,")]
+    return subprocess.run(command, capture_output=True, text=True, timeout=PROBE_TIMEOUT_S, check=False).stderr
