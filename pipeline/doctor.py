@@ -135,6 +135,9 @@ def _emulator() -> Finding:
 def _tflite() -> Finding:
     """A TFLite runtime, by building an interpreter: one that imports can still fail at that."""
     what = "TFLite runtime"
+    if not (_version("tflite-runtime") or _version("ai-edge-litert")):
+        found = "not installed; without one the exported .tflite is not compared"
+        return Finding(what, "optional", found, (pip_install("[tflite]"),))
     from policyport.deploy.exports import tflite_interpreter
 
     try:
