@@ -30,7 +30,7 @@ def tflite_interpreter(model: Path | bytes) -> Any:
     failures = []
     for package in ("tflite_runtime", "ai_edge_litert"):
         try:
-            interpreter = _interpreter_class(package)(**given)
+            interpreter = _interpreter(package, given)
             interpreter.allocate_tensors()
             return interpreter
         except (ImportError, SystemError, RuntimeError, ValueError) as error:
@@ -42,10 +42,13 @@ def tflite_interpreter(model: Path | bytes) -> Any:
     )
 
 
-def _interpreter_class(package: str) -> Any:
+def _interpreter(package: str, given: dict[str, Any]) -> Any:
+    """TFLite's own kernels alone: the delegate that is the default elsewhere announces itself on standard error."""
     import importlib
 
-    return importlib.import_module(f"{package}.interpreter").Interpreter
+    module = importlib.import_module(f"{package}.interpreter")
+    own = module.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    return module.Interpreter(**given, experimental_op_resolver_type=own)
 
 
 def write_exports(program: Program, source: Path, q: Integers, folder: Path) -> dict[str, Any]:

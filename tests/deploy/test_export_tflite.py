@@ -75,10 +75,10 @@ def test_same_program_same_bytes() -> None:
 
 
 def test_no_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(package: str) -> None:
+    def missing(package: str, _: object) -> None:
         raise ImportError(f"No module named {package!r}")
 
-    monkeypatch.setattr(exports, "_interpreter_class", missing)
+    monkeypatch.setattr(exports, "_interpreter", missing)
     with pytest.raises(ToolError) as caught:
         exports.tflite_interpreter(b"")
     assert "tflite_runtime" in str(caught.value) and "policyport[tflite]" in str(caught.value)
