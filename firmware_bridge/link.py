@@ -5,7 +5,6 @@ from __future__ import annotations
 import getpass
 import hashlib
 import os
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -13,8 +12,8 @@ from types import TracebackType
 from typing import Any
 
 import serial
-from filelock import FileLock, Timeout
 from policyport.core.errors import BoardBusyError, BoardError
+from policyport.core.lock import NamedLock
 from policyport.firmware_bridge.log import WireLog
 
 READ_BYTES = 4096
@@ -35,9 +34,7 @@ class PortLock:
         # A device by any of its names is one device.
         device = os.path.realpath(url) if "://" not in url else url
         name = hashlib.sha256(device.encode()).hexdigest()[:16]
-        folder = _runtime_folder()
-        self._holder = folder / f"{name}.holder"
-        self._lock = FileLock(folder / f"{name}.lock")
+        self._lock = NamedLock(_runtime_folder() / f"{name}.lock")
 
     def acquire(self, wait_s: float) -> None:
         """Take the lock.
@@ -45,23 +42,18 @@ class PortLock:
         :param wait_s: seconds to wait for another holder to let go
         :raises BoardBusyError: another process holds it; its pid and command are named
         """
-        try:
-            self._lock.acquire(timeout=wait_s)
-        except Timeout as error:
-            holder = self._holder.read_text() if self._holder.is_file() else "an unknown process"
+        holder = self._lock.acquire(wait_s)
+        if holder:
             raise BoardBusyError(
                 "another process holds this port",
                 where=self.url,
                 got=f"held by {holder}",
                 cure="end that process, or wait for it with --wait-s SECONDS",
-            ) from error
-        self._holder.write_text(f"pid {os.getpid()}: {' '.join(sys.argv)}")
+            )
 
     def release(self) -> None:
         """Let go."""
-        if self._lock.is_locked:
-            self._holder.unlink(missing_ok=True)
-            self._lock.release()
+        self._lock.release()
 
 
 class Link:

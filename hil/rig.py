@@ -222,11 +222,17 @@ def choose_emulator(board: Board, emulator: str) -> str:
         return "unicorn"
     if emulator == "unicorn" and unicorn_board.core_model(board) is None:
         raise ToolError("Unicorn does not model this board", where=board.name, cure="use QEMU: --emulator qemu")
+    if emulator == "qemu" and qemu_board.machines():
+        raise ToolError("QEMU does not model this board", where=board.name, expected=f"machine {board.qemu_machine}")
+    programs = {"qemu": "qemu-system-arm on PATH", "unicorn": "the Python package unicorn"}
     raise ToolError(
-        "no emulator for this board" if emulator == "auto" else f"emulator {emulator} cannot run this board here",
+        "no emulator for this board is installed" if emulator == "auto" else f"{emulator} is not installed",
         where=board.name,
-        expected="qemu-system-arm on PATH, or the Python package unicorn",
-        cure=either(pip_install("[rig]"), *system_install("qemu-system-arm")),
+        expected=programs.get(emulator, " or ".join(programs.values())),
+        cure=either(
+            *([] if emulator == "qemu" else [pip_install("[rig]")]),
+            *([] if emulator == "unicorn" else system_install("qemu-system-arm")),
+        ),
     )
 
 

@@ -69,11 +69,11 @@ def assess(out: Path, wanted: Wanted) -> Standing:
     manifest, broken = _read(out)
     interrupted = partial_key(out)
     if interrupted is not None and interrupted == wanted.key:
-        return Standing("partial", ("interrupted; goes on from there",), manifest)
+        return Standing("partial", ("unfinished; goes on from there",), manifest)
     if broken:
         return Standing("altered", (broken,), manifest)
     if manifest is None:
-        reason = "interrupted, and changed since: starts afresh" if interrupted else "not run yet"
+        reason = "unfinished, and changed since: starts afresh" if interrupted else "not run yet"
         return Standing("missing", (reason,))
     reasons = differences(manifest, wanted)
     if reasons:

@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         again = shlex.join(["policyport", *given])
-        print(f"policyport: interrupted; what was done is kept, and this goes on from there: {again}", file=sys.stderr)
+        print(f"policyport: interrupted; what was finished is kept, and this goes on: {again}", file=sys.stderr)
         return INTERRUPTED
 
 
@@ -90,6 +90,7 @@ def _add_verbosity(parser: argparse.ArgumentParser) -> None:
 def _set_up_logging(verbosity: int) -> None:
     level = {-1: logging.ERROR, 0: logging.WARNING, 1: logging.INFO}.get(max(-1, verbosity), logging.DEBUG)
     logging.basicConfig(level=level, format="%(name)s: %(message)s", stream=sys.stderr, force=True)
+    logging.getLogger("policyport.progress").setLevel(logging.INFO if verbosity >= 0 else logging.ERROR)
     for noisy in ("matplotlib", "PIL"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 

@@ -76,7 +76,7 @@ def _parse(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         found = sorted(str(p) for p in Path("recipes").glob("*.toml"))
-        cure = f"recipes here: {', '.join(found)}" if found else None
+        cure = f"recipes here: {', '.join(found)}" if found else "give the path of a TOML file"
         raise ConfigError("no such recipe", where=path, cure=cure) from error
     except IsADirectoryError as error:
         raise ConfigError("a recipe is a file, this is a folder", where=path) from error

@@ -200,18 +200,20 @@ def _recorded_gate(artifacts: Mapping[str, Artifact]) -> GateError | None:
 def _alone_in(folder: Path) -> Iterator[None]:
     """Hold the run's folder against a second run.
 
-    :raises UsageError: it is held already
+    :raises UsageError: it is held already; the holder is named
     """
-    from filelock import FileLock, Timeout
+    from policyport.core.lock import NamedLock
 
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
+    lock = NamedLock(folder / ".lock")
+    holder = lock.acquire()
+    if holder:
         raise UsageError(
-            "another run is at work in this folder", where=folder, cure="wait for it, or give another --out"
-        ) from error
+            "another run is at work in this folder",
+            where=folder,
+            got=f"held by {holder}",
+            cure="wait for it, or give another --out",
+        )
     try:
         yield
     finally:

@@ -186,8 +186,9 @@ def test_qemu_ends_when_its_supervisor_is_killed(flash: Path) -> None:
 def test_a_missing_emulator_is_an_error_with_its_cure(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(qemu_board, "machines", frozenset)
     monkeypatch.setattr(rig_module.importlib.util, "find_spec", lambda name: None)
-    for emulator in ("auto", "qemu", "unicorn"):
-        with pytest.raises(ToolError, match=r"\"policyport\[rig\]\"") as caught:
+    cures = {"auto": r"\"policyport\[rig\]\"[\s\S]*qemu", "qemu": "install qemu", "unicorn": r"\"policyport\[rig\]\"$"}
+    for emulator, cure in cures.items():
+        with pytest.raises(ToolError, match=cure) as caught:
             choose_emulator(load_board(mini_firmware.BOARD), emulator)
         assert caught.value.exit_code == 2
 
@@ -196,6 +197,12 @@ def test_a_core_that_unicorn_lacks_is_sent_to_qemu() -> None:
     board = dataclasses.replace(load_board(mini_firmware.BOARD), core="cortex-m55f")
     with pytest.raises(ToolError, match="--emulator qemu"):
         choose_emulator(board, "unicorn")
+
+
+def test_a_machine_that_qemu_lacks_is_not_an_installation_that_lacks_qemu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(qemu_board, "machines", lambda: frozenset({"microbit"}))
+    with pytest.raises(ToolError, match="QEMU does not model this board"):
+        choose_emulator(load_board(mini_firmware.BOARD), "qemu")
 
 
 def test_auto_prefers_qemu(monkeypatch: pytest.MonkeyPatch) -> None:

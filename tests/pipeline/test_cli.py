@@ -117,7 +117,7 @@ def test_an_interruption_ends_with_130_and_says_how_to_go_on(
 ) -> None:
     monkeypatch.setattr(cli, "_run", _raiser(KeyboardInterrupt()))
     assert cli.main(["run", "my recipe.toml"]) == 130
-    assert capsys.readouterr().err.rstrip().endswith("goes on from there: policyport run 'my recipe.toml'")
+    assert capsys.readouterr().err.rstrip().endswith("this goes on: policyport run 'my recipe.toml'")
 
 
 def test_a_bug_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -111,7 +112,7 @@ def test_an_interrupted_stage_goes_on(job: Job) -> None:
     assert job.states() == ["done", "partial", "missing", "missing"]
     job.stubs.fail.clear()
     assert job.run() == ["deploy", "flash", "hil"]
-    assert job.because("deploy") == "interrupted; goes on from there"
+    assert job.because("deploy") == "unfinished; goes on from there"
 
 
 def test_a_forced_run_that_was_interrupted_goes_on_though_the_old_artifact_holds(job: Job) -> None:
@@ -141,7 +142,7 @@ def test_what_was_interrupted_under_another_configuration_starts_afresh(job: Job
     with pytest.raises(KeyboardInterrupt):
         job.run()
     path = job.write("[train]\nseed = 4\n")
-    assert job.reasons("train", path) == ("interrupted, and changed since: starts afresh",)
+    assert job.reasons("train", path) == ("unfinished, and changed since: starts afresh",)
 
 
 def test_a_failed_stage_keeps_those_before_it(job: Job) -> None:
@@ -196,7 +197,7 @@ def test_another_stages_artifact_is_not_replaced(job: Job) -> None:
 
 def test_two_runs_in_one_folder_are_one_too_many(job: Job) -> None:
     def again(_: Event) -> None:
-        with pytest.raises(UsageError, match="another run is at work"):
+        with pytest.raises(UsageError, match=f"another run is at work[\\s\\S]*held by pid {os.getpid()}: "):
             run_recipe(job.recipe, FOLDER, job.events.append, None, job.stubs.stages)
         job.stubs.calls.append("tried")
 
