@@ -136,6 +136,7 @@ def _fold(layer: Any, norm: Any) -> Any:
     whole = torch.nn.Conv2d(
         layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride, layer.padding, groups=layer.groups
     )
+    assert whole.bias is not None
     with torch.no_grad():
         whole.weight.copy_(layer.weight * gain[:, None, None, None])
         whole.bias.copy_(norm.bias - norm.running_mean * gain)

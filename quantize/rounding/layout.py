@@ -23,12 +23,15 @@ class Layout(Protocol):
 
     def features(self, values: Array) -> Array:
         """Inputs [n, ...] to the features of every position, [n, positions, groups, inputs]."""
+        ...
 
     def rows(self, weights: Array) -> Array:
         """Weights as the layer stores them to [groups, rows, inputs]."""
+        ...
 
     def weights(self, rows: Array) -> Array:
         """The inverse of :meth:`rows`."""
+        ...
 
 
 @dataclass(frozen=True)
