@@ -97,7 +97,7 @@ def _start(bias: Integers, layout: Layout) -> Integers:
     return bias
 
 
-def _halves(low: Integers, high: Integers) -> Integers:
+def halves(low: Integers, high: Integers) -> Integers:
     """Two signed halfwords in a word."""
     return (low & 0xFFFF) | ((high & 0xFFFF) << 16)
 
@@ -105,14 +105,14 @@ def _halves(low: Integers, high: Integers) -> Integers:
 def _pack_pairs(rows: Integers) -> Integers:
     """[4, inputs]: per four inputs, the words of rows (0, 1) and (2, 3) for the first two, then the last two."""
     pairs = 256 * rows[0::2] + rows[1::2]
-    return _halves(pairs[:, 0::2], pairs[:, 1::2]).T.reshape(-1)
+    return halves(pairs[:, 0::2], pairs[:, 1::2]).T.reshape(-1)
 
 
 def _pack_nibbles(rows: Integers) -> Integers:
     """[4, inputs]: per two inputs a word of all four rows; all but the highest digit are stored with 8 added."""
     digits = rows + np.array([8, 8, 8, 0])[:, None]
-    halves = (digits << np.array(DIGIT_BITS["nibbles"])[:, None]).sum(axis=0)
-    return _halves(halves[0::2], halves[1::2])
+    shared = (digits << np.array(DIGIT_BITS["nibbles"])[:, None]).sum(axis=0)
+    return halves(shared[0::2], shared[1::2])
 
 
 def _pack_bytes(rows: Integers) -> Integers:
@@ -123,7 +123,7 @@ def _pack_bytes(rows: Integers) -> Integers:
 
 def _pack_halfwords(rows: Integers) -> Integers:
     """[4, inputs]: per two inputs a word of each row."""
-    return _halves(rows[:, 0::2], rows[:, 1::2]).T.reshape(-1)
+    return halves(rows[:, 0::2], rows[:, 1::2]).T.reshape(-1)
 
 
 _PACKERS = {"pairs": _pack_pairs, "nibbles": _pack_nibbles, "bytes": _pack_bytes, "halfwords": _pack_halfwords}
