@@ -41,6 +41,16 @@ class Uart:
 
 
 @dataclass(frozen=True)
+class WaitStates:
+    """What waiting for the flash multiplies the cycles of the cycle model by."""
+
+    low: float
+    high: float
+    source: str
+    """Measurement or reason that the two factors come from."""
+
+
+@dataclass(frozen=True)
 class Runner:
     """A program that puts an image on a board."""
 
@@ -78,6 +88,7 @@ class Board:
     qemu_icount_shift: int
     """One instruction takes ``2**shift`` ns of the emulated board's time."""
 
+    wait_states: WaitStates
     runners: tuple[Runner, ...]
     """In order of preference; none on a board that exists emulated alone."""
 
@@ -132,6 +143,9 @@ def read_board(path: Path) -> Board:
         zig_cpu=get("toolchain.zig_cpu", str),
         qemu_machine=get("emulator.qemu_machine", str),
         qemu_icount_shift=get("emulator.qemu_icount_shift", int),
+        wait_states=WaitStates(
+            get("wait_states.low", float), get("wait_states.high", float), get("wait_states.source", str)
+        ),
         runners=tuple(_runner(row, path) for row in runners),
     )
     get.refuse_others()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from policyport.core.artifact import Artifact, ArtifactWriter
-from policyport.core.errors import BoardError, IdentityError
+from policyport.core.errors import BoardError, IdentityError, ToolError
 from policyport.core.progress import progress
 from policyport.core.semantics import Integers
 from policyport.core.task import Task
@@ -25,6 +25,7 @@ from policyport.hil.policy import BoardPolicy, FloatPolicy
 from policyport.hil.result import (
     BoardFigures,
     Deadline,
+    EstimateFigures,
     FirmwareFigures,
     LatencyFigures,
     LinkFigures,
@@ -179,6 +180,7 @@ class Campaign:
             rig.unit,
         )
         verdicts = gates.judge(self.config, loop)
+        estimated, why_not = self._estimate(rig)
         return Result(
             model=self.task.name,
             algorithm=self.task.algorithm,
@@ -193,4 +195,18 @@ class Campaign:
             link=link,
             gates=verdicts,
             gate=gates.verdict(verdicts),
+            estimate=estimated,
+            no_estimate=why_not,
         )
+
+    def _estimate(self, rig: Rig) -> tuple[EstimateFigures | None, str]:
+        """The cycle estimate, or why there is none: a real board is measured in cycles, and tools can be missing."""
+        from policyport.hil.estimate import estimate
+
+        if not rig.emulated:
+            return None, "the board itself counted cycles"
+        files = self.deployed.file("firmware.elf"), self.flashed.path / "flash.bin"
+        try:
+            return estimate(self.board, *files, self.program, self._inputs(1)[0], rig.emulator), ""
+        except ToolError as error:
+            return None, error.what

@@ -196,11 +196,11 @@ def _torn(address: int) -> NoReturn:
     raise ProtocolError("the jumps of a region contradict each other", where=f"0x{address:08x}")
 
 
-def count_by_function(counts: Mapping[int, int], code: Code) -> dict[str, int]:
-    """Instructions per function, most first."""
+def sum_by_function(values: Mapping[int, int], code: Code) -> dict[str, int]:
+    """Sums per function of values by address (counts, cycles), the largest first."""
     totals: Counter[str] = Counter()
-    for address, count in counts.items():
-        totals[code.function(address)] += count
+    for address, value in values.items():
+        totals[code.function(address)] += value
     return dict(totals.most_common())
 
 

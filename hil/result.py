@@ -17,7 +17,7 @@ from typing import Any, Literal
 from policyport.core.errors import ArtifactError
 from policyport.hil.statistics import Equivalence, Summary
 
-RESULT_SCHEMA = 2
+RESULT_SCHEMA = 3
 
 Unit = Literal["instructions", "cycles"]
 GateState = Literal["none", "passed", "failed"]
@@ -92,6 +92,61 @@ class LatencyFigures:
 
     repeats: bool
     """Whether a second run over the same observations counted exactly the same."""
+
+
+@dataclass(frozen=True)
+class LayerEstimate:
+    """One layer in the cycle estimate."""
+
+    name: str
+    """Name of the layer; ``other`` for what belongs to none. Its row is the rest of the inference, and can be
+    negative: see :attr:`LayerShare.count`."""
+
+    macs: int
+    weights: int
+    """How many, biases not counted."""
+
+    instructions: int
+    cycles: int
+    share: float
+    """Of the whole inference's cycles."""
+
+
+@dataclass(frozen=True)
+class FunctionEstimate:
+    """One function of the firmware in the cycle estimate."""
+
+    name: str
+    instructions: int
+    cycles: int
+
+
+@dataclass(frozen=True)
+class EstimateFigures:
+    """Cycles by a table of what each executed instruction takes on the core: see ``docs/cycle-model.md``.
+
+    An estimate, of the first held-out observation; never a time.
+    """
+
+    rules: str
+    """Where the table comes from."""
+
+    instructions: int
+    """Executed in the profiled inference: what the firmware's own counter says, exactly."""
+
+    cycles: int
+    """With memory that never makes the core wait."""
+
+    wait_factor_low: float
+    """What the board's flash is expected to multiply them by, at least, and at most."""
+
+    wait_factor_high: float
+    wait_source: str
+    """Where the factors come from."""
+
+    layers: tuple[LayerEstimate, ...]
+    functions: tuple[FunctionEstimate, ...]
+    """Every function that ran, the call included, most instructions first."""
 
 
 @dataclass(frozen=True)
@@ -237,6 +292,10 @@ class Result:
     gate: GateState
     """``failed`` where any gate did."""
 
+    estimate: EstimateFigures | None = None
+    no_estimate: str = ""
+    """Why there is no estimate; empty where there is one."""
+
     def write(self, path: Path) -> None:
         """Write ``result.json``."""
         path.write_text(json.dumps({"schema": RESULT_SCHEMA, **dataclasses.asdict(self)}, indent=2) + "\n")
@@ -249,7 +308,12 @@ class Result:
         """
         table = json.loads(path.read_text())
         if table.pop("schema", None) != RESULT_SCHEMA:
-            raise ArtifactError("result of another schema version", where=path, expected=RESULT_SCHEMA)
+            raise ArtifactError(
+                "result of another schema version",
+                where=path,
+                expected=RESULT_SCHEMA,
+                cure="measure again: policyport hil",
+            )
         try:
             result: Result = _from_json(cls, table)
         except (KeyError, TypeError) as error:

@@ -17,9 +17,9 @@ from policyport.hil.execution_profile import (
     Code,
     Markers,
     Region,
-    count_by_function,
     instruction_counts,
     read_regions,
+    sum_by_function,
 )
 
 BASE = 0x100
@@ -65,7 +65,7 @@ def test_every_count_follows_from_the_jumps(walk: tuple[Code, list[int]]) -> Non
     counts = instruction_counts(follow(path, code), code)
     assert counts == Counter(path)
     assert list(counts) == sorted(counts)
-    assert count_by_function(counts, code) == {"whole": len(path)}
+    assert sum_by_function(counts, code) == {"whole": len(path)}
 
 
 @given(walks(), st.integers(0, 300), st.sampled_from([-1, 1]))

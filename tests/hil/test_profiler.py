@@ -13,8 +13,10 @@ from policyport.core.errors import ProtocolError, ToolError
 from policyport.core.task import Environment, Task
 from policyport.deploy import DeployConfig, deploy
 from policyport.deploy.board import load_board
+from policyport.deploy.program import read_program
 from policyport.hil import profiler, qemu_board, tcg_plugin
-from policyport.hil.execution_profile import Markers, Region, count_by_function, read_regions
+from policyport.hil.estimate import OTHER, estimate
+from policyport.hil.execution_profile import Markers, Region, read_regions, sum_by_function
 from policyport.hil.profiler import profile_firmware
 from policyport.hil.rig import EmulatedRig
 from policyport.quantize import QuantizeConfig, quantize
@@ -62,7 +64,7 @@ def test_the_profile_adds_up_to_what_the_firmware_counts(firmware: Artifact, emu
     found = profile(firmware, emulator)
     total = found.instructions(found.inference)
     assert total > sum(found.instructions(layer) for layer in found.layers) // 2 > 0
-    by_function = count_by_function(found.inference.counts, found.code)
+    by_function = sum_by_function(found.inference.counts, found.code)
     assert sum(by_function.values()) == found.inference.region.executed
     assert "" not in by_function and "pp_infer" in by_function
 
@@ -150,3 +152,25 @@ def test_a_torn_file_of_regions_is_no_region(tmp_path: Path) -> None:
     with (tmp_path / "regions.txt").open("a") as stream:
         stream.write("region 5 10 14\n14 10 1\n")
     assert len(read_regions(tmp_path)) == 1
+
+
+def test_the_estimate_splits_the_inference(firmware: Artifact, emulator: str) -> None:
+    pytest.importorskip("capstone", reason="the package capstone is not installed")
+    board, program = load_board(firmware.manifest.figures["board"]), read_program(firmware.path)
+    files = firmware.file("firmware.elf"), firmware.file("firmware.bin")
+    found = estimate(board, *files, program, INPUT, emulator)
+    assert found.instructions <= found.cycles <= 4 * found.instructions
+    assert [row.name for row in found.layers] == [*(layer.name for layer in program.layers), OTHER]
+    assert [(row.macs, row.weights) for row in found.layers] == [(12, 12), (8, 8), (0, 0)]
+    assert sum(row.instructions for row in found.layers) == found.instructions
+    assert sum(row.cycles for row in found.layers) == found.cycles
+    assert sum(row.share for row in found.layers) == pytest.approx(1, abs=1e-3)
+    assert sum(row.instructions for row in found.functions) > found.instructions
+    assert found.functions[0].name.startswith("pp_") and found.functions[0].cycles > 0
+
+
+def test_a_core_without_rules_has_no_estimate(firmware: Artifact) -> None:
+    board, program = load_board("mps3-an547"), read_program(firmware.path)
+    files = firmware.file("firmware.elf"), firmware.file("firmware.bin")
+    with pytest.raises(ToolError, match="no timing rules"):
+        estimate(board, *files, program, INPUT, "auto")
