@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from policyport.core.errors import ToolError
+from policyport.core.progress import progress
 from policyport.deploy import footprint
 from policyport.deploy.board import Board
 from policyport.deploy.toolchain import Toolchain, run
@@ -75,7 +76,11 @@ def build_firmware(src: Path, board: Board, toolchain: Toolchain, out: Path) -> 
         work = Path(scratch)
         for path in src.iterdir():
             shutil.copyfile(path, work / path.name)
-        objects = [_compile(name, work, board, toolchain) for name in sources]
+        objects = []
+        with progress(f"build for {board.name}", len(sources)) as advance:
+            for done, name in enumerate(sources):
+                advance(done, name)
+                objects.append(_compile(name, work, board, toolchain))
         link = toolchain.link_command(board, objects, LINKER_SCRIPT, "firmware.elf")
         run(link, work, "the firmware does not link")
         policy = [work / name for name in objects if _is_policy(name)]

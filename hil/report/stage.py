@@ -56,6 +56,8 @@ def render(evidence: Evidence, config: ReportConfig) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
     from policyport.hil.report import views
+    from policyport.hil.report.comparison import comparison, verdict, width_label
+    from policyport.hil.report.text import FILTERS
 
     environment = Environment(
         loader=FileSystemLoader(_FOLDER),
@@ -64,15 +66,16 @@ def render(evidence: Evidence, config: ReportConfig) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(views.FILTERS)
+    environment.filters.update(FILTERS)
     result = evidence.result
     page: dict[str, Any] = {
         "title": config.title or f"{result.model} on {result.board.name}",
         "note": config.note,
         "r": result,
-        "width": views.width_label(evidence),
+        "width": width_label(evidence),
+        "verdict": verdict(result),
         "tiles": views.tiles(evidence),
-        "comparison": views.comparison(evidence),
+        "comparison": comparison(evidence),
         "figures": [(figure, Markup(figure.svg)) for figure in views.figures(evidence)],
         "memory": views.memory_maps(evidence),
         "exports": views.exports(evidence),

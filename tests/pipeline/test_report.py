@@ -18,8 +18,9 @@ from policyport.core.errors import ArtifactError
 from policyport.hil import stage as hil_stage
 from policyport.hil.report import ReportConfig, report
 from policyport.hil.report import stage as report_stage
+from policyport.hil.report.comparison import verdict
 from policyport.hil.report.data import gather
-from policyport.hil.report.views import number, percent
+from policyport.hil.report.text import number, percent
 from policyport.hil.result import Gate, LayerParity, Mismatch, ParityFigures, Result
 from policyport.pipeline.speak import print_summary
 
@@ -91,7 +92,9 @@ def test_the_page_says_what_was_measured(tmp_path: Path, write_run: WriteRun) ->
         "500.0 ± 0.0",
         "99.85 %",
         "11,022",
-        "4,096 of 4,096 equal",
+        "layer1.tanh, int16 4,096 of 4,096",
+        "Held Choosing every action of 2 episodes, the board returns 499.0 where float32 returns 500.0",
+        "all 4,096 integers of 1 layer equal the reference",
         "712 B",
         "18,440 B",
         "5,000 B",
@@ -107,7 +110,7 @@ def test_the_page_says_what_was_measured(tmp_path: Path, write_run: WriteRun) ->
 def test_what_was_not_recorded_is_said_to_be_so(tmp_path: Path, write_run: WriteRun, measurement: Result) -> None:
     results = write_run(tmp_path, dataclasses.replace(measurement, loop=None))
     page = Page(made(results)[1])
-    assert "Closed loop: not recorded" in page.text
+    assert "Closed loop not recorded" in page.text and "No closed loop was played" in page.text
     assert "Split of flash and RAM: not recorded" in page.text
     assert "Agreement with onnxruntime and TFLite: not recorded" in page.text
 
@@ -132,7 +135,8 @@ def test_a_failure_is_not_hidden(tmp_path: Path, write_run: WriteRun, measuremen
     page = Page(made(results)[1])
     assert "Gate failed: min_return." in page.text
     assert "observation 3, layer 0 (layer1.tanh), index 17: expected -5, got -4" in page.text
-    assert "not equal" in page.text
+    assert "not every integer equals the reference" in page.text and "99.98 %" in page.text
+    assert "Failed 1 of 1 gate failed." in page.text
 
 
 def test_a_real_board_is_not_marked_emulated(tmp_path: Path, write_run: WriteRun, measurement: Result) -> None:
@@ -171,10 +175,23 @@ def test_the_terminal_shows_the_same_rows(
     artifact, _ = made(results)
     print_summary({"hil": Artifact(results, gather(results).lineage[-1].manifest), "report": artifact})
     text = capsys.readouterr().out
-    for expected in ("499.0 ± 1.4", "99.85 %", "4,096 of 4,096 equal", "11,028", "712 B of 4,096 B"):
+    for expected in (
+        "499.0 ± 1.4",
+        "99.85 %",
+        "of 4,096",
+        "11,028",
+        "712 B",
+        "of 4,096 B reserved",
+        "held: Choosing every action",
+    ):
         assert expected in text
     assert text.rstrip().endswith("report.html")
     assert max(len(line) for line in text.splitlines()) <= max(100, len(str(artifact.path)) + 12)
+
+
+def test_without_gates_nothing_is_said_to_hold(measurement: Result) -> None:
+    assert verdict(measurement).state == "held"
+    assert verdict(dataclasses.replace(measurement, gates=(), gate="none")).state == "measured"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,152 @@
+"""float32 against the board: the verdict, and the rows of the table on the page and on the terminal."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from policyport.hil.report.data import Evidence
+from policyport.hil.report.text import number, percent, recorded, several, size, spread
+from policyport.hil.result import LoopFigures, Result
+from policyport.hil.statistics import Equivalence
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line: a quantity, its figures, and what they are to be read with."""
+
+    label: str
+    float32: str
+    board: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Lines that belong together."""
+
+    title: str
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What it all comes to."""
+
+    state: Literal["held", "failed", "measured"]
+    """``measured``: no gate was stated that could hold or fail."""
+
+    sentence: str
+
+
+def verdict(result: Result) -> Verdict:
+    """Whether the gates held, and in one sentence what became of the policy on the board."""
+    failed = [gate.name for gate in result.gates if not gate.passed]
+    values, layers = sum(layer.compared for layer in result.parity.layers), several(len(result.parity.layers), "layer")
+    same = f"all {values:,} integers of {layers} equal" if result.parity.equal else "not every integer equals"
+    sentence = f"{_loop_sentence(result.loop)}On the board {same} the reference."
+    if failed:
+        return Verdict("failed", f"{len(failed)} of {several(len(result.gates), 'gate')} failed. {sentence}")
+    return Verdict("held" if result.gates else "measured", sentence)
+
+
+def _loop_sentence(loop: LoopFigures | None) -> str:
+    if loop is None:
+        return ""
+    return (
+        f"Choosing every action of {several(loop.episodes, 'episode')}, the board returns {loop.board.mean:.1f} where "
+        f"float32 returns {loop.float32.mean:.1f}: {_judged(loop.equivalence)}. "
+    )
+
+
+def _judged(test: Equivalence) -> str:
+    return f"{'equivalent' if test.equivalent else 'not shown equivalent'} within ±{number(test.margin)}"
+
+
+def width_label(evidence: Evidence) -> str:
+    """``int8`` where weights and activations have 8 bits, else both widths."""
+    activations = max((layer.bits for layer in evidence.result.parity.layers), default=8)
+    inner = [layer.bits for layer in evidence.result.parity.layers[:-1]] or [activations]
+    return "int8" if max(inner) == activations == 8 else f"int8 weights, int{activations} activations"
+
+
+def comparison(evidence: Evidence) -> list[Group]:
+    """Every group that was measured."""
+    result = evidence.result
+    observations = several(result.parity.observations, "observation")
+    groups = [
+        Group(f"Closed loop, {several(result.loop.episodes, 'episode')}", _loop_rows(result.loop))
+        if result.loop is not None
+        else Group("Closed loop", (Row("not recorded", "", ""),)),
+        Group(f"Integers equal to the reference, {observations}", _parity_rows(result)),
+        Group(f"{result.board.unit.capitalize()} per inference", _latency_rows(result)),
+        Group("Memory", _memory_rows(evidence)),
+    ]
+    if result.gates:
+        rows = (Row(gate.name, "", "held" if gate.passed else "failed", gate.required) for gate in result.gates)
+        groups.append(Group("Gates, stated beforehand", tuple(rows)))
+    return groups
+
+
+def _loop_rows(loop: LoopFigures) -> tuple[Row, ...]:
+    judged = f"{loop.equivalence.difference:+.2f}, {_judged(loop.equivalence)}"
+    rows = [
+        Row("mean return", spread(loop.float32), spread(loop.board), judged),
+        Row(action_label(loop), "", percent(loop.agreement), f"of {loop.steps:,} steps"),
+    ]
+    if not is_discrete(loop):
+        rows.append(Row("mean action error", "", f"{100 * loop.action_error:.3g} %", "of the range of actions"))
+    return tuple(rows)
+
+
+def is_discrete(loop: LoopFigures) -> bool:
+    """Whether actions are equal or not: their error is then the share that differs."""
+    return abs(loop.action_error - (1 - loop.agreement)) < 1e-9
+
+
+def action_label(loop: LoopFigures) -> str:
+    """What counts as the same action."""
+    return "actions as float32" if is_discrete(loop) else "actions within 1 % of float32's"
+
+
+def _parity_rows(result: Result) -> tuple[Row, ...]:
+    return tuple(
+        Row(f"{layer.name}, int{layer.bits}", "", f"{layer.equal:,}", f"of {layer.compared:,}")
+        for layer in result.parity.layers
+    )
+
+
+def _latency_rows(result: Result) -> tuple[Row, ...]:
+    counts = result.latency.inference
+    over = f"over {several(counts.observations, 'observation')}"
+    names = ("min", "p50", "p95", "p99", "max")
+    return tuple(Row(name, "", f"{getattr(counts, name):,}", over if name == "min" else "") for name in names)
+
+
+def _memory_rows(evidence: Evidence) -> tuple[Row, ...]:
+    result, memory = evidence.result, evidence.result.memory
+    rows = [
+        Row("flash", "", recorded(flash_bytes(result)), policy_part(result, "flash")),
+        Row("RAM, stack included", "", recorded(ram_bytes(result)), policy_part(result, "ram")),
+        Row("stack, painted", "", size(memory.stack_used_bytes), f"of {size(memory.stack_bytes)} reserved"),
+    ]
+    sizes = evidence.figures("quantize")
+    if "float_bytes" in sizes:
+        rows.append(Row("weights and biases", size(sizes["float_bytes"]), size(sizes["weight_bytes"])))
+    return tuple(rows)
+
+
+def flash_bytes(result: Result) -> int:
+    """Flash of the whole firmware; 0 where it was not recorded."""
+    return int(result.footprint.get("flash_bytes", 0))
+
+
+def ram_bytes(result: Result) -> int:
+    """RAM of the whole firmware, stack included; 0 where it was not recorded."""
+    return int(result.footprint.get("ram_bytes", 0))
+
+
+def policy_part(result: Result, memory: str) -> str:
+    """How much of ``flash`` or ``ram`` is the policy's."""
+    part = result.footprint.get(f"policy_{memory}_bytes")
+    return "" if part is None else f"of it the policy {size(part)}"
