@@ -19,11 +19,13 @@
     .equ FRAME_TABLE, 20
     .equ FRAME_SHIFT, 24
     .equ FRAME_OUTPUT, 28
-    .equ FRAME_BYTES, 36
+    .equ FRAME_SUMS, 32              /* of the inputs, times 8, 136, 2184 and 2184: layout nibbles */
+    .equ FRAME_BYTES, 52
 
     .equ STEP_BYTES_pairs, 56
     .equ STEP_BYTES_bytes, 72
     .equ STEP_BYTES_halfwords, 44
+    .equ STEP_BYTES_nibbles, 64
 
 /* Sums of rows (a, b) for two inputs in \x: one word of pairs. */
 .macro pair w, x, a, b
@@ -73,6 +75,72 @@
     rows_halfwords r11
 .endm
 
+/* All four rows, highest digit first, each sum still holding the digits below: one word of nibbles. */
+.macro rows_nibbles w, x
+    smlad   r5, \w, \x, r5
+    bic     \w, \w, #0xF000F000
+    smlad   r4, \w, \x, r4
+    uxtb16  \w, \w
+    smlad   r3, \w, \x, r3
+    and     \w, \w, #0x000F000F
+    smlad   r2, \w, \x, r2
+.endm
+
+.macro step_nibbles
+    ldrd    r6, r7, [r0], #8
+    ldrd    r10, r11, [r1], #8
+    rows_nibbles r6, r10
+    rows_nibbles r7, r11
+.endm
+
+.macro prepare_pairs
+.endm
+
+.macro prepare_bytes
+.endm
+
+.macro prepare_halfwords
+.endm
+
+/* The sum of the inputs; r3 steps to skip, r4 rounds. */
+.macro prepare_nibbles
+    rsb     r3, r3, r4, lsl #3
+    mov     r4, #0
+    mov     r5, #0x00010001
+2:
+    ldrd    r10, r11, [r1], #8
+    smlad   r4, r10, r5, r4
+    smlad   r4, r11, r5, r4
+    subs    r3, r3, #1
+    bne     2b
+    mov     r5, #136
+    movw    r6, #2184
+    mul     r5, r4, r5
+    mul     r6, r4, r6
+    lsl     r4, r4, #3
+    strd    r4, r5, [sp, #FRAME_SUMS]
+    strd    r6, r6, [sp, #FRAME_SUMS + 8]
+.endm
+
+.macro start_pairs
+.endm
+
+.macro start_bytes
+.endm
+
+.macro start_halfwords
+.endm
+
+/* The stored digits are the weights plus eight, but for the highest. */
+.macro start_nibbles
+    ldrd    r6, r7, [sp, #FRAME_SUMS]
+    ldrd    r8, r9, [sp, #FRAME_SUMS + 8]
+    sub     r2, r2, r6
+    sub     r3, r3, r7
+    sub     r4, r4, r8
+    sub     r5, r5, r9
+.endm
+
 /* pairs: 256 * A + B and B become A and B. */
 .macro separate_pairs
     sub     r2, r2, r3
@@ -85,6 +153,16 @@
 .endm
 
 .macro separate_halfwords
+.endm
+
+/* nibbles: each sum loses the one below it, then moves to its place. */
+.macro separate_nibbles
+    sub     r5, r5, r4
+    sub     r4, r4, r3
+    sub     r3, r3, r2
+    asr     r5, r5, #12
+    asr     r4, r4, #8
+    asr     r3, r3, #4
 .endm
 
 /* bytes needs lr as scratch and keeps the output pointer in the frame. */
@@ -196,8 +274,10 @@
     stmia   sp, {r1, r4-r9}
     mov     lr, r2
     output_from_lr \layout
+    prepare_\layout
 0:  /* a block of four rows */
     ldmia   r0!, {r2-r5}
+    start_\layout
     ldmia   sp, {r1, r12, pc}
 1:
 .rept 8
@@ -235,7 +315,7 @@
     kernel  pp_blocks_\layout\()_\end\()_shifted, \layout, \end, 1
 .endm
 
-.irp layout, pairs, bytes, halfwords
+.irp layout, pairs, bytes, halfwords, nibbles
     kernels \layout, s8
     kernels \layout, s8_table
     kernels \layout, s16

@@ -72,6 +72,21 @@ static void pp_sum_halfwords(const uint32_t *weights, const int16_t *input, uint
     }
 }
 
+static void pp_sum_nibbles(const uint32_t *weights, const int16_t *input, uint32_t steps, int32_t sums[4])
+{
+    /* The start values are running sums that wrap; their differences are exact again. */
+    for (uint32_t row = 3; row > 0; row--) {
+        sums[row] = (int32_t)((uint32_t)sums[row] - (uint32_t)sums[row - 1]) / (int32_t)(UINT32_C(1) << (4 * row));
+    }
+    for (uint32_t i = 0; i < 4 * steps; i++) {
+        const int32_t digits = i % 2 ? pp_high_half(weights[i / 2]) : pp_low_half(weights[i / 2]);
+        for (uint32_t row = 0; row < 3; row++) {
+            sums[row] += ((digits >> (4 * row) & 15) - 8) * input[i];
+        }
+        sums[3] += (digits >> 12) * input[i];
+    }
+}
+
 static int16_t pp_clamped(int32_t q, int32_t low, int32_t high)
 {
     return (int16_t)(q < low ? low : q > high ? high : q);
@@ -141,5 +156,6 @@ static void pp_run(const pp_blocks_t *layer, const int16_t *input, int16_t *outp
 PP_BLOCKS_KERNELS(pairs, 4)
 PP_BLOCKS_KERNELS(bytes, 4)
 PP_BLOCKS_KERNELS(halfwords, 8)
+PP_BLOCKS_KERNELS(nibbles, 2)
 
 #endif

@@ -12,7 +12,11 @@
  *              256 * A + B, its signed low byte to B. |A| < 2^23 is proven when the weights are packed.
  *              Start values 256 * bias[a] + bias[b] and bias[b]. For int8 activations.
  *   bytes      4 words, one a row: inputs 0, 2, 1, 3 from the lowest byte, as SXTB16 takes them apart.
- *   halfwords  8 words: four rows of inputs 0 and 1, then four rows of inputs 2 and 3. */
+ *   halfwords  8 words: four rows of inputs 0 and 1, then four rows of inputs 2 and 3.
+ *   nibbles    2 words. A halfword is 4096 * d + 256 * (c + 8) + 16 * (b + 8) + (a + 8) of four rows a to d with weights of
+ *              at most four bits; the kernel takes the eights off by the sum of the inputs. Start values are the
+ *              running sums of a, 16 * b, 256 * c, 4096 * d of the biases. |D| < 2^19, |C| < 2^23, |B| < 2^27 is
+ *              proven when the weights are packed. For int8 activations. */
 #ifndef PP_BLOCKS_H
 #define PP_BLOCKS_H
 
@@ -44,6 +48,7 @@ typedef struct {
 PP_BLOCKS_KERNELS(pairs)
 PP_BLOCKS_KERNELS(bytes)
 PP_BLOCKS_KERNELS(halfwords)
+PP_BLOCKS_KERNELS(nibbles)
 
 #undef PP_BLOCKS_KERNELS
 #undef PP_BLOCKS_KERNEL
