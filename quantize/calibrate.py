@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,19 +10,28 @@ import numpy as np
 from numpy.typing import NDArray
 from policyport.core import semantics
 from policyport.core.errors import ObservationError
+from policyport.quantize.activation import Activation, fixed_output, float32
 from policyport.quantize.config import QuantizeConfig
-from policyport.quantize.network import Activation, float32, table_output
+from policyport.quantize.entropy import entropy_limit
+from policyport.quantize.graph import FloatGraph
+from policyport.quantize.nodes import Floats, Shape
 
 Values = NDArray[np.floating[Any]]
 
 LARGEST_SAMPLE = 200_000
 """Values that a search looks at; more are thinned out evenly."""
 
+BATCH = 32
+"""Observations of one batch: what a moving average moves over."""
+
 SHRINKS = tuple(float(x) for x in np.linspace(0.3, 1.0, 29))
 """Shares of the observed range that the search for the least squared error tries."""
 
 SATURATION = {8: tuple(np.linspace(2.5, 3.5, 11)), 16: tuple(np.linspace(4.0, 6.5, 11))}
 """By bits: where a range before a tanh may end (twice that before a sigmoid), for the function is flat there."""
+
+FLAT = {"HardSigmoid": (-3.0, 3.0), "HardSwish": (-3.0, np.inf)}
+"""Outside these ends a function is constant: no range before it reaches beyond."""
 
 
 @dataclass(frozen=True)
@@ -36,30 +45,107 @@ class Range:
         """The smallest interval that holds this one and zero."""
         return Range(min(self.low, 0.0), max(self.high, 0.0))
 
-    def clipped(self, limit: float) -> Range:
-        """The part inside [-limit, limit]."""
-        return Range(max(self.low, -limit), min(self.high, limit))
+    def clipped(self, low: float, high: float) -> Range:
+        """The part inside [low, high]."""
+        return Range(max(self.low, low), min(self.high, high))
 
     def scaled(self, factor: float) -> Range:
         """Both ends multiplied."""
         return Range(self.low * factor, self.high * factor)
 
+    def joined(self, other: Range) -> Range:
+        """The smallest interval that holds both."""
+        return Range(min(self.low, other.low), max(self.high, other.high))
 
-Observer = Callable[[Values], Range]
+
+class Statistics:
+    """What was observed of one tensor: the ends of every batch, and an even sample of the values."""
+
+    def __init__(self, stride: int = 1) -> None:
+        self.batches: list[Range] = []
+        self._stride = stride
+        self._samples: list[NDArray[np.float64]] = []
+
+    def update(self, values: Values) -> None:
+        """Add a batch of any shape."""
+        self.batches.append(minmax_range(values))
+        self._samples.append(np.asarray(values, np.float64).reshape(-1)[:: self._stride])
+
+    @property
+    def sample(self) -> NDArray[np.float64]:
+        """About :data:`LARGEST_SAMPLE` of the values at most, flat."""
+        return np.concatenate(self._samples)
+
+    @property
+    def range(self) -> Range:
+        """The smallest and the largest value."""
+        return Range(min(batch.low for batch in self.batches), max(batch.high for batch in self.batches))
 
 
-def observer(config: QuantizeConfig, bits: int) -> Observer:
-    """The function that takes a range from values, as configured."""
-    if config.calibrator == "percentile":
-        return lambda values: percentile_range(values, config.percentile)
-    if config.calibrator == "mse":
-        return lambda values: least_error_range(values, bits)
-    return minmax_range
+def statistics_of(values: Values) -> Statistics:
+    """The statistics of values that are all at hand, as one batch."""
+    found = Statistics(-(-max(1, values.size) // LARGEST_SAMPLE))
+    found.update(values)
+    return found
+
+
+def collect(graph: FloatGraph, observations: Floats) -> dict[str, Statistics]:
+    """Run the float network over the observations and keep the statistics of every tensor.
+
+    :param observations: [n, inputs] or [n, *shape], float32, as the environment gives them
+    :raises ObservationError: none are given
+    """
+    count = len(observations)
+    if not count:
+        raise ObservationError("no observation to calibrate on", expected="at least one")
+    found: dict[str, Statistics] = {}
+    for start in range(0, count, BATCH):
+        for name, values in graph.trace(observations[start : start + BATCH]).items():
+            if name not in found:
+                found[name] = Statistics(-(-(values.size // len(values)) * count // LARGEST_SAMPLE))
+            found[name].update(values)
+    return found
+
+
+def observed_range(statistics: Statistics, config: QuantizeConfig, bits: int) -> Range:
+    """The range of a tensor, by the configured calibrator."""
+    match config.calibrator:
+        case "moving_average":
+            return moving_average_range(statistics.batches, config.moving_average)
+        case "percentile":
+            return percentile_range(statistics.sample, config.percentile)
+        case "mse":
+            return least_error_range(statistics.sample, bits)
+        case "entropy" if bits == 8:
+            limit = entropy_limit(statistics.sample)
+            return statistics.range.clipped(-limit, limit)
+    return statistics.range
 
 
 def minmax_range(values: Values) -> Range:
-    """The smallest and the largest value."""
-    return Range(float(values.min()), float(values.max()))
+    """The smallest and the largest value.
+
+    :raises ObservationError: there are none, or one is NaN or infinite
+    """
+    if not values.size:
+        raise ObservationError("no observation to calibrate on", expected="at least one")
+    reach = Range(float(values.min()), float(values.max()))
+    if not np.isfinite([reach.low, reach.high]).all():
+        raise ObservationError(
+            "a tensor of the float network overflows on the observations",
+            expected="finite values",
+            got=f"from {reach.low} to {reach.high}",
+            cure="check the observations and the network",
+        )
+    return reach
+
+
+def moving_average_range(batches: Sequence[Range], momentum: float) -> Range:
+    """The ends of the batches, each moved towards the next by ``momentum``, as PyTorch's observer has it."""
+    low, high = batches[0].low, batches[0].high
+    for batch in batches[1:]:
+        low, high = low + momentum * (batch.low - low), high + momentum * (batch.high - high)
+    return Range(low, high)
 
 
 def percentile_range(values: Values, percentile: float) -> Range:
@@ -70,52 +156,56 @@ def percentile_range(values: Values, percentile: float) -> Range:
 
 def least_error_range(values: Values, bits: int) -> Range:
     """The observed range shrunk to where rounding and saturation together err least, in mean square."""
-    sample = thinned(values)
-    widest = minmax_range(sample)
+    widest = minmax_range(values)
 
     def error(shrink: float) -> float:
-        trial = activation_for("", 1, widest.scaled(shrink), bits)
-        return float(np.mean(np.square(rounded(sample, trial) - sample)))
+        trial = activation_for("", (1,), widest.scaled(shrink), bits)
+        return float(np.mean(np.square(rounded(values, trial) - values)))
 
     return widest.scaled(min(SHRINKS, key=error))
 
 
-def activation_for(name: str, size: int, reach: Range, bits: int, *, relu: bool = False) -> Activation:
+def activation_for(name: str, shape: Shape, reach: Range, bits: int, *, symmetric: bool = False) -> Activation:
     """The activation that covers a range: asymmetric at 8 bits, symmetric at 16.
 
-    :param relu: it stands behind a ReLU, whose clamp it holds
+    :param symmetric: zero point 0 at 8 bits too
     """
     reach = reach.with_zero()
     low, high = semantics.activation_range(bits)
     if reach.high - reach.low < 1e-12:  # nothing was ever seen there but zero: any scale is right
         reach = Range(-1.0, 1.0)
-    if bits == 8:
+    if bits == 8 and not symmetric:
         scale = float32((reach.high - reach.low) / (high - low))
         zero_point = int(np.clip(np.rint(low - reach.low / scale), low, high))
     else:
         scale, zero_point = float32(max(-reach.low, reach.high) / high), 0
-    return Activation(name, size, bits, scale, zero_point, zero_point if relu else low, high)
+    return Activation(name, shape, bits, scale, zero_point, low, high)
 
 
-def before_function(name: str, function: str, values: Values, reach: Range, bits: int) -> Activation:
-    """The activation before a tanh or sigmoid: its range ends where the function's output errs least.
+def before_function(
+    name: str, shape: Shape, function: str, values: Values, reach: Range, bits: int, *, symmetric: bool = False
+) -> Activation:
+    """The activation before a function: before a tanh or sigmoid its range ends where the output errs least.
 
-    :param values: [n, outputs], what the function was given on the observations
-    :param reach: their range; wider ends of it are cut, since the function is flat there
+    :param values: what the function was given on the observations
+    :param reach: their range; wider ends of it are cut where the function is flat
     """
-    sample = thinned(values)
-    exact = semantics.POINTWISE[function](sample)
-    after = table_output("", 1, function, bits)
+    if function not in ("Tanh", "Sigmoid"):
+        return activation_for(
+            name, shape, reach.clipped(*FLAT.get(function, (-np.inf, np.inf))), bits, symmetric=symmetric
+        )
+    exact = semantics.POINTWISE[function](np.asarray(values, np.float64))
+    after = fixed_output("", (1,), function, bits)
 
     def trial(limit: float) -> Activation:
-        return activation_for(name, values.shape[1], reach.clipped(limit), bits)
+        return activation_for(name, shape, reach.clipped(-limit, limit), bits, symmetric=symmetric)
 
     def error(limit: float) -> float:
         before = trial(limit)
         table = semantics.pointwise_table(
             function, before.scale, before.zero_point, after.scale, after.zero_point, bits
         )
-        q = semantics.lookup(_integers(sample, before), table)
+        q = semantics.lookup(before.quantize(values), table)
         return float(np.mean(np.square(after.scale * (q - after.zero_point) - exact)))
 
     width = 1.0 if function == "Tanh" else 2.0
@@ -124,17 +214,4 @@ def before_function(name: str, function: str, values: Values, reach: Range, bits
 
 def rounded(values: Values, activation: Activation) -> NDArray[np.float64]:
     """Values as an activation holds them."""
-    return activation.scale * (_integers(values, activation) - activation.zero_point)
-
-
-def _integers(values: Values, activation: Activation) -> NDArray[np.int64]:
-    real = np.asarray(values, np.float32)
-    return semantics.quantize(real, activation.scale, activation.zero_point, activation.bits)
-
-
-def thinned(values: Values) -> NDArray[np.float64]:
-    """At most :data:`LARGEST_SAMPLE` of the values, flat, evenly taken, float64."""
-    flat = np.asarray(values, np.float64).reshape(-1)
-    if flat.size == 0:
-        raise ObservationError("no observation to calibrate on", expected="at least one")
-    return flat[:: -(-flat.size // LARGEST_SAMPLE)]
+    return activation.scale * (activation.quantize(values) - activation.zero_point)

@@ -9,7 +9,7 @@ from policyport.quantize.config import QuantizeConfig
 from policyport.quantize.metrics import Closeness, closeness
 from policyport.quantize.network import QuantizedNetwork
 from policyport.quantize.ptq import quantize_graph
-from policyport.quantize.simulate import simulate
+from policyport.quantize.simulate import predict
 from policyport.quantize.source import Source
 
 log = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ def _candidate(source: Source, config: QuantizeConfig, activations: str) -> Cand
     bits = 8 if activations == "int8" else 16
     network = quantize_graph(source.graph, source.observations, config, bits)
     figures = [
-        closeness(source.task, source.graph.evaluate(part), simulate(network, part).output)
+        closeness(source.task, source.graph.evaluate(part), predict(network, part))
         for part in (source.observations, source.held_out)
     ]
     return Candidate(activations, network, *figures)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from policyport.core.errors import ConfigError
 from policyport.core.options import option
+
+WEIGHT_BITS = (8, 4, 3, 2)
 
 
 @dataclass(frozen=True)
@@ -17,15 +21,25 @@ class QuantizeConfig:
         "width of activations; auto takes int8 where it keeps the actions, else int16",
         choices=("auto", "int8", "int16"),
     )
-    weight_bits: int = option(8, "width of weights, in bits", choices=(8,))
+    weight_bits: int = option(8, "width of weights, in bits", choices=WEIGHT_BITS)
+    layer_weight_bits: tuple[str, ...] = option(
+        (), "layers whose weights have another width, each NAME=BITS; layers.json has the names"
+    )
+    per_channel: bool = option(True, "a scale for the weights of each output channel, else one for a layer")
+    symmetric: bool = option(False, "int8 activations with zero point 0, as those of int16 always have")
     agreement_target: float = option(
         0.99, "auto, discrete actions: share of actions that int8 must have in common with float32", low=0.0, high=1.0
     )
     action_tolerance: float = option(
         0.02, "auto, continuous actions: largest mean action error of int8, as a share of the action range", low=0.0
     )
-    calibrator: Literal["minmax", "percentile", "mse"] = option(
-        "minmax", "how a range is taken from observed values", choices=("minmax", "percentile", "mse")
+    calibrator: Literal["minmax", "moving_average", "percentile", "mse", "entropy"] = option(
+        "minmax",
+        "how a range is taken from observed values",
+        choices=("minmax", "moving_average", "percentile", "mse", "entropy"),
+    )
+    moving_average: float = option(
+        0.1, "calibrator moving_average: how far each batch of 32 observations moves the range", low=0.0, high=1.0
     )
     percentile: float = option(
         99.99, "calibrator percentile: upper percentile of the range, the lower is its mirror", low=50.0, high=100.0
@@ -36,7 +50,29 @@ class QuantizeConfig:
     input_gain: bool = option(
         True, "scale each feature to one common range on the host, undone in the first layer's weights"
     )
+    equalize: bool = option(
+        False, "cross-layer equalization: give the channels between two layers one common range of weights"
+    )
     bias_correction: bool = option(True, "shift biases by the mean error that quantization leaves on the observations")
     centre_outputs: bool = option(
         True, "argmax actions: subtract from every output the mean of all, which leaves the action as it is"
     )
+
+    def layer_bits(self, names: tuple[str, ...]) -> Mapping[str, int]:
+        """Width of the weights of each layer.
+
+        :param names: of all layers of the network
+        :raises ConfigError: ``layer_weight_bits`` names another layer or width
+        """
+        widths = dict.fromkeys(names, self.weight_bits)
+        for entry in self.layer_weight_bits:
+            name, _, bits = entry.rpartition("=")
+            if name not in widths or bits not in map(str, WEIGHT_BITS):
+                raise ConfigError(
+                    "layer_weight_bits does not take this value",
+                    where="[quantize]",
+                    expected=f"NAME=BITS; names: {', '.join(names)}; bits: {', '.join(map(str, WEIGHT_BITS))}",
+                    got=entry,
+                )
+            widths[name] = int(bits)
+        return widths

@@ -1,13 +1,19 @@
-"""A float network as a chain: what the host does first, then fully connected layers."""
+"""A float network: what the host does first, then nodes in an order in which each finds its inputs ready."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from math import inf, prod
+from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
+from policyport.core.errors import UnsupportedModelError
+from policyport.quantize.nodes import Floats, Node, Shape, Weighted
 
-Floats = NDArray[np.float32]
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -15,95 +21,178 @@ class HostPrefix:
     """What the host does to an observation, in float32: ``clip((observation - offset) * gain, low, high)``."""
 
     offset: Floats
-    """[inputs]"""
+    """[features], or [channels, 1, 1] for images."""
 
     gain: Floats
-    """[inputs], no element zero"""
+    """As ``offset``, no element zero."""
 
-    low: float = -np.inf
+    low: float = -inf
     """``-inf`` where nothing is clipped."""
 
-    high: float = np.inf
+    high: float = inf
 
     @classmethod
-    def identity(cls, size: int) -> HostPrefix:
-        """The prefix that changes nothing."""
-        return cls(np.zeros(size, np.float32), np.ones(size, np.float32))
+    def identity(cls, shape: Shape) -> HostPrefix:
+        """The prefix that changes nothing of observations of that shape."""
+        each = (shape[0], *[1] * (len(shape) - 1))
+        return cls(np.zeros(each, np.float32), np.ones(each, np.float32))
 
     def apply(self, observations: Floats) -> Floats:
-        """Observations [n, inputs] float32 to network inputs [n, inputs] float32."""
+        """Observations [n, *shape] float32 to network inputs [n, *shape] float32."""
         scaled = (np.asarray(observations, np.float32) - self.offset) * self.gain
         return np.clip(scaled, np.float32(self.low), np.float32(self.high))
 
 
 @dataclass(frozen=True)
-class FloatLayer:
-    """``function(x @ weights.T + bias)``."""
-
-    name: str
-    """Name of the tensor that leaves the layer, behind its function."""
-
-    linear_name: str
-    """Name of the tensor between the linear part and the function; equal to ``name`` without one."""
-
-    weights: Floats
-    """[outputs, inputs]"""
-
-    bias: Floats
-    """[outputs]"""
-
-    function: str = ""
-    """``Relu``, ``Tanh``, ``Sigmoid``, or empty."""
-
-    def linear(self, x: Floats) -> Floats:
-        """The linear part: [n, inputs] to [n, outputs], float32."""
-        return np.asarray(np.asarray(x, np.float32) @ self.weights.T + self.bias, np.float32)
-
-
-@dataclass(frozen=True)
 class FloatGraph:
-    """A float network as a chain of layers from one input to one output."""
+    """A float network of one input and one output."""
 
     name: str
     input_name: str
+    input_shape: Shape
+    """(features,) or (channels, height, width)."""
+
     output_name: str
     prefix: HostPrefix
-    layers: tuple[FloatLayer, ...]
+    nodes: tuple[Node, ...]
+    channels_last: bool = False
+    """Whether an image observation comes as [height, width, channels]."""
 
     @property
     def input_size(self) -> int:
-        """Number of features."""
-        return int(self.layers[0].weights.shape[1])
+        """Number of values of an observation."""
+        return prod(self.input_shape)
+
+    @property
+    def output_size(self) -> int:
+        """Number of values of an output."""
+        return prod(self.shapes[self.output_name])
 
     @property
     def parameters(self) -> int:
         """Number of weights and biases."""
-        return sum(layer.weights.size + layer.bias.size for layer in self.layers)
+        return sum(node.weights.size + node.bias.size for node in self.weighted)
 
-    def trace(self, observations: Floats) -> list[tuple[Floats, Floats]]:
-        """What each layer computes: (before its function, behind it), each [n, outputs] float32.
+    @property
+    def weighted(self) -> tuple[Weighted, ...]:
+        """The nodes that have weights."""
+        return tuple(node for node in self.nodes if isinstance(node, Weighted))
 
-        :param observations: [n, inputs], float32, as the environment gives them
+    @cached_property
+    def shapes(self) -> dict[str, Shape]:
+        """Shape of each tensor."""
+        shapes = {self.input_name: self.input_shape}
+        for node in self.nodes:
+            shapes[node.name] = node.shape(*(shapes[name] for name in node.inputs))
+            if isinstance(node, Weighted):
+                shapes[node.linear_name] = shapes[node.name]
+        return shapes
+
+    @cached_property
+    def reader_counts(self) -> Mapping[str, int]:
+        """How often each tensor is read, the output once more."""
+        return count_readers(self.nodes, self.output_name)
+
+    def check_finite(self) -> None:
+        """Refuse weights and biases that are NaN or infinite.
+
+        :raises UnsupportedModelError: the layer is named
         """
-        x = self.prefix.apply(observations)
-        values = []
-        for layer in self.layers:
-            before = layer.linear(x)
-            x = pointwise(layer.function, before)
-            values.append((before, x))
+        for node in self.weighted:
+            if not (np.isfinite(node.weights).all() and np.isfinite(node.bias).all()):
+                raise UnsupportedModelError(
+                    "a weight is not a finite number",
+                    where=f"{self.name}, layer {node.name}",
+                    cure="train again: the network diverged",
+                )
+
+    def producer(self, tensor: str) -> Node | None:
+        """The node that a tensor comes from; None for the input."""
+        return next((node for node in self.nodes if node.name == tensor), None)
+
+    def readers(self, tensor: str) -> tuple[Node, ...]:
+        """The nodes that read a tensor."""
+        return tuple(node for node in self.nodes if tensor in node.inputs)
+
+    def enter(self, observations: Floats) -> Floats:
+        """Observations as the environment gives them, behind the host's part: [n, *input_shape] float32."""
+        return self.prefix.apply(arranged(observations, self.input_shape, self.channels_last))
+
+    def trace(self, observations: Floats) -> dict[str, Floats]:
+        """Every tensor by name, [n, *shape] float32; a weighted node's also before its function.
+
+        :param observations: [n, *input_shape] or [n, inputs], float32, as the environment gives them
+        """
+        values = {self.input_name: self.enter(observations)}
+        for node in self.nodes:
+            values.update(evaluate(node, *(values[name] for name in node.inputs)))
         return values
 
     def evaluate(self, observations: Floats) -> Floats:
-        """The network's outputs: [n, inputs] to [n, outputs], float32."""
-        return self.trace(observations)[-1][1]
+        """The network's outputs: [n, outputs], float32."""
+        live = Live({self.input_name: self.enter(observations)}, self.reader_counts)
+        for node in self.nodes:
+            inputs = [live.take(name) for name in node.inputs]
+            live.put(node.name, node.evaluate(*inputs))
+        output = live.take(self.output_name)
+        return output.reshape(len(output), -1)
+
+    def without_unread(self) -> FloatGraph:
+        """The graph without nodes whose results nobody reads."""
+        read = {self.output_name}
+        for node in reversed(self.nodes):
+            if node.name in read:
+                read.update(node.inputs)
+        return replace(self, nodes=tuple(node for node in self.nodes if node.name in read))
+
+    def replaced(self, *nodes: Node) -> FloatGraph:
+        """The graph with nodes of the same names in place of its own."""
+        by_name = {node.name: node for node in nodes}
+        return replace(self, nodes=tuple(by_name.get(node.name, node) for node in self.nodes))
 
 
-def pointwise(function: str, x: Floats) -> Floats:
-    """A layer's function in float32; the empty name changes nothing."""
-    if function == "Relu":
-        return np.maximum(x, np.float32(0))
-    if function == "Tanh":
-        return np.tanh(x)
-    if function == "Sigmoid":  # this form cannot overflow
-        return np.float32(0.5) * (np.float32(1) + np.tanh(np.float32(0.5) * x))
-    return x
+def evaluate(node: Node, *inputs: Floats) -> dict[str, Floats]:
+    """What a node computes, by tensor name: its result, and what stands before its function."""
+    if isinstance(node, Weighted):
+        linear = node.linear(inputs[0])
+        return {node.linear_name: linear, node.name: node.function(linear)}
+    return {node.name: node.evaluate(*inputs)}
+
+
+def count_readers(nodes: Sequence[Node], output_name: str) -> Mapping[str, int]:
+    """How often each tensor is read, the output once more."""
+    return Counter([name for node in nodes for name in node.inputs] + [output_name])
+
+
+def arranged(observations: Floats, shape: Shape, channels_last: bool) -> Floats:
+    """Observations of any shape of the right size as [n, *shape] float32.
+
+    :param shape: (features,) or (channels, height, width)
+    :param channels_last: whether they come as [height, width, channels]
+    """
+    flat = np.asarray(observations, np.float32)
+    if channels_last:
+        channels, height, width = shape
+        return flat.reshape(-1, height, width, channels).transpose(0, 3, 1, 2)
+    return flat.reshape(-1, *shape)
+
+
+class Live(dict[str, Value]):
+    """Tensors by name, each forgotten when its last reader has taken it."""
+
+    def __init__(self, values: Mapping[str, Value], reader_counts: Mapping[str, int]) -> None:
+        super().__init__(values)
+        self._left = dict(reader_counts)
+
+    def put(self, name: str, value: Value) -> None:
+        """Keep a tensor that somebody will read."""
+        if self._left.get(name):
+            self[name] = value
+
+    def take(self, name: str) -> Value:
+        """A tensor for one of its readers."""
+        value = self[name]
+        self._left[name] -= 1
+        if not self._left[name]:
+            del self[name]
+        return value

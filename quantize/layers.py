@@ -1,53 +1,58 @@
-"""``layers.json`` and ``layers.csv``: what became of each layer."""
+"""``layers.json`` and ``layers.csv``: what became of each operator."""
 
 from __future__ import annotations
 
 import csv
 import json
+from math import prod
 from pathlib import Path
 from typing import Any
 
-from policyport.core.semantics import dequantize
-from policyport.quantize.graph import FloatGraph, Floats
-from policyport.quantize.metrics import sqnr_db
-from policyport.quantize.network import Activation, QuantizedLayer, QuantizedNetwork
+import numpy as np
+from policyport.quantize.activation import Activation
+from policyport.quantize.graph import FloatGraph
+from policyport.quantize.integer_nodes import QuantizedLayer, QuantizedNode
+from policyport.quantize.metrics import Noise
+from policyport.quantize.network import QuantizedNetwork
+from policyport.quantize.nodes import Floats
 from policyport.quantize.simulate import simulate
 
-LAYERS_SCHEMA = 1
+LAYERS_SCHEMA = 2
+
+BATCH = 64
+"""Observations that all tensors are held of at once."""
 
 Row = dict[str, Any]
 
 
 def layer_rows(graph: FloatGraph, network: QuantizedNetwork, observations: Floats) -> list[Row]:
-    """One row per layer; SQNR of its output against the float layer's, errors of earlier layers included.
+    """One row per operator; SQNR of its output against the float one's, errors of earlier operators included.
 
-    :param observations: [n, inputs], float32, held out from calibration
+    :param observations: [n, inputs] or [n, *shape], float32, held out from calibration
     """
-    floats = graph.trace(observations)
-    integers = simulate(network, observations).layers
-    return [
-        _row(layer, sqnr_db(exact, dequantize(q, layer.output.scale, layer.output.zero_point)))
-        for layer, (_, exact), q in zip(network.layers, floats, integers, strict=True)
-    ]
+    noises = {node.name: Noise() for node in network.nodes}
+    for start in range(0, len(observations), BATCH):
+        part = observations[start : start + BATCH]
+        floats, integers = graph.trace(part), simulate(network, part).tensors
+        for node in network.nodes:
+            noises[node.name].update(floats[node.name], node.output.dequantize(integers[node.name]))
+    return [_row(node, noises[node.name].sqnr_db) for node in network.nodes]
 
 
-def _row(layer: QuantizedLayer, sqnr: float) -> Row:
-    weights = layer.float_weights
+def _row(node: QuantizedNode, sqnr: float) -> Row:
+    layer = node if isinstance(node, QuantizedLayer) else None
+    before = node.output if layer is None else layer.before
+    function = getattr(node.node, "function", None)
     return {
-        "name": layer.name,
-        "function": layer.function,
-        "inputs": layer.weights.shape[1],
-        "outputs": layer.weights.shape[0],
-        **_activation("input", layer.input),
-        **_activation("before", layer.before),
-        **_activation("output", layer.output),
-        "weight_bits": layer.weight_bits,
-        "weight_min": float(weights.min()),
-        "weight_max": float(weights.max()),
-        "weight_std": float(weights.std()),
-        "weight_scale_min": float(layer.weight_scale.min()),
-        "weight_scale_max": float(layer.weight_scale.max()),
-        "requantize_shift": layer.requantize.shift,
+        "name": node.name,
+        "operator": type(node.node).__name__,
+        "function": "" if function is None else function.name,
+        "inputs": sum(prod(source.shape) for source in node.inputs),
+        "outputs": prod(node.output.shape),
+        **_activation("input", node.inputs[0]),
+        **_activation("before", before),
+        **_activation("output", node.output),
+        **_weights(layer),
         "sqnr_db": round(sqnr, 2),
     }
 
@@ -60,6 +65,20 @@ def _activation(which: str, activation: Activation) -> Row:
         f"{which}_zero_point": activation.zero_point,
         f"{which}_low": low,
         f"{which}_high": high,
+    }
+
+
+def _weights(layer: QuantizedLayer | None) -> Row:
+    """What only a layer has; None for other operators."""
+    keys = ("min", "max", "std", "scale_min", "scale_max")
+    if layer is None:
+        return {"weight_bits": None, **{f"weight_{key}": None for key in keys}, "requantize_shift": None}
+    weights, scale = layer.node.weights.astype(np.float64), layer.weight_scale
+    values = (weights.min(), weights.max(), weights.std(), scale.min(), scale.max())
+    return {
+        "weight_bits": layer.weight_bits,
+        **{f"weight_{key}": float(value) for key, value in zip(keys, values, strict=True)},
+        "requantize_shift": layer.requantize.shift,
     }
 
 

@@ -10,23 +10,42 @@ from numpy.typing import NDArray
 from policyport.core.task import Task
 
 PERFECT_DB = 200.0
-"""What :func:`sqnr_db` says where there is no error at all."""
+"""What is said where there is no error at all."""
+
+
+class Noise:
+    """Signal and quantization noise, summed over batches."""
+
+    def __init__(self) -> None:
+        self.signal, self.noise = 0.0, 0.0
+
+    def update(self, reference: NDArray[np.floating[Any]], got: NDArray[np.floating[Any]]) -> None:
+        """Add a batch; both of the same shape."""
+        exact = np.asarray(reference, np.float64)
+        self.signal += float(np.sum(np.square(exact)))
+        self.noise += float(np.sum(np.square(np.asarray(got, np.float64) - exact)))
+
+    @property
+    def sqnr_db(self) -> float:
+        """Signal to quantization noise in dB, at most :data:`PERFECT_DB`."""
+        if self.noise == 0:
+            return PERFECT_DB
+        if self.signal == 0:
+            return 0.0
+        return min(PERFECT_DB, 10 * float(np.log10(self.signal / self.noise)))
 
 
 def sqnr_db(reference: NDArray[np.floating[Any]], got: NDArray[np.floating[Any]]) -> float:
     """Signal to quantization noise in dB, at most :data:`PERFECT_DB`; both of the same shape."""
-    signal = float(np.sum(np.square(np.asarray(reference, np.float64))))
-    noise = float(np.sum(np.square(np.asarray(got, np.float64) - np.asarray(reference, np.float64))))
-    if noise == 0:
-        return PERFECT_DB
-    if signal == 0:
-        return 0.0
-    return min(PERFECT_DB, 10 * float(np.log10(signal / noise)))
+    noise = Noise()
+    noise.update(reference, got)
+    return noise.sqnr_db
 
 
 def action_agreement(task: Task, reference: NDArray[np.float32], got: NDArray[np.float32]) -> float:
-    """Share of equal actions, for discrete actions; outputs [n, outputs] float32."""
-    return float(np.mean(task.action(reference) == task.action(got)))
+    """Share of equal actions, where actions are choices; outputs [n, outputs] float32."""
+    equal = task.action(reference) == task.action(got)
+    return float(np.mean(equal.reshape(len(equal), -1).all(axis=1)))
 
 
 def action_error(task: Task, reference: NDArray[np.float32], got: NDArray[np.float32]) -> float:
@@ -57,9 +76,8 @@ class Closeness:
 
 def closeness(task: Task, reference: NDArray[np.float32], got: NDArray[np.float32]) -> Closeness:
     """Every figure that the task's kind of action has; outputs [n, outputs] float32."""
-    discrete = task.action_rule == "argmax"
     return Closeness(
-        action_agreement(task, reference, got) if discrete else None,
-        None if discrete else action_error(task, reference, got),
+        action_agreement(task, reference, got) if task.discrete else None,
+        None if task.discrete else action_error(task, reference, got),
         sqnr_db(reference, got),
     )

@@ -10,29 +10,35 @@ BIAS_LIMIT = 2**28
 """Largest integer a bias may take: a row of tiny weights gets a larger scale instead of a saturated bias."""
 
 
-def row_scales(weights: Reals, bias: Reals, scale_input: float, bits: int) -> NDArray[np.float32]:
+def row_scales(
+    weights: Reals, bias: Reals, scale_input: float, bits: int, *, per_channel: bool = True
+) -> NDArray[np.float32]:
     """Scale of each row, so that its largest weight is the largest integer.
 
     A row of zeros takes the scale of the layer's largest row; a row whose bias would not fit takes
     the smallest scale at which it does.
 
-    :param weights: [outputs, inputs]
+    :param weights: [outputs, taps...]
     :param bias: [outputs]
+    :param per_channel: False gives all rows the largest of their scales
     :returns: [outputs] float32, positive
     """
     _, high = weight_range(bits)
-    largest = np.abs(weights).max(axis=1)
+    largest = np.abs(weights).reshape(len(weights), -1).max(axis=1)
     layer = largest.max()
     largest = np.where(largest > 0, largest, layer if layer > 0 else 1.0)
     fits_bias = np.abs(bias) / (scale_input * BIAS_LIMIT)
     scales = np.maximum(largest / high, fits_bias)
+    if not per_channel:
+        scales = np.full_like(scales, scales.max())
     return np.maximum(scales, np.finfo(np.float32).tiny).astype(np.float32)
 
 
 def round_weights(weights: Reals, scales: NDArray[np.float32], bits: int) -> Integers:
-    """Weights [outputs, inputs] to the nearest integers, half to even, saturated."""
+    """Weights [outputs, taps...] to the nearest integers, half to even, saturated."""
     low, high = weight_range(bits)
-    steps = np.rint(np.asarray(weights, np.float64) / scales.astype(np.float64)[:, None])
+    rows = scales.astype(np.float64).reshape(-1, *[1] * (weights.ndim - 1))
+    steps = np.rint(np.asarray(weights, np.float64) / rows)
     return np.clip(steps, low, high).astype(np.int64)
 
 

@@ -1,57 +1,63 @@
-"""Runs a quantized network as integers, by :mod:`policyport.core.semantics` alone."""
+"""Runs a quantized network as integers, by :mod:`policyport.core` alone."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from policyport.core import semantics
-from policyport.core.semantics import Integers
-from policyport.quantize.network import QuantizedLayer, QuantizedNetwork
+from policyport.quantize.graph import Live, arranged
+from policyport.quantize.integer_nodes import Compact, QuantizedNode
+from policyport.quantize.network import QuantizedNetwork
+from policyport.quantize.nodes import parts
 
 
 @dataclass(frozen=True)
 class Simulation:
     """Every integer that a network computes on a batch of observations."""
 
-    input: Integers
-    """[n, inputs]"""
-
-    before: tuple[Integers, ...]
-    """Each layer behind its requantization, before a table: [n, outputs]."""
-
-    layers: tuple[Integers, ...]
-    """Each layer's output: [n, outputs]."""
+    tensors: Mapping[str, Compact]
+    """By name, [n, *shape], int8 or int16: the input, then what each operator yields, before tables too."""
 
     output: NDArray[np.float32]
-    """The last layer dequantized: [n, outputs]."""
+    """The output dequantized: [n, outputs]."""
 
 
 def simulate(network: QuantizedNetwork, observations: NDArray[np.float32]) -> Simulation:
-    """The integers of every layer.
+    """The integers of every tensor.
 
-    :param observations: [n, inputs], float32, as the environment gives them
+    :param observations: [n, inputs] or [n, *shape], float32, as the environment gives them
     """
-    q = quantize_input(network, observations)
-    first, before, layers = q, [], []
-    for layer in network.layers:
-        middle, q = run_layer(layer, q)
-        before.append(middle)
-        layers.append(q)
-    end = network.output
-    return Simulation(first, tuple(before), tuple(layers), semantics.dequantize(q, end.scale, end.zero_point))
+    tensors: dict[str, Compact] = {network.input_name: quantize_input(network, observations)}
+    for node in network.nodes:
+        tensors.update(run_node(node, *(tensors[name] for name in node.node.inputs)))
+    return Simulation(tensors, _output(network, tensors[network.output_name]))
 
 
-def quantize_input(network: QuantizedNetwork, observations: NDArray[np.float32]) -> Integers:
-    """Observations [n, inputs] float32 to the integers that the device is given."""
+def predict(network: QuantizedNetwork, observations: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The output alone, [n, outputs] float32; no tensor is kept longer than it is read."""
+    live = Live({network.input_name: quantize_input(network, observations)}, network.reader_counts)
+    for node in network.nodes:
+        inputs = [live.take(name) for name in node.node.inputs]
+        live.put(node.name, run_node(node, *inputs)[node.name])
+    return _output(network, live.take(network.output_name))
+
+
+def quantize_input(network: QuantizedNetwork, observations: NDArray[np.float32]) -> Compact:
+    """Observations to the integers that the device is given: [n, *shape]."""
     source = network.input
-    return semantics.quantize(network.prefix.apply(observations), source.scale, source.zero_point, source.bits)
+    real = network.prefix.apply(arranged(observations, source.shape, network.channels_last))
+    return source.compact(source.quantize(real))
 
 
-def run_layer(layer: QuantizedLayer, q: Integers) -> tuple[Integers, Integers]:
-    """One layer on [n, inputs]: (behind the requantization, behind the function), each [n, outputs]."""
-    accumulator = semantics.accumulate(q, layer.weights, layer.folded_bias)
-    target = layer.before
-    middle = semantics.requantize(accumulator, layer.requantize, target.zero_point, target.low, target.high)
-    return middle, middle if layer.table is None else semantics.lookup(middle, layer.table)
+def run_node(node: QuantizedNode, *q: Compact) -> dict[str, Compact]:
+    """Every tensor that an operator computes, by name, as few samples at a time as memory asks for."""
+    work = 4 * node.node.work(*(x.shape for x in node.inputs))  # integers of 64 bits, and several of them at once
+    found = [node.steps(*part) for part in parts(work, *q)]
+    last = {name: node.output.compact for name in found[0]}
+    return {name: np.concatenate([last[name](part[name]) for part in found]) for name in found[0]}
+
+
+def _output(network: QuantizedNetwork, q: Compact) -> NDArray[np.float32]:
+    return network.output.dequantize(q).reshape(len(q), -1)

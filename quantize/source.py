@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from policyport.core.artifact import input_key, open_artifact
 from policyport.core.errors import ArtifactError
 from policyport.core.task import Task
-from policyport.quantize.graph import FloatGraph, Floats
+from policyport.quantize.graph import FloatGraph
+from policyport.quantize.nodes import Floats
 from policyport.quantize.onnx_reader import read_onnx
 
 
@@ -65,7 +66,7 @@ def open_source(model: Path) -> Source:
 def _read(onnx_path: Path, key: str, task_path: Path, observations_path: Path) -> Source:
     graph = read_onnx(onnx_path)
     task = Task.read(task_path)
-    sizes = (graph.input_size, len(graph.layers[-1].bias))
+    sizes = (graph.input_size, graph.output_size)
     if sizes != (task.observation_size, task.output_size):
         raise ArtifactError(
             "model and task differ",

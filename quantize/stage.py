@@ -62,7 +62,7 @@ def _figures(source: Source, tried: list[Candidate]) -> dict[str, Any]:
     network = chosen.network
     return {
         "activations": chosen.activations,
-        "activation_bits": [network.input.bits, *(layer.output.bits for layer in network.layers)],
+        "activation_bits": [network.input.bits, *(node.output.bits for node in network.nodes)],
         **dataclasses.asdict(chosen.held_out),
         "weight_bytes": network.weight_bytes,
         "float_bytes": 4 * source.graph.parameters,

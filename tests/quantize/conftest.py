@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import onnx
 import pytest
 from onnx import helper, numpy_helper
 from policyport.core.task import Environment, Task
-from policyport.quantize.graph import FloatGraph, FloatLayer, HostPrefix
+from policyport.quantize.graph import FloatGraph, HostPrefix
+from policyport.quantize.nodes import NONE, RELU, Function, Linear
+
+
+def _load(name: str) -> ModuleType:
+    """A module beside this file, importable by its name in the tests too."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+images = _load("images")
 
 GraphMaker = Callable[..., FloatGraph]
 
@@ -21,15 +38,20 @@ def make_graph() -> GraphMaker:
 
     def make(sizes: tuple[int, ...], functions: tuple[str, ...], seed: int = 0, gain: float = 1.0) -> FloatGraph:
         rng = np.random.default_rng(seed)
-        layers = []
+        layers, source = [], "observation"
         for i, function in enumerate(functions):
             shape = (sizes[i + 1], sizes[i])
             weights = (rng.normal(0, gain / np.sqrt(sizes[i]), shape)).astype(np.float32)
             bias = rng.normal(0, 0.3 * gain, sizes[i + 1]).astype(np.float32)
             name = "output" if i + 1 == len(functions) else f"hidden{i}"
-            linear = f"linear{i}" if function in ("Tanh", "Sigmoid") else name
-            layers.append(FloatLayer(name, linear, weights, bias, function))
-        return FloatGraph("net", "observation", "output", HostPrefix.identity(sizes[0]), tuple(layers))
+            linear = f"linear{i}" if function else name
+            kind = {"": NONE, "Relu": RELU}.get(function) or Function(function)
+            layers.append(
+                Linear(name=name, inputs=(source,), linear_name=linear, weights=weights, bias=bias, function=kind)
+            )
+            source = name
+        shape = (sizes[0],)
+        return FloatGraph("net", "observation", shape, "output", HostPrefix.identity(shape), tuple(layers))
 
     return make
 
@@ -40,14 +62,14 @@ def save_graph() -> Callable[[FloatGraph, Path], Path]:
 
     def save(graph: FloatGraph, path: Path) -> Path:
         nodes, constants, here = [], [], graph.input_name
-        for i, layer in enumerate(graph.layers):
-            linear = layer.linear_name if layer.linear_name != layer.name or not layer.function else f"linear{i}"
+        for i, layer in enumerate(graph.weighted):
+            function, linear = layer.function.name, layer.linear_name
             constants += [numpy_helper.from_array(layer.weights, f"w{i}"), numpy_helper.from_array(layer.bias, f"b{i}")]
             nodes.append(helper.make_node("Gemm", [here, f"w{i}", f"b{i}"], [linear], transB=1))
-            if layer.function:
-                nodes.append(helper.make_node(layer.function, [linear], [layer.name]))
+            if function:
+                nodes.append(helper.make_node(function, [linear], [layer.name]))
             here = layer.name
-        return write_model(nodes, constants, path, graph.input_size, len(graph.layers[-1].bias))
+        return write_model(nodes, constants, path, graph.input_size, graph.output_size)
 
     return save
 
@@ -106,3 +128,21 @@ def model_folder(tmp_path: Path, make_graph, save_graph, make_task) -> Path:
     draws = [(rng.normal(size=(600, 4)) * spread).astype(np.float32) for _ in range(2)]
     np.savez(tmp_path / "observations.npz", observations=draws[0], held_out=draws[1])
     return tmp_path
+
+
+@pytest.fixture(params=images.CASES)
+def image_model(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A float32 ONNX of an image network, in turn each of those in images.py."""
+    return images.write(request.param, tmp_path / f"{request.param}.onnx")
+
+
+@pytest.fixture
+def image_observations() -> Callable[..., np.ndarray]:
+    """``image_observations(path, n=48, seed=0)``: observations [n, *shape] in [-2, 2] for such a file."""
+
+    def draw(path: Path, n: int = 48, seed: int = 0) -> np.ndarray:
+        channels, *size = images.SHAPE
+        shape = (*size, channels) if path.stem == "channels_last" else images.SHAPE
+        return np.random.default_rng(seed).uniform(-2, 2, (n, *shape)).astype(np.float32)
+
+    return draw

@@ -13,11 +13,13 @@ from policyport.quantize.calibrate import (
     before_function,
     least_error_range,
     minmax_range,
-    observer,
+    observed_range,
     percentile_range,
     rounded,
+    statistics_of,
 )
 from policyport.quantize.config import QuantizeConfig
+from policyport.quantize.nodes import RELU
 
 ends = st.floats(-1e4, 1e4, allow_nan=False)
 
@@ -25,7 +27,7 @@ ends = st.floats(-1e4, 1e4, allow_nan=False)
 @given(ends, ends, st.sampled_from([8, 16]))
 def test_a_range_is_covered_to_one_step_and_zero_is_exact(a, b, bits):
     low, high = min(a, b, 0.0), max(a, b, 0.0)
-    activation = activation_for("x", 1, Range(low, high), bits)
+    activation = activation_for("x", (1,), Range(low, high), bits)
     reach = activation.range
     step = activation.scale
     assert reach[0] <= low + step and high - step <= reach[1]
@@ -37,15 +39,15 @@ def test_a_range_is_covered_to_one_step_and_zero_is_exact(a, b, bits):
 
 
 def test_relu_holds_its_clamp():
-    eight = activation_for("x", 1, Range(0.0, 3.0), 8, relu=True)
-    sixteen = activation_for("x", 1, Range(0.0, 3.0), 16, relu=True)
+    eight = activation_for("x", (1,), Range(0.0, 3.0), 8).clamped(RELU)
+    sixteen = activation_for("x", (1,), Range(0.0, 3.0), 16).clamped(RELU)
     assert (eight.zero_point, eight.low) == (-128, -128)
     assert (sixteen.zero_point, sixteen.low) == (0, 0)
 
 
 def test_values_that_are_all_zero_get_a_sane_scale():
-    assert activation_for("x", 1, Range(0.0, 0.0), 8).scale == pytest.approx(2 / 255)
-    assert activation_for("x", 1, Range(0.0, 0.0), 16).scale == pytest.approx(1 / 32767)
+    assert activation_for("x", (1,), Range(0.0, 0.0), 8).scale == pytest.approx(2 / 255)
+    assert activation_for("x", (1,), Range(0.0, 0.0), 16).scale == pytest.approx(1 / 32767)
 
 
 def test_observers_differ_on_an_outlier():
@@ -57,10 +59,10 @@ def test_observers_differ_on_an_outlier():
     assert least_error_range(values, 16).high > 50, "16 bits have no need to cut"
 
 
-@pytest.mark.parametrize("calibrator", ["minmax", "percentile", "mse"])
+@pytest.mark.parametrize("calibrator", ["minmax", "moving_average", "percentile", "mse", "entropy"])
 def test_every_calibrator_is_reached(calibrator):
     values = np.linspace(-1, 2, 1000)
-    found = observer(QuantizeConfig(calibrator=calibrator), 8)(values)
+    found = observed_range(statistics_of(values), QuantizeConfig(calibrator=calibrator), 8)
     assert -1.0 <= found.low < -0.2 and 0.5 < found.high <= 2.0
 
 
@@ -73,9 +75,9 @@ def test_nothing_to_calibrate_on_is_an_error():
 @pytest.mark.parametrize("bits", [8, 16])
 def test_a_range_before_a_function_ends_where_the_function_is_flat(function, bits):
     values = np.random.default_rng(0).normal(0, 20, (2000, 3))
-    cut = before_function("x", function, values, minmax_range(values), bits)
+    cut = before_function("x", (3,), function, values, minmax_range(values), bits)
     width = 1 if function == "Tanh" else 2
     assert 2 * width <= cut.range[1] <= 7 * width
     narrow = values / 100
-    kept = before_function("x", function, narrow, minmax_range(narrow), bits)
+    kept = before_function("x", (3,), function, narrow, minmax_range(narrow), bits)
     assert kept.range[1] == pytest.approx(max(narrow.max(), -narrow.min() if bits == 16 else 0), rel=0.02)

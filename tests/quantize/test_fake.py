@@ -2,20 +2,51 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from policyport.core.errors import UnsupportedModelError
 from policyport.core.semantics import activation_range
+from policyport.quantize.activation import Activation, fixed_output
 from policyport.quantize.config import QuantizeConfig
 from policyport.quantize.graph import HostPrefix
-from policyport.quantize.network import Activation, QuantizedLayer, QuantizedNetwork, table_output
+from policyport.quantize.integer_nodes import QuantizedLayer
+from policyport.quantize.network import QuantizedNetwork
+from policyport.quantize.nodes import NONE, RELU, Function, Linear
 from policyport.quantize.ptq import quantize_graph
 from policyport.quantize.simulate import simulate
 
 torch = pytest.importorskip("torch")
 FUNCTIONS = ("", "Relu", "Tanh", "Sigmoid")
+
+
+KINDS = {"": NONE, "Relu": RELU, "Tanh": Function("Tanh"), "Sigmoid": Function("Sigmoid")}
+
+
+def layer_of(source, before, after, weights, scale, bias, function=""):
+    """A fully connected layer of given integers."""
+    floats = (weights * scale.astype(np.float64)[:, None]).astype(np.float32)
+    node = Linear(
+        name=after.name,
+        inputs=(source.name,),
+        linear_name=before.name,
+        weights=floats,
+        bias=np.zeros(len(bias), np.float32),
+        function=KINDS[function],
+    )
+    return QuantizedLayer(
+        node=node,
+        inputs=(source,),
+        output=after,
+        before=before,
+        weights=weights,
+        weight_bits=8,
+        weight_scale=scale,
+        bias=bias,
+    )
 
 
 def random_network(seed: int, shape: tuple[int, ...], functions: tuple[str, ...], widths: tuple[int, ...]):
@@ -26,7 +57,7 @@ def random_network(seed: int, shape: tuple[int, ...], functions: tuple[str, ...]
         low, high = activation_range(bits)
         zero_point = int(rng.integers(low, high + 1)) if bits == 8 else 0
         scale = float(np.float32(10 ** rng.uniform(-3, 1) / high))
-        return Activation(name, size, bits, scale, zero_point, zero_point if relu else low, high)
+        return Activation(name, (size,), bits, scale, zero_point, zero_point if relu else low, high)
 
     prefix = HostPrefix(
         rng.normal(size=shape[0]).astype(np.float32), (10 ** rng.uniform(-2, 2, shape[0])).astype(np.float32)
@@ -36,17 +67,14 @@ def random_network(seed: int, shape: tuple[int, ...], functions: tuple[str, ...]
     for i, function in enumerate(functions):
         size, bits, name = shape[i + 1], widths[i + 1], f"layer{i}"
         before = activation(f"{name}/linear", size, bits, function == "Relu")
-        after = table_output(name, size, function, bits) if function in ("Tanh", "Sigmoid") else before
+        after = fixed_output(name, (size,), function, bits) if function in ("Tanh", "Sigmoid") else before
         weights = rng.integers(-127, 128, (size, shape[i]))
         ratio = 10 ** rng.uniform(-9, -1, size)
         scale = (ratio * before.scale / source.scale).astype(np.float32)
         bias = rng.integers(-(2**27), 2**27, size) >> int(rng.integers(0, 20))
-        layer = QuantizedLayer(
-            name, function, source, before, after, weights, 8, scale, bias, weights * scale.astype(np.float64)[:, None]
-        )
-        layers.append(layer)
+        layers.append(layer_of(source, before, after, weights, scale, bias, function))
         source = after
-    return QuantizedNetwork("net", "observation", "output", prefix, first, tuple(layers))
+    return QuantizedNetwork("net", "observation", source.name, prefix, first, tuple(layers))
 
 
 @st.composite
@@ -74,8 +102,8 @@ def assert_equal_bits(network, observations):
 
     expected = simulate(network, observations)
     fake = FakeQuantized(network)
-    for got, layer in zip(fake.integers(torch.from_numpy(observations)), expected.layers, strict=True):
-        np.testing.assert_array_equal(got, layer)
+    for name, got in fake.integers(torch.from_numpy(observations)).items():
+        np.testing.assert_array_equal(got, expected.tensors[name], err_msg=name)
     output = fake(torch.from_numpy(observations)).detach().numpy()
     assert output.dtype == np.float32
     np.testing.assert_array_equal(output.view(np.int32), expected.output.view(np.int32))
@@ -98,27 +126,23 @@ def test_fake_equals_simulation_on_calibrated_networks(make_graph, seed, bits, f
 
 def test_accumulators_at_the_edge_of_32_bits():
     """Weights and inputs all at their ends, and a bias that fills what is left."""
-    size, source = 500, Activation("observation", 500, 16, 1.0, 0, -32768, 32767)
-    before = Activation("y", 2, 16, 65536.0, 0, -32768, 32767)
+    size, source = 500, Activation("observation", (500,), 16, 1.0, 0, -32768, 32767)
+    before = Activation("y", (2,), 16, 65536.0, 0, -32768, 32767)
     weights = np.stack([np.full(size, 127), np.full(size, -127)])
     room = 2**31 - 1 - 500 * 127 * 32768
     bias = np.array([-room, room])
-    layer = QuantizedLayer("y", "", source, before, before, weights, 8, np.ones(2, np.float32), bias, weights * 1.0)
-    network = QuantizedNetwork("net", "observation", "y", HostPrefix.identity(size), source, (layer,))
+    layer = layer_of(source, before, before, weights, np.ones(2, np.float32), bias)
+    network = QuantizedNetwork("net", "observation", "y", HostPrefix.identity((size,)), source, (layer,))
     ends = np.array([[-40000.0] * size, [40000.0] * size, [32766.5, -32768.5] * 250], np.float32)
     assert_equal_bits(network, ends)
-    assert np.abs(simulate(network, ends).layers[0]).max() > 31000
+    assert np.abs(simulate(network, ends).tensors["y"].astype(int)).max() > 31000
 
 
 def test_the_proof_refuses_one_more():
     layer = random_network(0, (2, 1), ("",), (16, 16)).layers[0]
-    full = QuantizedLayer(**{**_fields(layer), "bias": np.array([2**31 - 1])})
+    full = replace(layer, bias=np.array([2**31 - 1]))
     with pytest.raises(UnsupportedModelError, match="overflow"):
         _ = full.requantize
-
-
-def _fields(layer):
-    return {name: getattr(layer, name) for name in layer.__dataclass_fields__}
 
 
 def small(make_graph, bits, functions=("Tanh", "Relu", "")):

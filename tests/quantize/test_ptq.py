@@ -9,9 +9,10 @@ import pytest
 from policyport.core import semantics
 from policyport.core.errors import UnsupportedModelError
 from policyport.quantize.config import QuantizeConfig
-from policyport.quantize.graph import FloatLayer, HostPrefix
+from policyport.quantize.entry import feature_ranges
+from policyport.quantize.graph import HostPrefix
 from policyport.quantize.metrics import sqnr_db
-from policyport.quantize.ptq import feature_ranges, quantize_graph
+from policyport.quantize.ptq import quantize_graph
 from policyport.quantize.quantizers import BIAS_LIMIT, round_weights, row_scales
 from policyport.quantize.simulate import quantize_input, simulate
 from policyport.quantize.transforms import centre_outputs
@@ -48,7 +49,7 @@ def test_weights_are_symmetric_per_row(make_graph):
     layer = quantized(make_graph((4, 16, 2), ("Relu", "")), 8).layers[1]
     assert (np.abs(layer.weights).max(axis=1) == 127).all()
     assert layer.weight_scale.shape == (2,) and layer.weight_scale.dtype == np.float32
-    error = layer.weights * layer.weight_scale.astype(np.float64)[:, None] - layer.float_weights
+    error = layer.weights * layer.weight_scale.astype(np.float64)[:, None] - layer.node.weights
     assert (np.abs(error) <= 0.5001 * layer.weight_scale[:, None]).all()
 
 
@@ -70,18 +71,18 @@ def test_tables_have_the_output_scale_that_tflite_demands(make_graph, function, 
 def test_relu_range_is_that_of_its_output(make_graph):
     graph = make_graph((4, 16, 2), ("Relu", ""))
     layer = quantized(graph, 8).layers[0]
-    largest = float(graph.trace(draw(0))[0][1].max())
+    largest = float(graph.trace(draw(0))["hidden0"].max())
     assert layer.before is layer.output
     assert layer.output.range == pytest.approx((0.0, largest), rel=1e-5, abs=1e-6)
 
 
 def test_dead_rows_and_dead_layers_get_sane_scales(make_graph):
     graph = make_graph((4, 8, 2), ("Relu", ""))
-    first = graph.layers[0]
+    first = graph.weighted[0]
     weights, bias = first.weights.copy(), first.bias.copy()
     weights[2:4], bias[2], bias[3] = 0, 0, 1.5
-    some = replace(graph, layers=(replace(first, weights=weights, bias=bias), graph.layers[1]))
-    every = replace(graph, layers=(replace(first, weights=weights * 0, bias=bias * 0), graph.layers[1]))
+    some = graph.replaced(replace(first, weights=weights, bias=bias))
+    every = graph.replaced(replace(first, weights=weights * 0, bias=bias * 0))
     for dead in (some, every):
         network = quantized(dead, 8)
         scales = network.layers[0].weight_scale
@@ -99,7 +100,7 @@ def test_a_bias_that_dwarfs_its_weights_is_not_saturated():
 def test_input_gain_spreads_features_of_different_size(make_graph):
     graph = make_graph((4, 16, 2), ("Tanh", ""))
     with_gain, without = quantized(graph, 8), quantized(graph, 8, input_gain=False)
-    used = [np.ptp(quantize_input(network, draw(0)), axis=0) for network in (with_gain, without)]
+    used = [np.ptp(quantize_input(network, draw(0)).astype(int), axis=0) for network in (with_gain, without)]
     assert used[0].min() >= 250 and used[1].min() < 40
     expected = graph.evaluate(draw(1))
     errors = [sqnr_db(expected, simulate(network, draw(1)).output) for network in (with_gain, without)]
@@ -154,9 +155,9 @@ def test_bias_correction_removes_the_mean_error(make_graph):
 def wide(make_graph, inputs):
     """The second layer's rows are so wide that 16-bit inputs can overflow 32 bits."""
     graph = make_graph((4, inputs, 2), ("Relu", ""))
-    last = graph.layers[1]
+    last = graph.weighted[1]
     full = np.where(np.arange(last.weights.size).reshape(last.weights.shape) % 2, 1, -1).astype(np.float32)
-    return replace(graph, layers=(graph.layers[0], FloatLayer("output", "output", full, last.bias)))
+    return graph.replaced(replace(last, weights=full))
 
 
 def test_a_layer_that_16_bits_could_overflow_reads_8(make_graph):
@@ -175,8 +176,8 @@ def test_a_layer_that_even_8_bits_could_overflow_is_refused(make_graph):
 
 def test_centred_outputs_decide_the_same_and_have_no_mean(make_graph):
     graph = make_graph((4, 16, 3), ("Relu", ""))
-    raised = replace(graph.layers[1], bias=graph.layers[1].bias + np.float32(500))
-    graph = replace(graph, layers=(graph.layers[0], raised))
+    last = graph.weighted[1]
+    graph = graph.replaced(replace(last, bias=last.bias + np.float32(500)))
     centred = centre_outputs(graph).evaluate(draw(1))
     np.testing.assert_allclose(centred.mean(axis=1), 0, atol=1e-5)
     plain = graph.evaluate(draw(1))

@@ -1,0 +1,72 @@
+"""What stands before the first integers: the host's part, and the network's input as an activation."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+from policyport.core import semantics
+from policyport.quantize.activation import Activation, float32
+from policyport.quantize.calibrate import activation_for, minmax_range
+from policyport.quantize.config import QuantizeConfig
+from policyport.quantize.graph import FloatGraph, HostPrefix
+from policyport.quantize.nodes import Floats, Linear
+
+
+def enter(graph: FloatGraph, observations: Floats, config: QuantizeConfig, bits: int) -> tuple[FloatGraph, Activation]:
+    """The graph with the host's part that quantizes best, and its input.
+
+    A vector that only fully connected layers read gets a centre and a gain for each feature, which their
+    weights undo. Everything else keeps the host's part that the model has.
+    """
+    readers = graph.readers(graph.input_name)
+    features = graph.enter(observations)
+    headroom = config.headroom if bits == 16 else 1.0
+    spread = config.input_gain and all(isinstance(node, Linear) for node in readers)
+    if not spread or graph.input_name == graph.output_name:
+        reach = minmax_range(features).scaled(headroom)
+        symmetric = config.symmetric
+        return graph, activation_for(graph.input_name, graph.input_shape, reach, bits, symmetric=symmetric)
+    centre, radius = feature_ranges(features, graph.prefix, bits, headroom)
+    low, high = semantics.activation_range(bits)
+    entry = Activation(graph.input_name, graph.input_shape, bits, float32(1.0 / high), 0, low, high)
+    return _spread(graph, centre, radius), entry
+
+
+def _spread(graph: FloatGraph, centre: NDArray[np.float64], radius: NDArray[np.float64]) -> FloatGraph:
+    """The graph with each feature brought to [-1, 1] on the host, and that undone in the layers that read it."""
+    offset = graph.prefix.offset + centre / graph.prefix.gain
+    gain = graph.prefix.gain / radius
+    layers = []
+    for node in graph.readers(graph.input_name):
+        assert isinstance(node, Linear)
+        weights = node.weights.astype(np.float64)
+        bias = (node.bias + weights @ centre).astype(np.float32)
+        layers.append(replace(node, weights=(weights * radius).astype(np.float32), bias=bias))
+    # No range reaches beyond a clip, so that each end of the new one stands where a range or the old clip ends.
+    clips = np.isfinite([graph.prefix.low, graph.prefix.high]).any()
+    bounds = (-1.0, 1.0) if clips else (-np.inf, np.inf)
+    prefix = HostPrefix(offset.astype(np.float32), gain.astype(np.float32), *bounds)
+    return replace(graph.replaced(*layers), prefix=prefix)
+
+
+def feature_ranges(
+    features: Floats, prefix: HostPrefix, bits: int, headroom: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Centre and radius of each feature, [inputs] float64: what the host maps to [-1, 1].
+
+    At 16 bits the middle is zero unless zero lies far outside the range: what was not observed on one
+    side of zero may come yet, and resolution is there to spare. No range reaches beyond a clip of ``prefix``.
+    """
+    low, high = features.min(axis=0).astype(np.float64), features.max(axis=0).astype(np.float64)
+    centre, radius = (low + high) / 2, (high - low) / 2
+    if bits == 16:
+        around_zero = np.maximum(high, -low)
+        fits = around_zero <= min(prefix.high, -prefix.low)
+        at_zero = (np.abs(centre) <= 3 * radius) & fits
+        centre, radius = np.where(at_zero, 0.0, centre), np.where(at_zero, around_zero, radius)
+    constant = radius <= 1e-6 * np.abs(centre)
+    radius = np.where(constant, np.where(centre != 0, np.abs(centre), 1.0), radius) * headroom
+    room = np.minimum(prefix.high - centre, centre - prefix.low)
+    return centre, np.where(room > 0, np.minimum(radius, room), radius)

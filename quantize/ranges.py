@@ -1,0 +1,117 @@
+"""Which activation every tensor of a network gets: width, scale and zero point."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property, reduce
+
+from policyport.quantize.activation import FIXED_SCALE, Activation, fixed_output
+from policyport.quantize.calibrate import Range, Statistics, activation_for, before_function, observed_range
+from policyport.quantize.config import QuantizeConfig
+from policyport.quantize.graph import FloatGraph
+from policyport.quantize.nodes import Concat, MaxPool, Node, Pad, Pointwise, Reshape, Resize, Softmax, Sum, Weighted
+
+
+@dataclass(frozen=True)
+class Ties:
+    """Which tensors of a graph must hold the same integers, and which of them have a scale that is given."""
+
+    graph: FloatGraph
+
+    def root(self, tensor: str) -> str:
+        """The tensor whose integers this one only moves; itself where it is computed."""
+        node = self.graph.producer(tensor)
+        return self.root(node.inputs[0]) if node is not None and _moves(node) else tensor
+
+    def is_given(self, root: str) -> bool:
+        """Whether a root's scale is not free: the network's input, or behind tanh, sigmoid or softmax."""
+        node = self.graph.producer(root)
+        if isinstance(node, (Weighted, Pointwise)):
+            return (node.function.name, 8) in FIXED_SCALE
+        return node is None or isinstance(node, Softmax)
+
+    @cached_property
+    def group(self) -> Mapping[str, tuple[str, ...]]:
+        """For each root those that share its scale: what is laid side by side, unless a scale is given."""
+        groups: dict[str, tuple[str, ...]] = {root: (root,) for root in map(self.root, self.graph.shapes)}
+        for node in self.graph.nodes:
+            if isinstance(node, Concat):
+                free = [name for name in map(self.root, (node.name, *node.inputs)) if not self.is_given(name)]
+                joined = tuple(dict.fromkeys(member for name in free for member in groups[name]))
+                groups.update((member, joined) for member in joined)
+        return groups
+
+    def widths(self, bits: int, narrow: frozenset[str]) -> Mapping[str, int]:
+        """Width of each root: ``bits``, or 8 where one of ``narrow`` shares its integers or is its function."""
+        eight = {self.root(name) for name in narrow}
+        eight |= {self.root(node.inputs[0]) for node in self.graph.nodes if isinstance(node, Softmax)}
+        eight |= {node.name for node in self.graph.nodes if isinstance(node, Softmax)}
+        while True:
+            more = {member for name in eight for member in self.group[name]}
+            for node in self.graph.nodes:
+                if isinstance(node, Pointwise) and node.function.has_table:
+                    ends = {self.root(node.name), self.root(node.inputs[0])}
+                    more |= ends if ends & (eight | more) else set()
+            if more <= eight:
+                return {root: 8 if root in eight else bits for root in self.group}
+            eight |= more
+
+
+def _moves(node: Node) -> bool:
+    """Whether a node yields its input's integers in other places, or clamps them."""
+    if isinstance(node, Pointwise):
+        return node.function.clamps
+    return isinstance(node, (MaxPool, Pad, Reshape, Resize))
+
+
+def assign(
+    graph: FloatGraph,
+    entry: Activation,
+    statistics: Mapping[str, Statistics],
+    config: QuantizeConfig,
+    widths: Mapping[str, int],
+) -> dict[str, Activation]:
+    """The activation of every tensor, by name; those before a table too.
+
+    :param entry: of the network's input
+    :param statistics: of every tensor, on the calibration observations
+    :param widths: of :meth:`Ties.widths`
+    """
+    ties = Ties(graph)
+    found = {graph.input_name: entry}
+    for node in graph.nodes:
+        shape = graph.shapes[node.name]
+        if _moves(node):
+            found[node.name] = found[node.inputs[0]].renamed(node.name, shape)
+        elif ties.is_given(node.name):
+            function = "Softmax" if isinstance(node, Softmax) else node.function.name  # type: ignore[attr-defined]
+            found[node.name] = fixed_output(node.name, shape, function, widths[node.name])
+        else:
+            bits = widths[node.name]
+            reaches = [_reach(statistics[member], config, bits) for member in ties.group[node.name]]
+            reach = reduce(Range.joined, reaches)
+            found[node.name] = activation_for(node.name, shape, reach, bits, symmetric=config.symmetric)
+        if isinstance(node, (Weighted, Sum, Pointwise)):
+            found[node.name] = found[node.name].clamped(node.function)
+        if isinstance(node, Weighted) and node.function.has_table:
+            found[node.linear_name] = _before(node, shape, statistics[node.linear_name], config, widths[node.name])
+    return found
+
+
+def _reach(statistics: Statistics, config: QuantizeConfig, bits: int) -> Range:
+    return observed_range(statistics, config, bits).scaled(config.headroom if bits == 16 else 1.0)
+
+
+def _before(
+    node: Weighted, shape: tuple[int, ...], statistics: Statistics, config: QuantizeConfig, bits: int
+) -> Activation:
+    return before_function(
+        node.linear_name,
+        shape,
+        node.function.name,
+        statistics.sample,
+        _reach(statistics, config, bits),
+        bits,
+        symmetric=config.symmetric,
+    )
