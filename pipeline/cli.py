@@ -63,7 +63,8 @@ def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="policyport",
         description="Put a trained network on an ARM board and prove that it still works there.",
-        epilog="exit codes: 0 held, 1 a gate failed, 2 usage, 3 no board, 4 protocol or parity error, 130 interrupted",
+        epilog="policyport COMMAND --help names each flag with its default. Exit codes: 0 held, 1 a gate failed, "
+        "2 usage or configuration, 3 no board, busy or timed out, 4 protocol or parity error, 130 interrupted.",
     )
     parser.add_argument("--version", action="version", version=f"policyport {__version__}")
     commands = _commands()
