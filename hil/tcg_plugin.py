@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from policyport.core.errors import ToolError
+from policyport.core.install import either, system_install
 from policyport.deploy.host import find_compiler
 from policyport.hil.execution_profile import MARKERS, REGIONS
 
@@ -101,6 +102,6 @@ def _probe(qemu: str, library: Path) -> str:
     """What a QEMU says to the plugin without arguments: the plugin's own refusal where it takes it."""
     program = shutil.which(qemu)
     if program is None:
-        raise ToolError(f"{qemu} is not installed", cure="apt-get install qemu-system-arm")
+        raise ToolError(f"{qemu} is not installed", cure=either(*system_install("qemu-system-arm")))
     command = [program, "-M", "none", "-nodefaults", "-display", "none", "-plugin", str(library).replace(",", ",,")]
     return subprocess.run(command, capture_output=True, text=True, timeout=PROBE_TIMEOUT_S, check=False).stderr

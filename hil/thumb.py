@@ -8,6 +8,7 @@ from enum import Enum, auto
 from typing import Any
 
 from policyport.core.errors import ToolError
+from policyport.core.install import pip_install
 
 
 class Kind(Enum):
@@ -184,7 +185,7 @@ def _disassembler() -> Any:
         raise ToolError(
             "no disassembler for the cycle estimate",
             expected="the Python package capstone",
-            cure='pip install -c constraints.txt "policyport[rig]"',
+            cure=pip_install("[rig]"),
         ) from error
     machine = capstone.Cs(capstone.CS_ARCH_ARM, capstone.CS_MODE_THUMB | capstone.CS_MODE_MCLASS)
     machine.detail = True
