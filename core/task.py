@@ -18,12 +18,14 @@ from policyport.core.errors import ArtifactError, ObservationError
 
 TASK_SCHEMA = 1
 
-ActionRule = Literal["argmax", "scale", "clip"]
+ActionRule = Literal["argmax", "argmax_each", "threshold", "scale", "clip"]
 """How an output becomes an action.
 
-``argmax``: index of the largest value, the first on a tie (discrete actions; Q values or logits).
-``scale``:  output in [-1, 1], stretched to the Box bounds: ``low + (y + 1) / 2 * (high - low)``.
-``clip``:   output in the action's own units, clipped to the Box bounds.
+``argmax``:      index of the largest value, the first on a tie (discrete actions; Q values or logits).
+``argmax_each``: the same in each of several groups of values, of sizes ``action_sizes`` (MultiDiscrete).
+``threshold``:   1 where a value is above zero, else 0 (MultiBinary; logits).
+``scale``:       output in [-1, 1], stretched to the Box bounds: ``low + (y + 1) / 2 * (high - low)``.
+``clip``:        output in the action's own units, clipped to the Box bounds.
 """
 
 
@@ -39,6 +41,15 @@ class Environment:
 
     versions: dict[str, str] = field(default_factory=dict)
     """Package versions that the policy was trained with."""
+
+    atari: bool = False
+    """Images prepared as Stable-Baselines3 does for Atari: no-op starts, every fourth frame, grey, 84x84."""
+
+    frame_stack: int = 1
+    """The last so many observations side by side along the last axis, the oldest first, zeros before the first."""
+
+    flatten: bool = False
+    """Observations that are no Box, flattened to one vector: discrete ones one-hot, dictionaries in their order."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +73,16 @@ class Task:
 
     action_high: tuple[float, ...] = ()
     action_shape: tuple[int, ...] = ()
+    action_sizes: tuple[int, ...] = ()
+    """Number of choices of each group, for ``argmax_each``."""
+
     algorithm: str = ""
     """Stable-Baselines3 class name, e.g. ``PPO``; empty where the network came from elsewhere."""
+
+    @property
+    def discrete(self) -> bool:
+        """Whether actions are choices: they agree or differ, and have no distance."""
+        return self.action_rule in ("argmax", "argmax_each", "threshold")
 
     def check_observation(self, observation: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
         """One observation or a batch, as float32 [n, observation_size].
@@ -78,6 +97,7 @@ class Task:
                 where=self.environment.id,
                 expected=f"({self.observation_size},) or (n, {self.observation_size})",
                 got=given.shape,
+                cure="give observations as the environment does: observation_size values each, see task.json",
             )
         flat = flat.reshape(-1, self.observation_size)
         bad = np.argwhere(~np.isfinite(flat))
@@ -99,10 +119,15 @@ class Task:
         """Model outputs to actions as the environment takes them.
 
         :param output: [n, output_size], float32, dequantized
-        :returns: [n] int64 for ``argmax``; [n, *action_shape] float32 otherwise
+        :returns: int64 where actions are choices, [n] or [n, groups]; else [n, *action_shape] float32
         """
         if self.action_rule == "argmax":
             return np.argmax(output, axis=-1).astype(np.int64)
+        if self.action_rule == "argmax_each":
+            groups = np.split(output, np.cumsum(self.action_sizes)[:-1], axis=-1)
+            return np.stack([np.argmax(group, axis=-1) for group in groups], axis=-1).astype(np.int64)
+        if self.action_rule == "threshold":
+            return (output > 0).astype(np.int64).reshape(-1, *self.action_shape)
         low, high = np.array(self.action_low, np.float32), np.array(self.action_high, np.float32)
         if self.action_rule == "scale":
             action = low + np.float32(0.5) * (output + np.float32(1.0)) * (high - low)

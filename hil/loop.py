@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from policyport.core.errors import ConfigError, ToolError
+from policyport.core.environment import open_environment
 from policyport.core.progress import Advance
 from policyport.core.task import Environment, Task
 from policyport.hil.policy import Policy, TaskPolicy
@@ -50,24 +50,8 @@ class Episode:
 
 @contextmanager
 def make_environment(described: Environment) -> Iterator[Any]:
-    """The gymnasium environment of a task, closed at the end.
-
-    :raises ConfigError: gymnasium does not know the id
-    :raises ToolError: a package that the environment needs is missing
-    """
-    import gymnasium
-
-    try:
-        environment = gymnasium.make(described.id, **described.kwargs)
-    except gymnasium.error.DependencyNotInstalled as error:
-        raise ToolError("the environment needs a package", where=described.id, got=error, cure=str(error)) from error
-    except (gymnasium.error.Error, ModuleNotFoundError) as error:
-        raise ConfigError(
-            "gymnasium does not know this environment",
-            where=described.id,
-            got=str(error).splitlines()[0],
-            cure="install the package that registers it, and name it as module:id",
-        ) from error
+    """The environment of a task, closed at the end; raises as :func:`open_environment`."""
+    environment = open_environment(described)
     try:
         yield environment
     finally:

@@ -1,129 +1,261 @@
-"""The deterministic actor inside a Stable-Baselines3 model, as plain arrays.
+"""The deterministic actor inside a Stable-Baselines3 policy, as plain arrays.
 
-What ``predict(deterministic=True)`` computes is a chain of linear layers and activation functions, and
-a rule that makes an action of its output. Value heads, log probabilities and exploration stay behind.
+What ``predict(deterministic=True)`` computes is layers and activation functions behind one another, for images and
+dictionaries in several branches that are joined, and a rule that makes an action of the output. Value heads, log
+probabilities and exploration stay behind.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from policyport.core.errors import UnsupportedModelError
 from policyport.core.task import ActionRule
+from policyport.train.normalization import Normalization
 
 if TYPE_CHECKING:
-    from stable_baselines3.common.base_class import BaseAlgorithm
-    from stable_baselines3.common.vec_env import VecNormalize
+    from stable_baselines3.common.policies import BasePolicy
     from torch import nn
 
-ACTIVATIONS = ("Tanh", "ReLU", "Sigmoid")
-"""torch modules that may stand between linear layers."""
+Floats = NDArray[np.float32]
 
-SUPPORTED = "MlpPolicy with Linear, Tanh, ReLU and Sigmoid layers"
+SUPPORTED = "Linear, Conv2d, Flatten, Tanh, ReLU, ReLU6, Hardtanh, Sigmoid, ELU and LeakyReLU"
 
 
 @dataclass(frozen=True)
 class Linear:
     """A fully connected layer."""
 
-    weight: NDArray[np.float32]
+    weight: Floats
     """[outputs, inputs]"""
 
-    bias: NDArray[np.float32]
+    bias: Floats
     """[outputs]"""
 
 
 @dataclass(frozen=True)
-class Normalization:
-    """VecNormalize on observations: ``clip((x - mean) / deviation, -limit, limit)``."""
+class Convolution:
+    """A convolution on [channels, height, width]."""
 
-    mean: NDArray[np.float32]
-    deviation: NDArray[np.float32]
-    limit: float
+    weight: Floats
+    """[outputs, inputs, height, width]"""
+
+    bias: Floats
+    """[outputs]"""
+
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    """Zeros above and below, left and right."""
+
+
+@dataclass(frozen=True)
+class Function:
+    """A function of each element, as an ONNX operator."""
+
+    operator: str
+    attributes: dict[str, float] = field(default_factory=dict)
+    bounds: tuple[float, float] | None = None
+    """Of a Clip."""
+
+
+FLATTEN = Function("Flatten")
+
+Layer = Linear | Convolution | Function
+
+
+@dataclass(frozen=True)
+class Branch:
+    """What becomes of one part of the flat observation."""
+
+    start: int
+    stop: int
+    image: tuple[int, ...] = ()
+    """Shape of the image that the part is; empty for a vector."""
+
+    channels_last: bool = False
+    """Whether the image must be turned from [height, width, channels]."""
+
+    divisor: float = 1.0
+    layers: tuple[Layer, ...] = ()
 
 
 @dataclass(frozen=True)
 class Actor:
-    """A deterministic policy as a chain."""
+    """A deterministic policy."""
 
-    layers: tuple[Linear | str, ...]
-    """Linear layers, and names out of :data:`ACTIVATIONS` between and after them."""
+    size: int
+    """Elements of the flat observation."""
+
+    normalization: Normalization | None
+    branches: tuple[Branch, ...]
+    """Their results are joined to one vector."""
+
+    layers: tuple[Layer, ...]
+    """What follows."""
 
     action_rule: ActionRule
-    normalization: Normalization | None
 
     @property
-    def linear(self) -> tuple[Linear, ...]:
-        """Its fully connected layers."""
-        return tuple(layer for layer in self.layers if isinstance(layer, Linear))
+    def parametric(self) -> tuple[Linear | Convolution, ...]:
+        """Its layers that have weights."""
+        every = [layer for part in (*(branch.layers for branch in self.branches), self.layers) for layer in part]
+        return tuple(layer for layer in every if not isinstance(layer, Function))
+
+    @property
+    def outputs(self) -> int:
+        """Elements of the output."""
+        return len(self.parametric[-1].bias)
 
 
-def extract_actor(model: BaseAlgorithm, vecnormalize: VecNormalize | None = None) -> Actor:
-    """The deterministic actor of a trained model.
+def extract_actor(policy: BasePolicy, space: Any, normalization: Normalization | None = None) -> Actor:
+    """The deterministic actor of a policy.
 
-    :param vecnormalize: the statistics that observations were normalised with, where they were
-    :raises UnsupportedModelError: images, dictionaries, recurrent or state-dependent policies, other layers
+    :param space: of the environment's observations, which may have channels last where the policy's has them first
+    :param normalization: the statistics that observations were normalised with, where they were
+    :raises UnsupportedModelError: recurrent or masked policies, other layers, other feature extractors
     """
-    check_spaces(model.observation_space, model.action_space)
-    _check_extractor(model.policy)
-    name = type(model).__name__
-    if name not in _CHAINS:
-        raise UnsupportedModelError("no such algorithm", expected=", ".join(_CHAINS), got=name)
-    modules, rule = _CHAINS[name](model.policy)
-    layers = tuple(_plain(module, name) for module in _flat(modules))
-    return Actor(layers, rule, _normalization(vecnormalize))
+    from gymnasium.spaces import flatdim
+
+    kinds = [kind.__name__ for kind in type(policy).__mro__]
+    kind = next((kind for kind in kinds if kind in _CHAINS or kind in REFUSED), kinds[0])
+    if kind not in _CHAINS:
+        raise UnsupportedModelError("no such policy", expected=", ".join(_CHAINS), got=REFUSED.get(kind, kind))
+    extractor, modules, rule = _CHAINS[kind](policy)
+    layers = tuple(_plain(module, kind) for module in _flat(modules))
+    if kind == "QRDQNPolicy":
+        layers = (*layers[:-1], _mean_of_quantiles(layers[-1], policy))
+    return Actor(int(flatdim(space)), normalization, _branches(extractor, policy, space), layers, rule)
 
 
-def _on_policy(policy: Any) -> tuple[list[nn.Module], ActionRule]:
-    """PPO and A2C: logits of a Categorical, or the mean of a Gaussian."""
-    from stable_baselines3.common.distributions import CategoricalDistribution, DiagGaussianDistribution
-
-    if isinstance(policy.action_dist, CategoricalDistribution):
-        rule: ActionRule = "argmax"
-    elif isinstance(policy.action_dist, DiagGaussianDistribution) and not policy.squash_output:
-        rule = "clip"
-    else:
-        raise UnsupportedModelError(
-            "no such action distribution",
-            expected="categorical or diagonal Gaussian",
-            got=type(policy.action_dist).__name__,
-        )
-    return [policy.mlp_extractor.policy_net, policy.action_net], rule
+REFUSED = {
+    "RecurrentActorCriticPolicy": "a recurrent policy (RecurrentPPO)",
+    "MaskableActorCriticPolicy": "a policy with action masks (MaskablePPO)",
+    "CrossQPolicy": "CrossQ, whose batch renormalization is not supported",
+}
+"""Policies that are known and not supported, in words."""
 
 
-def _q_network(policy: Any) -> tuple[list[nn.Module], ActionRule]:
-    """DQN: one Q value per action."""
-    return [policy.q_net.q_net], "argmax"
-
-
-def _squashed_gaussian(policy: Any) -> tuple[list[nn.Module], ActionRule]:
-    """SAC: the tanh of the mean."""
+def _actor_critic(policy: Any) -> tuple[nn.Module, list[nn.Module], ActionRule]:
+    """PPO, A2C, TRPO: logits of choices, or the mean of a Gaussian, with gSDE squashed or not."""
+    from gymnasium.spaces import Discrete, MultiBinary, MultiDiscrete
     from torch import nn
 
-    if policy.actor.use_sde:
-        raise UnsupportedModelError(
-            "generalized state-dependent exploration is not supported", expected=SUPPORTED, got="SAC with use_sde=True"
-        )
-    return [policy.actor.latent_pi, policy.actor.mu, nn.Tanh()], "scale"
+    modules = [policy.mlp_extractor.policy_net, policy.action_net]
+    rules: dict[type[Any], ActionRule] = {
+        Discrete: "argmax",
+        MultiDiscrete: "argmax_each",
+        MultiBinary: "threshold",
+    }
+    rule = next((rules[kind] for kind in rules if isinstance(policy.action_space, kind)), None)
+    if rule is None:
+        rule = "scale" if policy.squash_output else "clip"
+        modules += [nn.Tanh()] if policy.squash_output else []
+    return policy.pi_features_extractor, modules, rule
 
 
-def _deterministic(policy: Any) -> tuple[list[nn.Module], ActionRule]:
+def _q_network(policy: Any) -> tuple[nn.Module, list[nn.Module], ActionRule]:
+    """DQN: one Q value per action."""
+    return policy.q_net.features_extractor, [policy.q_net.q_net], "argmax"
+
+
+def _quantile_network(policy: Any) -> tuple[nn.Module, list[nn.Module], ActionRule]:
+    """QR-DQN: the quantiles of every action's Q value, of which the mean decides."""
+    return policy.quantile_net.features_extractor, [policy.quantile_net.quantile_net], "argmax"
+
+
+def _squashed_gaussian(policy: Any) -> tuple[nn.Module, list[nn.Module], ActionRule]:
+    """SAC, TQC: the tanh of the mean, which gSDE bounds by a Hardtanh before."""
+    from torch import nn
+
+    actor = policy.actor
+    return actor.features_extractor, [actor.latent_pi, actor.mu, nn.Tanh()], "scale"
+
+
+def _deterministic(policy: Any) -> tuple[nn.Module, list[nn.Module], ActionRule]:
     """TD3 and DDPG: an actor that ends in tanh."""
-    return [policy.actor.mu], "scale"
+    return policy.actor.features_extractor, [policy.actor.mu], "scale"
+
+
+def _random_search(policy: Any) -> tuple[nn.Module, list[nn.Module], ActionRule]:
+    """ARS: one network, its output squashed or clipped."""
+    from gymnasium.spaces import Discrete
+
+    rule: ActionRule = "scale" if policy.squash_output else "clip"
+    return (
+        policy.features_extractor,
+        [policy.action_net],
+        "argmax" if isinstance(policy.action_space, Discrete) else rule,
+    )
 
 
 _CHAINS = {
-    "PPO": _on_policy,
-    "A2C": _on_policy,
-    "DQN": _q_network,
-    "SAC": _squashed_gaussian,
-    "TD3": _deterministic,
-    "DDPG": _deterministic,
+    "ActorCriticPolicy": _actor_critic,
+    "DQNPolicy": _q_network,
+    "QRDQNPolicy": _quantile_network,
+    "SACPolicy": _squashed_gaussian,
+    "TQCPolicy": _squashed_gaussian,
+    "TD3Policy": _deterministic,
+    "ARSPolicy": _random_search,
 }
+
+
+def _mean_of_quantiles(last: Layer, policy: Any) -> Linear:
+    """The last layer of a quantile network as one Q value per action: the mean of rows is the mean of their outputs."""
+    assert isinstance(last, Linear)
+    actions = int(policy.action_space.n)
+    weight = last.weight.astype(np.float64).reshape(-1, actions, last.weight.shape[1]).mean(axis=0)
+    bias = last.bias.astype(np.float64).reshape(-1, actions).mean(axis=0)
+    return Linear(weight.astype(np.float32), bias.astype(np.float32))
+
+
+def _branches(extractor: Any, policy: Any, space: Any) -> tuple[Branch, ...]:
+    """The parts of the flat observation, each with the layers of its own.
+
+    The extractors of Stable-Baselines3 alone: what the ``forward`` of another does is not known.
+    """
+    from gymnasium.spaces import flatdim
+    from stable_baselines3.common.torch_layers import CombinedExtractor, FlattenExtractor, NatureCNN
+
+    if type(extractor) in (FlattenExtractor, NatureCNN):
+        return (_branch(extractor, policy.observation_space, space, 0, policy.normalize_images),)
+    if type(extractor) is not CombinedExtractor:
+        raise UnsupportedModelError(
+            "this features extractor is not supported",
+            expected="FlattenExtractor, NatureCNN or CombinedExtractor",
+            got=type(extractor).__name__,
+        )
+    ends = dict(zip(space.spaces, np.cumsum([flatdim(part) for part in space.spaces.values()]), strict=True))
+    made = []
+    for key, part in extractor.extractors.items():
+        inside, outside = policy.observation_space.spaces[key], space.spaces[key]
+        branch = _branch(part, inside, outside, int(ends[key]) - flatdim(outside), policy.normalize_images)
+        made.append(branch)
+    return tuple(made)
+
+
+def _branch(extractor: Any, inside: Any, outside: Any, start: int, normalize_images: bool) -> Branch:
+    """One part.
+
+    :param inside: its space as the policy has it
+    :param outside: its space as the environment has it
+    """
+    from gymnasium.spaces import flatdim
+    from stable_baselines3.common.preprocessing import is_image_space
+    from stable_baselines3.common.torch_layers import NatureCNN
+
+    branch = Branch(start, start + int(flatdim(outside)))
+    convolutional = isinstance(extractor, NatureCNN)
+    if not convolutional and not is_image_space(outside):
+        return branch
+    modules = [extractor.cnn, extractor.linear] if convolutional else []
+    layers = tuple(_plain(module, "NatureCNN") for module in _flat(modules)) or (FLATTEN,)
+    divisor = 255.0 if normalize_images and is_image_space(inside) else 1.0
+    turned = inside.shape != outside.shape
+    return replace(branch, image=tuple(outside.shape), channels_last=turned, divisor=divisor, layers=layers)
 
 
 def _flat(modules: list[nn.Module]) -> Iterator[nn.Module]:
@@ -132,63 +264,44 @@ def _flat(modules: list[nn.Module]) -> Iterator[nn.Module]:
     for module in modules:
         if isinstance(module, nn.Sequential):
             yield from _flat(list(module))
-        elif not isinstance(module, (nn.Flatten, nn.Identity)):
+        elif not isinstance(module, nn.Identity):
             yield module
 
 
-def _plain(module: nn.Module, algorithm: str) -> Linear | str:
+def _plain(module: nn.Module, where: str) -> Layer:
     from torch import nn
 
-    name = type(module).__name__
     if isinstance(module, nn.Linear):
-        weight = module.weight.detach().cpu().numpy().astype(np.float32)
-        bias = np.zeros(len(weight), np.float32) if module.bias is None else module.bias.detach().cpu().numpy()
-        return Linear(weight, bias.astype(np.float32))
-    if name in ACTIVATIONS:
-        return name
-    raise UnsupportedModelError(
-        f"layer {name} is not supported", where=f"{algorithm} actor", expected=SUPPORTED, got=name
-    )
+        return Linear(*_parameters(module))
+    if isinstance(module, nn.Conv2d) and module.groups == 1 and set(_pair(module.dilation)) == {1}:
+        assert not isinstance(module.padding, str)
+        return Convolution(*_parameters(module), _pair(module.stride), _pair(module.padding))
+    made = _FUNCTIONS.get(type(module).__name__)
+    if made is None:
+        name = type(module).__name__
+        raise UnsupportedModelError(f"layer {name} is not supported", where=where, expected=SUPPORTED, got=module)
+    return made(module)
 
 
-def check_spaces(observation_space: Any, action_space: Any) -> None:
-    """Refuse an environment whose observations or actions no policy here can take.
-
-    :raises UnsupportedModelError: anything but Box observations of numbers and Discrete or Box actions
-    """
-    from gymnasium.spaces import Box, Discrete
-    from stable_baselines3.common.preprocessing import is_image_space
-
-    if not isinstance(observation_space, Box) or is_image_space(observation_space):
-        raise UnsupportedModelError(
-            "observations of this kind are not supported", expected="a Box of numbers", got=observation_space
-        )
-    if not isinstance(action_space, (Box, Discrete)):
-        raise UnsupportedModelError(
-            "actions of this kind are not supported", expected="Discrete or Box", got=action_space
-        )
+_FUNCTIONS: dict[str, Any] = {
+    "Flatten": lambda module: FLATTEN,
+    "Tanh": lambda module: Function("Tanh"),
+    "ReLU": lambda module: Function("Relu"),
+    "Sigmoid": lambda module: Function("Sigmoid"),
+    "ELU": lambda module: Function("Elu", {"alpha": float(module.alpha)}),
+    "LeakyReLU": lambda module: Function("LeakyRelu", {"alpha": float(module.negative_slope)}),
+    "ReLU6": lambda module: Function("Clip", bounds=(0.0, 6.0)),
+    "Hardtanh": lambda module: Function("Clip", bounds=(float(module.min_val), float(module.max_val))),
+}
+"""torch module to what it is."""
 
 
-def _check_extractor(policy: Any) -> None:
-    from stable_baselines3.common.torch_layers import FlattenExtractor
-
-    extractor = policy.features_extractor_class
-    if extractor is not FlattenExtractor:
-        raise UnsupportedModelError(
-            "this features extractor is not supported", expected=SUPPORTED, got=extractor.__name__
-        )
+def _parameters(module: Any) -> tuple[Floats, Floats]:
+    weight = module.weight.detach().cpu().numpy().astype(np.float32)
+    bias = np.zeros(len(weight)) if module.bias is None else module.bias.detach().cpu().numpy()
+    return weight, bias.astype(np.float32)
 
 
-def _normalization(vecnormalize: VecNormalize | None) -> Normalization | None:
-    from stable_baselines3.common.running_mean_std import RunningMeanStd
-
-    if vecnormalize is None or not vecnormalize.norm_obs:
-        return None
-    statistics = vecnormalize.obs_rms
-    if not isinstance(statistics, RunningMeanStd):
-        raise UnsupportedModelError("statistics of dictionary observations are not supported", expected="a Box")
-    return Normalization(
-        statistics.mean.astype(np.float32).ravel(),
-        np.sqrt(statistics.var + vecnormalize.epsilon).astype(np.float32).ravel(),
-        float(vecnormalize.clip_obs),
-    )
+def _pair(value: Any) -> tuple[int, int]:
+    first, second = value if isinstance(value, tuple) else (value, value)
+    return int(first), int(second)

@@ -1,4 +1,4 @@
-"""Options of the train stage."""
+"""Options of the train stage and of the import of agents."""
 
 from __future__ import annotations
 
@@ -12,14 +12,29 @@ ALGORITHMS = ("PPO", "A2C", "DQN", "SAC", "TD3", "DDPG")
 
 
 @dataclass(frozen=True)
-class TrainConfig:
-    """Which policy to train, how long, and what to record of it."""
+class ExportConfig:
+    """What is recorded of a policy once it is there."""
 
     environment: str = option("CartPole-v1", "Gymnasium environment id")
+    calibration_steps: int = option(
+        4_000, "observations recorded for calibration, and as many held out; fewer where they are images", low=16
+    )
+    exploration: float = option(
+        0.1, "share of random actions while calibration observations are recorded", low=0.0, high=1.0
+    )
+    evaluation_episodes: int = option(20, "seeded episodes of the float policy's own return", low=1)
+    evaluation_seed: int = option(1000, "episode i of that return is reset with this seed plus i", low=0)
+    threads: int = option(1, "threads that torch may use", low=1)
+
+
+@dataclass(frozen=True)
+class TrainConfig(ExportConfig):
+    """Which policy to train, how long, and what to record of it."""
+
     algorithm: Literal["PPO", "A2C", "DQN", "SAC", "TD3", "DDPG"] = option(
         "PPO", "Stable-Baselines3 algorithm", choices=ALGORITHMS
     )
-    agent: Path | None = option(None, "a Stable-Baselines3 zip to export instead of training")
+    agent: Path | None = option(None, "a Stable-Baselines3 zip to take instead of training, as the import does")
     vecnormalize: Path | None = option(None, "the VecNormalize statistics (.pkl) that belong to the agent")
     seed: int = option(0, "seed of the training", low=0)
     total_steps: int = option(100_000, "environment steps after which training ends, solved or not", low=1)
@@ -33,10 +48,13 @@ class TrainConfig:
     normalize_observations: bool = option(False, "normalize observations by running statistics (VecNormalize)")
     eval_every_steps: int = option(5_000, "environment steps between two evaluations, each also a checkpoint", low=1)
     eval_episodes: int = option(10, "episodes of an evaluation", low=1)
-    calibration_steps: int = option(4_000, "observations recorded for calibration, and as many held out", low=16)
-    exploration: float = option(
-        0.1, "share of random actions while calibration observations are recorded", low=0.0, high=1.0
+
+
+@dataclass(frozen=True)
+class ImportConfig(ExportConfig):
+    """Whose agent a Stable-Baselines3 zip is, and what to record of it."""
+
+    vecnormalize: Path | None = option(None, "the VecNormalize statistics (.pkl or .npz) that belong to the agent")
+    pickle: bool = option(
+        True, "read the pickled parts, as inert data: no code of the file runs; without it weights and text alone"
     )
-    evaluation_episodes: int = option(20, "seeded episodes of the float policy's own return", low=1)
-    evaluation_seed: int = option(1000, "episode i of that return is reset with this seed plus i", low=0)
-    threads: int = option(1, "threads that torch may use", low=1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import logging
 import shutil
@@ -12,12 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from policyport.core.environment import current_id, open_environment
 from policyport.core.errors import ConfigError, ToolError
 from policyport.core.install import pip_install
 from policyport.core.progress import Advance, progress
-from policyport.train.actor import check_spaces
+from policyport.core.task import Environment
+from policyport.train.agent import Agent
 from policyport.train.config import TrainConfig
-from policyport.train.environments import reward_threshold
+from policyport.train.normalization import of_trained
+from policyport.train.spaces import check_spaces
 
 if TYPE_CHECKING:
     from stable_baselines3.common.base_class import BaseAlgorithm
@@ -58,7 +60,7 @@ def learn(config: TrainConfig, partial: Path, key: str) -> Learner:
 
     :raises ConfigError: an argument that the algorithm does not take
     """
-    threshold = reward_threshold(config.environment)
+    threshold = _reward_threshold(config.environment)
     target = threshold if config.target_return is None else config.target_return
     learner = _resume(config, partial, key) or _start(config)
     with progress(f"train {config.algorithm} on {config.environment}", config.total_steps) as advance:
@@ -73,19 +75,21 @@ def learn(config: TrainConfig, partial: Path, key: str) -> Learner:
     return learner
 
 
-def load_agent(config: TrainConfig) -> Learner:
-    """A Stable-Baselines3 zip, with its VecNormalize statistics where given.
-
-    :raises ConfigError: no such file
-    """
-    assert config.agent is not None
-    reward_threshold(config.environment)  # so that an unknown environment is named before the agent is read
-    for file in (config.agent, config.vecnormalize):
-        if file is not None and not file.is_file():
-            raise ConfigError("no such file", where="agent or vecnormalize", got=file)
-    environments = _environments(config, config.vecnormalize is not None)
-    model = _algorithm(config).load(config.agent, device="cpu", **_SMALL_BUFFER.get(config.algorithm, {}))
-    return Learner(model, _normalizer(environments), [])
+def trained_agent(learner: Learner, config: TrainConfig) -> Agent:
+    """What is exported of a learner that is done."""
+    model, name = learner.model, current_id(config.environment)
+    environment = open_environment(Environment(name))
+    environment.close()
+    return Agent(
+        policy=model.policy,
+        algorithm=type(model).__name__,
+        environment=Environment(name),
+        observation_space=environment.observation_space,
+        normalization=of_trained(learner.vecnormalize, environment.observation_space),
+        save=model.save,
+        steps=model.num_timesteps,
+        curve=tuple(learner.curve),
+    )
 
 
 def evaluation_environment(config: TrainConfig, learner: Learner) -> VecEnv:
@@ -105,8 +109,12 @@ def _algorithm(config: TrainConfig) -> Any:
     return getattr(stable_baselines3, config.algorithm)
 
 
-_SMALL_BUFFER: dict[str, dict[str, int]] = {name: {"buffer_size": 1} for name in ("DQN", "SAC", "TD3", "DDPG")}
-"""A replay buffer is of no use to a policy that learns no more."""
+def _reward_threshold(environment: str) -> float | None:
+    """The mean return at which Gymnasium calls the environment solved, where it says so."""
+    made = open_environment(Environment(environment))
+    made.close()
+    threshold = made.spec.reward_threshold
+    return None if threshold is None else float(threshold)
 
 
 def _environments(config: TrainConfig, normalized: bool, count: int | None = None) -> VecEnv:
@@ -114,15 +122,9 @@ def _environments(config: TrainConfig, normalized: bool, count: int | None = Non
     from stable_baselines3.common.vec_env import VecNormalize
 
     count = config.n_envs if count is None else count
-    environments = make_vec_env(config.environment, count, seed=config.seed)
+    environments = make_vec_env(lambda: open_environment(Environment(config.environment)), count, seed=config.seed)
     check_spaces(environments.observation_space, environments.action_space)
-    if not normalized:
-        return environments
-    if config.vecnormalize is not None:
-        loaded = VecNormalize.load(str(config.vecnormalize), environments)
-        loaded.training = loaded.norm_reward = False
-        return loaded
-    return VecNormalize(environments, norm_reward=False)
+    return VecNormalize(environments, norm_reward=False) if normalized else environments
 
 
 def _normalizer(environments: VecEnv) -> VecNormalize | None:
@@ -143,13 +145,27 @@ def _start(config: TrainConfig) -> Learner:
         hyperparameters["action_noise"] = _action_noise(environments, float(noise))
     try:
         model = _algorithm(config)(
-            "MlpPolicy", environments, seed=config.seed, policy_kwargs=policy, device="cpu", **hyperparameters
+            _policy_name(environments.observation_space),
+            environments,
+            seed=config.seed,
+            policy_kwargs=policy,
+            device="cpu",
+            **hyperparameters,
         )
     except TypeError as error:
         raise ConfigError(
             f"{config.algorithm} does not take these arguments", where="hyperparameters", got=error
         ) from error
     return Learner(model, _normalizer(environments), [])
+
+
+def _policy_name(observation_space: Any) -> str:
+    from gymnasium.spaces import Dict
+    from stable_baselines3.common.preprocessing import is_image_space
+
+    if isinstance(observation_space, Dict):
+        return "MultiInputPolicy"
+    return "CnnPolicy" if is_image_space(observation_space) else "MlpPolicy"
 
 
 def _action_noise(environments: VecEnv, deviation: float) -> Any:
@@ -231,14 +247,6 @@ def _resume(config: TrainConfig, partial: Path, key: str) -> Learner | None:
     curve = [(int(steps), float(mean)) for steps, mean in state["curve"]]
     log.info("resuming at %d steps", model.num_timesteps)
     return Learner(model, _normalizer(environments), curve)
-
-
-def write_curve(curve: list[tuple[int, float]], path: Path) -> None:
-    """``curve.csv``: environment steps and mean return of each evaluation."""
-    with path.open("w", newline="") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(("steps", "mean_return"))
-        writer.writerows(curve)
 
 
 @contextmanager

@@ -8,11 +8,18 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from policyport.core.task import Task
-from policyport.train.environments import make_environment
+from policyport.core.environment import open_environment
+from policyport.core.errors import ConfigError
+from policyport.core.task import Environment, Task
 
 Act = Callable[[NDArray[np.float32]], Any]
 """An observation [observation_size] to an action as the environment takes it."""
+
+LONGEST_EPISODE = 100_000
+"""Steps; the longest of Atari has 27,000."""
+
+BATCH_BYTES = 1 << 26
+"""Observations that a network is given at once."""
 
 
 def onnx_policy(model: Path, task: Task) -> Act:
@@ -21,56 +28,77 @@ def onnx_policy(model: Path, task: Task) -> Act:
     return lambda observation: task.action(run(task.check_observation(observation)))[0]
 
 
-def onnx_outputs(model: Path) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
-    """Outputs [n, output_size] of an exported ONNX for observations [n, observation_size], float32."""
+def onnx_outputs(model: Path) -> Callable[[NDArray[Any]], NDArray[np.float32]]:
+    """Outputs [n, output_size] of an exported ONNX for observations [n, observation_size]."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
-    return lambda observations: np.asarray(session.run(None, {"observation": observations})[0], np.float32)
+
+    def run(observations: NDArray[Any]) -> NDArray[np.float32]:
+        given = {"observation": observations.astype(np.float32, copy=False)}
+        return np.asarray(session.run(None, given)[0], np.float32)
+
+    return lambda observations: np.concatenate([run(batch) for batch in batches(observations)])
 
 
-def seeded_returns(act: Act, environment_id: str, seed: int, episodes: int) -> list[float]:
-    """Return of each episode; episode i is reset with ``seed + i``."""
-    environment = make_environment(environment_id)
-    returns = []
-    for episode in range(episodes):
-        observation, _ = environment.reset(seed=seed + episode)
-        total, done = 0.0, False
-        while not done:
-            observation, reward, terminated, truncated, _ = environment.step(act(observation))
-            total += float(reward)
-            done = terminated or truncated
-        returns.append(total)
+def batches(observations: NDArray[Any]) -> list[NDArray[Any]]:
+    """Observations [n, size] in parts that fit in memory as float32."""
+    at_once = max(1, BATCH_BYTES // (4 * observations.shape[1]))
+    return [observations[start : start + at_once] for start in range(0, len(observations), at_once)]
+
+
+def seeded_returns(act: Act, described: Environment, seed: int, episodes: int) -> list[float]:
+    """Return of each episode; episode i is reset with ``seed + i``.
+
+    :raises ConfigError: an episode that does not end
+    """
+    environment = open_environment(described)
+    returns = [_episode(environment, act, seed + episode) for episode in range(episodes)]
     environment.close()
     return returns
 
 
-def record_observations(
-    act: Act, environment_id: str, seed: int, count: int, exploration: float
-) -> NDArray[np.float32]:
+def _episode(environment: Any, act: Act, seed: int) -> float:
+    observation, _ = environment.reset(seed=seed)
+    total = 0.0
+    for _ in range(LONGEST_EPISODE):
+        observation, reward, terminated, truncated, _ = environment.step(act(observation))
+        total += float(reward)
+        if terminated or truncated:
+            return total
+    raise ConfigError(
+        "an episode of this environment does not end",
+        where=environment.spec.id,
+        got=f"{LONGEST_EPISODE} steps",
+        cure="register it with max_episode_steps",
+    )
+
+
+def record_observations(act: Act, described: Environment, seed: int, count: int, exploration: float) -> NDArray[Any]:
     """Observations met by the policy, several episodes of them.
 
     With ``exploration`` a share of the actions is random, so that states off the policy's usual path are
     met as well, and ranges calibrated on them cover a recovery.
 
-    :returns: [count, observation_size] float32
+    :returns: [count, observation_size], bytes where the environment gives bytes, else float32
     """
-    environment = make_environment(environment_id)
+    environment = open_environment(described)
     environment.action_space.seed(seed)
     random = np.random.default_rng(seed)
+    kind = np.uint8 if environment.observation_space.dtype == np.uint8 else np.float32
     # Episodes are cut, so that several starts are seen even where they are long.
     longest = max(1, count // 8)
-    rows: list[NDArray[np.float32]] = []
+    rows: list[NDArray[Any]] = []
     while len(rows) < count:
         observation, _ = environment.reset(seed=seed + len(rows))
         for _ in range(longest):
-            rows.append(np.asarray(observation, np.float32).ravel())
+            rows.append(np.asarray(observation, kind).ravel())
             explores = random.random() < exploration
             action = environment.action_space.sample() if explores else act(observation)
             observation, _, terminated, truncated, _ = environment.step(action)
             if terminated or truncated:
                 break
     environment.close()
-    return np.array(rows[:count], np.float32)
+    return np.array(rows[:count], kind)

@@ -47,6 +47,17 @@ def test_argmax_gives_the_first_of_equal_outputs() -> None:
     assert actions.tolist() == [1, 0] and actions.dtype == np.int64
 
 
+def test_each_group_has_its_own_argmax() -> None:
+    task = dataclasses.replace(DISCRETE, output_size=5, action_rule="argmax_each", action_sizes=(2, 3))
+    actions = task.action(np.array([[0.0, 1.0, 5.0, 9.0, 9.0], [1.0, 1.0, 0.0, -1.0, 2.0]], np.float32))
+    assert actions.tolist() == [[1, 1], [0, 2]] and actions.dtype == np.int64 and task.discrete
+
+
+def test_a_threshold_is_above_zero() -> None:
+    task = dataclasses.replace(DISCRETE, output_size=3, action_rule="threshold", action_shape=(3,))
+    assert task.action(np.array([[-1.0, 0.0, 1e-9]], np.float32)).tolist() == [[0, 0, 1]] and task.discrete
+
+
 def test_scale_stretches_to_the_bounds() -> None:
     actions = SCALED.action(np.array([[-1.0, -1.0], [0.0, 0.0], [1.0, 1.0]], np.float32))
     assert actions.tolist() == [[-2.0, 0.0], [0.0, 5.0], [2.0, 10.0]] and actions.dtype == np.float32

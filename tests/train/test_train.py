@@ -119,17 +119,31 @@ def test_missing_agent_is_named(tmp_path: Path) -> None:
         train(short("PPO", "CartPole-v1", agent=tmp_path / "nowhere.zip"), tmp_path / "train")
 
 
-def test_discrete_observations_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UnsupportedModelError, match="Discrete"):
-        train(short("PPO", "CliffWalking-v1"), tmp_path / "train")
+def test_discrete_observations_are_flattened(tmp_path: Path) -> None:
+    artifact = train(short("PPO", "FrozenLake-v1"), tmp_path / "train")
+    task = Task.read(artifact.file("task.json"))
+    assert task.environment.flatten and task.observation_size == 16
+
+
+def test_an_episode_without_an_end_is_refused(tmp_path: Path) -> None:
+    from policyport.core.task import Environment
+    from policyport.train import rollouts
+
+    with pytest.raises(ConfigError, match="does not end"):
+        rollouts.seeded_returns(lambda _: 1, Environment("CliffWalking-v1"), 0, 1)
+
+
+def test_tuples_of_observations_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedModelError, match="Tuple"):
+        train(short("PPO", "Blackjack-v1"), tmp_path / "train")
 
 
 def test_layer_outside_the_chain_is_named(tmp_path: Path) -> None:
     from stable_baselines3 import PPO
     from torch import nn
 
-    policy = {"activation_fn": nn.ELU}
+    policy = {"activation_fn": nn.GELU}
     model = PPO("MlpPolicy", "CartPole-v1", policy_kwargs=policy, n_steps=64, batch_size=64, device="cpu")
-    model.save(tmp_path / "elu.zip")
-    with pytest.raises(UnsupportedModelError, match="ELU"):
-        train(short("PPO", "CartPole-v1", agent=tmp_path / "elu.zip"), tmp_path / "train")
+    model.save(tmp_path / "gelu.zip")
+    with pytest.raises(UnsupportedModelError, match="GELU"):
+        train(short("PPO", "CartPole-v1", agent=tmp_path / "gelu.zip"), tmp_path / "train")
