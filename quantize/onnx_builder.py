@@ -1,0 +1,204 @@
+"""A graph in the making from an ONNX file: what each tensor of the file is, and what operators take over."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from policyport.core.errors import UnsupportedModelError
+from policyport.core.operators import Window
+from policyport.quantize.graph import FloatGraph
+from policyport.quantize.nodes import NONE, Convolution, Function, Linear, Node, Pointwise, Shape, Sum, Weighted, clip
+from policyport.quantize.onnx_file import OnnxFile
+from policyport.quantize.onnx_head import Affine, Head
+
+TO_LAST, TO_FIRST = [0, 2, 3, 1], [0, 3, 1, 2]
+"""Permutations of a Transpose between [n, channels, height, width] and [n, height, width, channels]."""
+
+
+@dataclass(frozen=True)
+class Value:
+    """What a tensor of the file is in the graph."""
+
+    name: str
+    """The graph's tensor."""
+
+    shape: Shape
+    last: bool = False
+    """Whether the file has it as [n, height, width, channels]."""
+
+    affine: Affine | None = None
+    """``x * scale + shift`` still to be done to it, by what reads it."""
+
+    alone: bool = True
+    """Whether nothing else reads the graph's tensor, so that its operator may take over what follows."""
+
+    @property
+    def file_shape(self) -> tuple[int, ...]:
+        """Shape in the file, n as 1."""
+        channels, *size = self.shape
+        return (1, *size, channels) if self.last else (1, *self.shape)
+
+
+class Builder:
+    """The graph so far, and for each tensor of the file its :class:`Value`."""
+
+    def __init__(self, file: OnnxFile) -> None:
+        self.file = file
+        self.nodes: dict[str, Node] = {}
+        last = _comes_channels_last(file)
+        shape = (file.input_shape[-1], *file.input_shape[:-1]) if last else file.input_shape
+        self.input_shape, self.channels_last = shape, last
+        self.head = Head(shape[0])
+        self.shapes = {file.input_name: shape}
+        self.values = {file.input_name: Value(file.input_name, shape, last)}
+
+    def finish(self) -> FloatGraph:
+        """The graph, weights in float32, nodes that nobody reads left out."""
+        if self.file.output_name not in self.values:
+            raise UnsupportedModelError("the output does not depend on the input", where=self.file.path)
+        output = self.settled(self.values[self.file.output_name], self.file.output_name)
+        if not any(isinstance(node, Weighted) for node in self.nodes.values()):
+            raise UnsupportedModelError(
+                "the network has no layer", where=self.file.path, expected="a Gemm, MatMul or Conv"
+            )
+        renamed = {output.name: self.file.result_name}
+        nodes = tuple(_finished(node, renamed) for node in self.nodes.values())
+        graph = FloatGraph(
+            self.file.name,
+            self.file.input_name,
+            self.input_shape,
+            self.file.result_name,
+            self.head.prefix(len(self.input_shape)),
+            nodes,
+            self.channels_last,
+        )
+        graph = graph.without_unread()
+        graph.check_finite()
+        return graph
+
+    def value(self, node: Any, index: int = 0) -> Value:
+        """What a node reads, as it is; ``alone`` false where another node reads it too."""
+        name = node.input[index] if index < len(node.input) else ""
+        if name not in self.values:
+            raise self.file.refuse(node, "an operand that does not depend on the input", got=name or "none")
+        found = self.values[name]
+        return replace(found, alone=found.alone and self.file.reader_counts[name] == 1)
+
+    def plain(self, node: Any, index: int = 0) -> Value:
+        """What a node reads, with nothing left to be done to it."""
+        return self.settled(self.value(node, index), f"{node.output[0]}_operand{index}")
+
+    def image(self, node: Any) -> Value:
+        """What a node reads, which must be an image with channels first in the file."""
+        found = self.value(node)
+        if len(found.shape) != 3 or found.last:
+            got = found.file_shape
+            raise self.file.refuse(node, "the input must be an image [n, channels, height, width]", got=got)
+        return found
+
+    def put(self, node: Node, last: bool = False) -> Value:
+        """Append an operator of the graph."""
+        self.nodes[node.name] = node
+        self.shapes[node.name] = node.shape(*(self.shapes[name] for name in node.inputs))
+        return Value(node.name, self.shapes[node.name], last)
+
+    def settled(self, value: Value, name: str) -> Value:
+        """The value with its affine part done by an operator of its own: a layer without crosstalk."""
+        if value.affine is None:
+            return value
+        scale, shift = value.affine.scale, value.affine.shift
+        if len(value.shape) == 1:
+            layer: Node = Linear(
+                name=name,
+                inputs=(value.name,),
+                linear_name=name,
+                weights=np.diag(scale),
+                bias=shift,
+            )
+        else:
+            layer = Convolution(
+                name=name,
+                inputs=(value.name,),
+                linear_name=name,
+                weights=scale.reshape(-1, 1, 1, 1),
+                bias=shift,
+                window=Window((1, 1)),
+                groups=len(scale),
+            )
+        return self.put(layer, value.last)
+
+    def affine(self, node: Any, value: Value, part: Affine) -> Value:
+        """``value * scale + shift``: by the host, by the layer before, or by what reads it."""
+        if value.name == self.file.input_name and value.alone and value.affine is None and self.head.affine(part):
+            return value
+        layer = self.nodes.get(value.name)
+        if isinstance(layer, Weighted) and layer.function == NONE and value.alone and value.affine is None:
+            scale = part.scale.reshape(-1, *[1] * (layer.weights.ndim - 1))
+            weights, bias = layer.weights * scale, layer.bias * part.scale + part.shift
+            return self._become(value, replace(layer, weights=weights, bias=bias), node.output[0], linear=True)
+        return replace(value, affine=part if value.affine is None else value.affine.then(part))
+
+    def function(self, node: Any, value: Value, function: Function) -> Value:
+        """A function of a value: by the operator before it where that can, else on its own."""
+        if value.affine is not None:
+            value = self.settled(value, f"{node.output[0]}_linear")
+        before = self.nodes.get(value.name)
+        joined = _joined(before, function) if value.alone else None
+        if joined is not None and isinstance(before, (Weighted, Sum)):
+            return self._become(value, replace(before, function=joined), node.output[0])
+        return self.put(Pointwise(name=node.output[0], inputs=(value.name,), function=function), value.last)
+
+    def _become(self, value: Value, node: Node, name: str, *, linear: bool = False) -> Value:
+        """Put ``node`` in place of the value's operator, under a new name."""
+        del self.nodes[value.name]
+        changed = replace(node, name=name)
+        if linear and isinstance(changed, Weighted):
+            changed = replace(changed, linear_name=name)
+        self.nodes[name] = changed
+        self.shapes[name] = value.shape
+        return replace(value, name=name)
+
+    def layer(self, node: Any, value: Value, layer: Weighted) -> Value:
+        """Append a layer; what was still to be done to its input goes into its weights."""
+        if value.affine is not None:
+            layer = replace(layer, **value.affine.folded(layer))
+        return self.put(layer)
+
+
+def _comes_channels_last(file: OnnxFile) -> bool:
+    """Whether the file turns its image input to channels first before it computes with it."""
+    name, seen = file.input_name, 0
+    while len(file.input_shape) == 3 and seen <= len(file.nodes):
+        seen += 1
+        node = next((node for node in file.nodes if name in node.input), None)
+        if node is None or node.op_type not in ("Add", "Sub", "Mul", "Div", "Clip", "Transpose"):
+            return False
+        if node.op_type == "Transpose":
+            return list(file.attribute(node, "perm", [])) == TO_FIRST
+        name = node.output[0]
+    return False
+
+
+def _joined(before: Node | None, function: Function) -> Function | None:
+    """The function that an operator has when another follows it; None where it cannot take it."""
+    if isinstance(before, Weighted) and before.function == NONE:
+        return function
+    if isinstance(before, (Weighted, Sum)) and function.clamps:
+        if before.function == NONE:
+            return function
+        if before.function.clamps:
+            return clip(max(before.function.low, function.low), min(before.function.high, function.high))
+    return None
+
+
+def _finished(node: Node, renamed: dict[str, str]) -> Node:
+    """The node with float32 weights and final tensor names."""
+    inputs = tuple(renamed.get(name, name) for name in node.inputs)
+    node = replace(node, name=renamed.get(node.name, node.name), inputs=inputs)
+    if isinstance(node, Weighted):
+        linear = renamed.get(node.linear_name, node.linear_name) if node.function == NONE else node.linear_name
+        weights, bias = node.weights.astype(np.float32), node.bias.astype(np.float32)
+        node = replace(node, weights=weights, bias=bias, linear_name=linear)
+    return node
