@@ -67,22 +67,6 @@ def test_both_emulators_count_alike(runs: Path, tmp_path: Path) -> None:
     assert counts[0] == counts[1]
 
 
-def test_another_firmware_on_the_board_is_refused(
-    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    image, board = str(runs / "int16" / "deploy"), str(runs / "int8" / "flash")
-    assert main(["hil", image, board, "--out", str(tmp_path / "hil"), "-q"]) == 4
-    assert "build id" in capsys.readouterr().err
-
-
-def test_torn_artifact_is_refused(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    torn = tmp_path / "quantize"
-    shutil.copytree(runs / "int16" / "quantize", torn)
-    (torn / "model.onnx").write_bytes((torn / "model.onnx").read_bytes()[:-7])
-    assert main(["deploy", str(torn), "--out", str(tmp_path / "deploy"), "-q"]) == 2
-    assert "torn or altered artifact: model.onnx" in capsys.readouterr().err
-
-
 @pytest.mark.parametrize("board", [name for name in board_names() if name != "mps2-an386"])
 def test_other_boards_run_the_same_policy(runs: Path, tmp_path: Path, board: str) -> None:
     try:
