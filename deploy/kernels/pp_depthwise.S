@@ -32,8 +32,7 @@
     .equ FRAME_LINK, 84
     .equ FRAME_BYTES, 92
 
-    .equ WORK_CHANNELS, 8            /* fields of pp_depthwise_work_t */
-    .equ WORK_SOURCE, 24
+    .equ WORK_SOURCE, 24             /* fields of pp_depthwise_work_t */
     .equ WORK_FIRST, 32
     .equ WORK_ROWS, 36
     .equ WORK_SKIP, 40
@@ -42,6 +41,7 @@
     .equ WORK_PAIRS, 60
     .equ WORK_TRAIL, 68
     .equ WORK_PADDING, 72
+    .equ WORK_INPUT_PIXEL, 76
 
     .equ ROTATION_BYTES, 16
     .equ PAIR_BYTES_s1, 96           /* every instruction of a pair takes four */
@@ -137,7 +137,7 @@
     add     r5, r3, #12
     strd    r3, r5, [sp, #FRAME_SLOT]
     strd    r1, r4, [sp, #FRAME_FIRST_RING]
-    ldmia   r0, {r4-r9}                     /* weights, zero point, channels, pairs, odd, shift */
+    ldmia   r0, {r4-r9}                     /* weights, zero point, step, pairs, odd, shift */
     add     r10, r4, #128                   /* four channels of eight words */
     strd    r6, r1, [sp, #FRAME_STEP]
     strd    r5, r4, [sp, #FRAME_ZERO_POINT]
@@ -268,7 +268,7 @@ pp_depthwise_gather:
     str     lr, [sp, #FRAME_LINK]
     ldr     r7, [sp, #FRAME_WORK]
     ldrd    r0, r2, [sp, #FRAME_SOURCE]
-    ldr     r3, [r7, #WORK_CHANNELS]
+    ldr     r3, [r7, #WORK_INPUT_PIXEL]
     ldrd    r5, r6, [r7, #WORK_HEIGHT]      /* rows of the input, bytes in a row */
     add     r8, r0, r6
     add     r9, r2, #1

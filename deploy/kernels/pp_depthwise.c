@@ -4,7 +4,6 @@
 static void pp_run(const pp_depthwise_t *layer, const int8_t *input, int8_t *output, uint32_t *ring,
                    pp_depthwise_kernel_t *kernel, uint32_t stride)
 {
-    const uint32_t channels = layer->channels;
     const uint32_t words = stride * ((layer->output_width + UINT32_C(1)) / 2) + 1;
     const uint32_t lead = layer->pad_left % 2U;
     /* Pixels behind the last window are left out. */
@@ -13,28 +12,29 @@ static void pp_run(const pp_depthwise_t *layer, const int8_t *input, int8_t *out
     pp_depthwise_work_t work = {
         .weights = layer->weights,
         .zero_point = layer->zero_point,
-        .channels = channels,
+        .output_pixel = layer->output_pixel,
         .pairs = layer->output_width / 2U,
         .odd = layer->output_width % 2U,
         .shift = layer->shift,
-        .source = input - (int32_t)(layer->pad_top * layer->input_width * channels),
+        .source = input - (int32_t)(layer->pad_top * layer->input_row),
         .row = -layer->pad_top,
         .first = 12 * (layer->pad_left / 2U),
         .rows = layer->output_height,
-        .skip = layer->output_width * channels - 4,
+        .skip = layer->output_row - 4,
         .height = layer->input_height,
-        .row_bytes = layer->input_width * channels,
+        .input_row = layer->input_row,
         .plane = 12 * words,
         .padding = (uint16_t)layer->padding * UINT32_C(0x00010001),
         .gather_pairs = pixels / 2,
         .lead = lead,
         .trail = pixels % 2,
         .padding_bytes = (uint8_t)layer->padding * UINT32_C(0x01010101),
+        .input_pixel = layer->input_pixel,
     };
     for (uint32_t i = 0; i < 12 * words; i++) {
         ring[i] = work.padding;
     }
-    for (uint32_t channel = 0; channel < channels; channel += 4) {
+    for (uint32_t channel = 0; channel < layer->channels; channel += 4) {
         kernel(&work, ring, output + channel);
         work.source += 4;
         work.weights += 32;
@@ -60,13 +60,13 @@ PP_DEPTHWISE(s2_shifted, 2)
 static void pp_gather(const pp_depthwise_work_t *work, int32_t row, uint32_t *slot)
 {
     const int is_row = row >= 0 && row < (int32_t)work->height;
-    const int8_t *const source = work->source + (row - work->row) * (int32_t)work->row_bytes;
+    const int8_t *const source = work->source + (row - work->row) * (int32_t)work->input_row;
     const uint32_t pixels = work->lead + 2 * work->gather_pairs + work->trail;
     const uint32_t words = work->lead + work->gather_pairs + work->trail;
     for (uint32_t i = 0; i < 8 * words; i++) {
         const uint32_t channel = i % 4;
         const uint32_t place = i / 4 - work->lead;
-        const int32_t q = is_row && place < pixels ? source[place * work->channels + channel]
+        const int32_t q = is_row && place < pixels ? source[place * work->input_pixel + channel]
                                                    : (int16_t)(work->padding & 0xFFFFU);
         uint32_t *const word = slot + channel * (work->plane / 4) + 3 * (i / 8);
         *word = i / 4 % 2 ? (*word & 0xFFFFU) | (uint32_t)q << 16 : (uint32_t)q & 0xFFFFU;
@@ -103,7 +103,7 @@ static void pp_row(const pp_depthwise_work_t *work, const uint32_t *ring, int8_t
             const int32_t sum = pp_sum(weights, ring, rotation, x * stride);
             const int32_t shifted = sum * (int32_t)(UINT32_C(1) << shift);
             const int32_t q = pp_multiply_high_round(shifted, (int32_t)weights[1]) + work->zero_point;
-            output[x * work->channels + channel] = (int8_t)(q < INT8_MIN ? INT8_MIN : q > INT8_MAX ? INT8_MAX : q);
+            output[x * work->output_pixel + channel] = (int8_t)(q < INT8_MIN ? INT8_MIN : q > INT8_MAX ? INT8_MAX : q);
         }
     }
 }

@@ -13,18 +13,24 @@
 
 #include <stdint.h>
 
+/* A row runs along either side of the image, the weights being packed to match: along the longer one, less is spent on
+ * the ends of rows. Height, width, top and left are meant with rows along the width. */
 typedef struct {
     const uint32_t *weights;
-    int32_t zero_point;      /* of the output */
+    int32_t zero_point;        /* of the output */
+    uint32_t input_pixel;      /* bytes from a pixel to the next in a row, and from a row to the next */
+    uint32_t input_row;
+    uint32_t output_pixel;
+    uint32_t output_row;
     uint16_t input_height;
     uint16_t input_width;
     uint16_t output_height;
     uint16_t output_width;
-    uint16_t channels;       /* a multiple of four */
+    uint16_t channels;         /* a multiple of four */
     uint8_t pad_top;
     uint8_t pad_left;
-    uint8_t shift;           /* left shift of the accumulator; only where the kernel's name says so */
-    int8_t padding;          /* what taps outside the image read: the input's zero point */
+    uint8_t shift;             /* left shift of the accumulator; only where the kernel's name says so */
+    int8_t padding;            /* what taps outside the image read: the input's zero point */
 } pp_depthwise_t;
 
 /* Bytes of the ring. */
@@ -39,7 +45,7 @@ void pp_depthwise_s2_shifted(const pp_depthwise_t *layer, const int8_t *input, i
 typedef struct {
     const uint32_t *weights;
     int32_t zero_point;
-    uint32_t channels;       /* bytes from a pixel to the next */
+    uint32_t output_pixel;
     uint32_t pairs;          /* output_width / 2 */
     uint32_t odd;            /* output_width % 2 */
     uint32_t shift;
@@ -47,15 +53,16 @@ typedef struct {
     int32_t row;             /* its number */
     uint32_t first;          /* bytes in the ring to the first word that holds a pixel */
     uint32_t rows;           /* output_height */
-    uint32_t skip;           /* bytes in a row of the output, less four */
+    uint32_t skip;           /* bytes from a row of the output to the next, less four */
     uint32_t height;         /* input_height */
-    uint32_t row_bytes;      /* of the input */
+    uint32_t input_row;
     uint32_t plane;          /* bytes in the ring from a channel to the next */
     uint32_t padding;        /* two halfwords */
     uint32_t gather_pairs;   /* words that hold two pixels */
     uint32_t lead;           /* 1 where the first word holds padding and a pixel */
     uint32_t trail;          /* 1 where the last holds a pixel and padding */
     uint32_t padding_bytes;  /* four bytes */
+    uint32_t input_pixel;
 } pp_depthwise_work_t;
 
 typedef void pp_depthwise_kernel_t(const pp_depthwise_work_t *work, uint32_t *ring, int8_t *output);
