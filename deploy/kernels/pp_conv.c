@@ -1,31 +1,32 @@
 /* What drives the inner functions of pp_conv.S, and their twin in C for every other core. See pp_conv.h. */
 #include "pp_conv.h"
 
-/* The place of a window: its upper left tap in the input. */
+/* The place of a window: its upper left tap in the input, which may lie outside the image. */
 typedef struct {
     int32_t y;
     int32_t x;
+    int32_t offset; /* bytes from the start of the input */
 } pp_place_t;
 
-static int pp_is_between(int32_t value, int32_t end)
+/* What every place of a layer needs. */
+typedef struct {
+    const pp_conv_t *layer;
+    const int8_t *input;
+    uint32_t inside_y;   /* a window whose y and x, as unsigned, are below these is inside the image */
+    uint32_t inside_x;
+    int32_t end_x;       /* x behind the last place of a row */
+    int32_t step_offset; /* to the next place, and from the last of a row to the first of the next */
+    int32_t wrap_offset;
+} pp_path_t;
+
+static int pp_has_columns(const pp_path_t *path, int32_t x)
 {
-    return value >= 0 && value < end;
+    return (uint32_t)x < path->inside_x;
 }
 
-/* Whether a window, or a row of it, has all its columns inside the image. */
-static int pp_has_columns(const pp_conv_t *layer, int32_t x)
+static int pp_is_inside(const pp_path_t *path, pp_place_t place)
 {
-    return pp_is_between(x, layer->input_width - layer->kernel_width + 1);
-}
-
-static int pp_is_inside(const pp_conv_t *layer, pp_place_t place)
-{
-    return pp_has_columns(layer, place.x) && pp_is_between(place.y, layer->input_height - layer->window.rows + 1);
-}
-
-static const int8_t *pp_tap(const pp_conv_t *layer, const int8_t *input, int32_t y, int32_t x)
-{
-    return input + (y * layer->input_width + x) * layer->input_channels;
+    return (uint32_t)place.y < path->inside_y && pp_has_columns(path, place.x);
 }
 
 /* The bytes of a window's row that lie in the image, amid padding; four at a time where there are four. */
@@ -35,7 +36,6 @@ static void pp_patch_row(const pp_conv_t *layer, const int8_t *row, int32_t x, i
     const int32_t beyond = x + layer->kernel_width - layer->input_width;
     int32_t i = x < 0 ? -x * channels : 0;
     const int32_t end = layer->window.bytes - (beyond > 0 ? beyond * channels : 0);
-    row += x * channels;
     for (; i + 4 <= end; i += 4) {
         __builtin_memcpy(patch + i, row + i, 4);
     }
@@ -45,46 +45,67 @@ static void pp_patch_row(const pp_conv_t *layer, const int8_t *row, int32_t x, i
 }
 
 /* A window's row: where it lies in the image, or in the patch, where taps outside the image read the padding. */
-static const int8_t *pp_window_row(const pp_conv_t *layer, const int8_t *input, int32_t y, int32_t x, int8_t *patch)
+static const int8_t *pp_window_row(const pp_path_t *path, pp_place_t place, int32_t i, int8_t *patch)
 {
-    const int is_row = pp_is_between(y, layer->input_height);
-    if (is_row && pp_has_columns(layer, x)) {
-        return pp_tap(layer, input, y, x);
+    const pp_conv_t *const layer = path->layer;
+    const int8_t *const row = path->input + place.offset + i * layer->input_width * layer->input_channels;
+    const int is_row = (uint32_t)(place.y + i) < layer->input_height;
+    if (is_row && pp_has_columns(path, place.x)) {
+        return row;
     }
     const uint32_t padding = (uint8_t)layer->padding * UINT32_C(0x01010101);
-    for (uint32_t i = 0; i < 4 * (uint32_t)layer->window.groups; i += 4) {
-        __builtin_memcpy(patch + i, &padding, 4);
+    for (uint32_t at = 0; at < 4 * (uint32_t)layer->window.groups; at += 4) {
+        __builtin_memcpy(patch + at, &padding, 4);
     }
     if (is_row) {
-        pp_patch_row(layer, pp_tap(layer, input, y, 0), x, patch);
+        pp_patch_row(layer, row, place.x, patch);
     }
     return patch;
 }
 
-/* The windows at two places as columns. */
-static void pp_fill_columns(const pp_conv_t *layer, const int8_t *input, pp_place_t a, pp_place_t b, int16_t *columns)
+/* The windows at two places as columns, one of them at least not wholly inside the image. */
+static void pp_fill_at_border(const pp_path_t *path, pp_place_t a, pp_place_t b, int16_t *columns)
 {
-    if (pp_is_inside(layer, a) && pp_is_inside(layer, b)) {
-        (void)pp_widen_windows(pp_tap(layer, input, a.y, a.x), pp_tap(layer, input, b.y, b.x), columns, &layer->window);
-        return;
-    }
-    const pp_window_t row = {.rows = 1, .groups = layer->window.groups, .skip = 0, .bytes = layer->window.bytes};
-    int8_t *const patch_a = (int8_t *)(columns + 4 * layer->steps);
-    int8_t *const patch_b = patch_a + 4 * layer->window.groups;
-    for (int32_t i = 0; i < layer->window.rows; i++) {
-        const int8_t *const row_a = pp_window_row(layer, input, a.y + i, a.x, patch_a);
-        const int8_t *const row_b = pp_window_row(layer, input, b.y + i, b.x, patch_b);
+    const pp_window_t *const window = &path->layer->window;
+    const pp_window_t row = {.rows = 1, .groups = window->groups, .skip = 0, .bytes = window->bytes};
+    int8_t *const patch_a = (int8_t *)(columns + 4 * path->layer->steps);
+    int8_t *const patch_b = patch_a + 4 * window->groups;
+    for (int32_t i = 0; i < window->rows; i++) {
+        const int8_t *const row_a = pp_window_row(path, a, i, patch_a);
+        const int8_t *const row_b = pp_window_row(path, b, i, patch_b);
         columns = pp_widen_windows(row_a, row_b, columns, &row);
     }
 }
 
-/* The places in the order of the output. */
-static pp_place_t pp_next_place(const pp_conv_t *layer, pp_place_t place)
+static uint32_t pp_inside(int32_t size, int32_t kernel)
 {
-    place.x += layer->stride_x;
-    if (place.x + layer->pad_left == layer->output_width * layer->stride_x) {
-        place.x = -layer->pad_left;
-        place.y += layer->stride_y;
+    return size < kernel ? 0 : (uint32_t)(size - kernel + 1);
+}
+
+static pp_path_t pp_start_path(const pp_conv_t *layer, const int8_t *input)
+{
+    const int32_t pixel = layer->input_channels;
+    const int32_t row = layer->input_width * pixel;
+    return (pp_path_t){
+        .layer = layer,
+        .input = input,
+        .inside_y = pp_inside(layer->input_height, layer->window.rows),
+        .inside_x = pp_inside(layer->input_width, layer->kernel_width),
+        .end_x = layer->output_width * layer->stride_x - layer->pad_left,
+        .step_offset = layer->stride_x * pixel,
+        .wrap_offset = layer->stride_y * row - layer->output_width * layer->stride_x * pixel,
+    };
+}
+
+/* The places in the order of the output. */
+static inline pp_place_t pp_next_place(const pp_path_t *path, pp_place_t place)
+{
+    place.x += path->layer->stride_x;
+    place.offset += path->step_offset;
+    if (place.x == path->end_x) {
+        place.x = -path->layer->pad_left;
+        place.y += path->layer->stride_y;
+        place.offset += path->wrap_offset;
     }
     return place;
 }
@@ -111,20 +132,26 @@ static void pp_run(const pp_conv_t *layer, const int8_t *input, int8_t *output, 
     const pp_columns_t work = {layer->blocks, scratch, layer->zero_point, layer->steps, layer->shift};
     pp_columns_t rest = work;
     rest.blocks += whole / 4 * (words_per_step * layer->steps + 8);
-    pp_place_t a = {-layer->pad_top, -layer->pad_left};
+    const pp_path_t path = pp_start_path(layer, input);
+    pp_place_t a = {-layer->pad_top, -layer->pad_left,
+                    -(layer->pad_top * layer->input_width + layer->pad_left) * layer->input_channels};
     for (uint32_t pixel = 0; pixel < pixels; pixel += 2, output += 2 * channels) {
         /* The last of an odd number is computed twice. */
         const int is_pair = pixel + 1 < pixels;
-        const pp_place_t b = is_pair ? pp_next_place(layer, a) : a;
+        const pp_place_t b = is_pair ? pp_next_place(&path, a) : a;
         const int32_t distance = is_pair ? (int32_t)channels : 0;
-        pp_fill_columns(layer, input, a, b, scratch);
+        if (pp_is_inside(&path, a) && pp_is_inside(&path, b)) {
+            (void)pp_widen_windows(input + a.offset, input + b.offset, scratch, &layer->window);
+        } else {
+            pp_fill_at_border(&path, a, b, scratch);
+        }
         if (whole != 0) {
             kernel(&work, output, output + whole, distance);
         }
         if (whole != channels) {
             pp_rest(&rest, kernel, output + whole, distance, channels - whole);
         }
-        a = pp_next_place(layer, b);
+        a = pp_next_place(&path, b);
     }
 }
 
