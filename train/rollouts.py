@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from policyport.core.environment import open_environment
 from policyport.core.errors import ConfigError
+from policyport.core.progress import progress
 from policyport.core.task import Environment, Task
 
 Act = Callable[[NDArray[np.float32]], Any]
@@ -55,7 +56,11 @@ def seeded_returns(act: Act, described: Environment, seed: int, episodes: int) -
     :raises ConfigError: an episode that does not end
     """
     environment = open_environment(described)
-    returns = [_episode(environment, act, seed + episode) for episode in range(episodes)]
+    returns: list[float] = []
+    with progress("evaluate float32", episodes) as advance:
+        for episode in range(episodes):
+            returns.append(_episode(environment, act, seed + episode))
+            advance(episode + 1, f"return {returns[-1]:.1f}")
     environment.close()
     return returns
 
@@ -91,14 +96,16 @@ def record_observations(act: Act, described: Environment, seed: int, count: int,
     # Episodes are cut, so that several starts are seen even where they are long.
     longest = max(1, count // 8)
     rows: list[NDArray[Any]] = []
-    while len(rows) < count:
-        observation, _ = environment.reset(seed=seed + len(rows))
-        for _ in range(longest):
-            rows.append(np.asarray(observation, kind).ravel())
-            explores = random.random() < exploration
-            action = environment.action_space.sample() if explores else act(observation)
-            observation, _, terminated, truncated, _ = environment.step(action)
-            if terminated or truncated:
-                break
+    with progress("record observations", count) as advance:
+        while len(rows) < count:
+            observation, _ = environment.reset(seed=seed + len(rows))
+            for _ in range(longest):
+                rows.append(np.asarray(observation, kind).ravel())
+                explores = random.random() < exploration
+                action = environment.action_space.sample() if explores else act(observation)
+                observation, _, terminated, truncated, _ = environment.step(action)
+                if terminated or truncated:
+                    break
+            advance(len(rows))
     environment.close()
     return np.array(rows[:count], kind)
