@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from policyport.core import semantics
 from policyport.core.semantics import Integers, Requantization
+from policyport.deploy.kernel_cost import Window, conv_instructions
 from policyport.deploy.layout_conv import choose_layout, pack_conv, scratch_bytes
 
 FILES = ("pp_conv.S", "pp_conv.c")
@@ -152,6 +153,9 @@ def test_cost(kernels: Callable[..., Any], layout: str, shape: Shape, per_mac: f
     machine = kernels("m4", *FILES)
     check(machine, shape, 1, layout)
     assert machine.instructions <= per_mac * shape.macs
+    sizes = (shape.height, shape.width, shape.channels), (*shape.places, shape.outputs)
+    window = Window(*sizes, shape.kernel, shape.stride, shape.pads[:2])
+    assert machine.instructions == pytest.approx(conv_instructions(window, layout), rel=0.03)  # type: ignore[arg-type]
 
 
 def test_kernels_are_small(kernels: Callable[..., Any]) -> None:

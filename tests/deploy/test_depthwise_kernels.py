@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from policyport.core import semantics
 from policyport.core.semantics import Integers, Requantization
+from policyport.deploy.kernel_cost import Window, depthwise_instructions
 from policyport.deploy.layout_depthwise import pack_depthwise, ring_bytes
 
 FILES = ("pp_depthwise.S", "pp_depthwise.c")
@@ -129,3 +130,7 @@ def test_cost(kernels: Callable[..., Any], shape: Shape, per_mac: float) -> None
     got, expected = run(machine, shape, 1)
     np.testing.assert_array_equal(got, expected)
     assert machine.instructions <= per_mac * shape.macs
+    sizes = (shape.height, shape.width, shape.channels), (*shape.places, shape.channels)
+    window = Window(*sizes, (3, 3), (shape.stride, shape.stride), shape.pads[:2])
+    estimate = depthwise_instructions(window.turned if shape.turned else window)
+    assert machine.instructions == pytest.approx(estimate, rel=0.03)

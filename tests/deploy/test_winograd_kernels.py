@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from policyport.core import semantics
 from policyport.core.semantics import Integers, Requantization
+from policyport.deploy.kernel_cost import Window, winograd_instructions
 from policyport.deploy.layout_winograd import fits, pack_winograd, scratch_bytes
 
 FILES = ("pp_winograd.S", "pp_winograd.c")
@@ -116,6 +117,9 @@ def test_cost(kernels: Callable[..., Any], shape: Shape, per_mac: float) -> None
     got, expected = run(machine, shape, 1)
     np.testing.assert_array_equal(got, expected)
     assert machine.instructions <= per_mac * shape.macs
+    sizes = (shape.height, shape.width, shape.channels), (*shape.places, shape.outputs)
+    window = Window(*sizes, (3, 3), (1, 1), shape.pads[:2])
+    assert machine.instructions == pytest.approx(winograd_instructions(window), rel=0.03)
 
 
 def test_fits_only_where_it_is_exact() -> None:
