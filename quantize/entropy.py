@@ -11,8 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-BINS = 2047
+LARGEST_BINS = 2047
 """Bins of the histogram, an odd number: the middle one is around zero."""
+
+VALUES_PER_BIN = 16
+"""Values that there must be for each bin: a histogram that is mostly empty tells nothing of a distribution."""
 
 LEVELS = 128
 """Levels that the coarse histogram has."""
@@ -21,11 +24,12 @@ FLOOR = 1e-4
 """What a bin counts at least, so that no logarithm is of zero."""
 
 
-def entropy_limit(values: NDArray[np.floating[Any]], bins: int = BINS, levels: int = LEVELS) -> float:
-    """The magnitude at which to clip ``values`` of any shape; their largest where they are all zero."""
+def entropy_limit(values: NDArray[np.floating[Any]], levels: int = LEVELS) -> float:
+    """The magnitude at which to clip ``values`` of any shape; their largest where they are too few for a histogram."""
     reach = float(np.abs(values).max())
-    if reach == 0:
-        return 0.0
+    bins = min(LARGEST_BINS, values.size // VALUES_PER_BIN // 2 * 2 - 1)
+    if reach == 0 or bins <= levels:
+        return reach
     counts, edges = np.histogram(values, bins, (-reach, reach))
     middle = bins // 2
     halves = range(levels // 2, middle + 1)

@@ -96,7 +96,7 @@ class OnnxFile:
             opset_imports=[onnx.helper.make_opsetid("", self.opset)],
         )
         given = {name: self.constants[name] for name in node.input if name}
-        results = ReferenceEvaluator(model).run(None, given)
+        results: Any = ReferenceEvaluator(model).run(None, given)
         self.constants.update(zip([name for name in node.output if name], results, strict=True))
         return True
 
@@ -124,7 +124,7 @@ def open_onnx(path: Path) -> OnnxFile:
     _refuse_quantized(graph, path)
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     nodes, names = _without_passed_over(graph)
-    outputs = [names.get(value.name, value.name) for value in graph.output]
+    outputs = [_source(value.name, names) for value in graph.output]
     if len(outputs) != 1:
         raise UnsupportedModelError(
             "the network must have one output",
@@ -151,7 +151,7 @@ def open_onnx(path: Path) -> OnnxFile:
 
 
 def _load(path: Path) -> Any:
-    import onnx
+    import onnx.inliner
     from google.protobuf.message import DecodeError
 
     if not path.is_file():
@@ -188,14 +188,19 @@ def _without_passed_over(graph: Any) -> tuple[list[Any], dict[str, str]]:
     kept = []
     for given in graph.node:
         if given.op_type in PASSED_OVER and not _casts_to_whole(given):
-            names[given.output[0]] = names.get(given.input[0], given.input[0])
+            names[given.output[0]] = _source(given.input[0], names)
             continue
         node = onnx.NodeProto()
         node.CopyFrom(given)
         del node.input[:]
-        node.input.extend(names.get(name, name) for name in given.input)
+        node.input.extend(_source(name, names) for name in given.input)
         kept.append(node)
     return kept, names
+
+
+def _source(name: str, passed_on: Mapping[str, str]) -> str:
+    """The tensor that a name stands for: its own, or the one that is passed on under it."""
+    return passed_on.get(name, name)
 
 
 def _casts_to_whole(node: Any) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from policyport.quantize.graph import HostPrefix
-from policyport.quantize.nodes import Convolution, Weighted
+from policyport.quantize.nodes import Weighted
 
 Reals = NDArray[np.float64]
 
@@ -37,7 +37,7 @@ class Affine:
 
     def folded(self, layer: Weighted) -> dict[str, Any]:
         """Weights and bias of a layer that does this to its input first."""
-        groups = layer.groups if isinstance(layer, Convolution) else 1
+        groups = layer.group_count
         share = len(layer.weights) // groups
         scale, shift = (
             np.repeat(x.reshape(groups, -1), share, axis=0).reshape(

@@ -49,11 +49,15 @@ def quantize(model: Path, config: QuantizeConfig, out: Path) -> Artifact:
 
 def _rewritten(source: Source, config: QuantizeConfig) -> Source:
     """The source with its graph made ready: what quantizes better and decides the same."""
+    from policyport.quantize.equalize import equalize
     from policyport.quantize.transforms import centre_outputs
 
+    graph = source.graph
     if config.centre_outputs and source.task.action_rule == "argmax":
-        return dataclasses.replace(source, graph=centre_outputs(source.graph))
-    return source
+        graph = centre_outputs(graph)
+    if config.equalize:
+        graph = equalize(graph, source.observations)
+    return dataclasses.replace(source, graph=graph)
 
 
 def _figures(source: Source, tried: list[Candidate]) -> dict[str, Any]:

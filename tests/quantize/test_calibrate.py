@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from policyport.core.errors import ObservationError
 from policyport.quantize.calibrate import (
     Range,
+    Statistics,
     activation_for,
     before_function,
+    collect,
     least_error_range,
     minmax_range,
+    moving_average_range,
     observed_range,
     percentile_range,
     rounded,
     statistics_of,
 )
 from policyport.quantize.config import QuantizeConfig
+from policyport.quantize.entropy import LARGEST_BINS, LEVELS, entropy_limit
 from policyport.quantize.nodes import RELU
 
 ends = st.floats(-1e4, 1e4, allow_nan=False)
@@ -64,6 +68,53 @@ def test_every_calibrator_is_reached(calibrator):
     values = np.linspace(-1, 2, 1000)
     found = observed_range(statistics_of(values), QuantizeConfig(calibrator=calibrator), 8)
     assert -1.0 <= found.low < -0.2 and 0.5 < found.high <= 2.0
+
+
+def test_entropy_cuts_an_outlier_as_onnxruntime_does():
+    calibrate = pytest.importorskip("onnxruntime.quantization.calibrate")
+    rng = np.random.default_rng(0)
+    values = np.concatenate([rng.normal(size=60_000), [14.0, -12.0]])
+    limit = entropy_limit(values)
+    counts, edges = np.histogram(values, LARGEST_BINS, (-14.0, 14.0))
+    collector = calibrate.HistogramCollector("entropy", False, LARGEST_BINS, LEVELS, 99.9, "same")
+    low, high = collector.get_entropy_threshold((counts, edges, -14.0, 14.0, 14.0), LEVELS)[:2]
+    assert 3 < limit < 8
+    assert limit == pytest.approx(float(high), rel=0.25) and limit == pytest.approx(-float(low), rel=0.25)
+
+
+def test_entropy_keeps_a_range_of_even_values_or_of_few():
+    values = np.random.default_rng(0).uniform(-1, 1, 50_000)
+    assert entropy_limit(values) > 0.97
+    assert entropy_limit(values[:500]) == np.abs(values[:500]).max()
+    assert entropy_limit(np.zeros(10_000)) == 0
+
+
+def test_a_moving_average_follows_the_batches():
+    batches = [Range(-1.0, 1.0), Range(-3.0, 2.0), Range(-1.0, 0.0)]
+    assert moving_average_range(batches, 0.0) == batches[0]
+    assert moving_average_range(batches, 1.0) == batches[-1]
+    found = moving_average_range(batches, 0.5)
+    assert (found.low, found.high) == (-1.5, 0.75)
+
+
+@given(st.integers(1, 90), st.integers(0, 100))
+@settings(deadline=None, max_examples=20)
+def test_statistics_over_batches_are_those_of_the_whole(make_graph, count, seed):
+    graph = make_graph((4, 8, 2), ("Relu", "Tanh"), seed)
+    observations = np.random.default_rng(seed).normal(size=(count, 4)).astype(np.float32)
+    traced = graph.trace(observations)
+    for name, found in collect(graph, observations).items():
+        assert found.range.low == pytest.approx(float(traced[name].min()), rel=1e-5, abs=1e-6)
+        assert found.range.high == pytest.approx(float(traced[name].max()), rel=1e-5, abs=1e-6)
+        assert found.sample.size == traced[name].size
+
+
+def test_a_sample_is_thinned_out_evenly():
+    found = Statistics(stride=10)
+    for part in np.split(np.arange(1000.0), 4):
+        found.update(part)
+    assert found.range == Range(0.0, 999.0)
+    assert found.sample.tolist() == list(range(0, 1000, 10))
 
 
 def test_nothing_to_calibrate_on_is_an_error():
