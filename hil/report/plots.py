@@ -59,7 +59,7 @@ def returns_plot(first_seed: int, board: Sequence[float], float32: Sequence[floa
         axes.grid(axis="y")
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0, handletextpad=0.3)
 
-    return _svg("returns", draw)
+    return drawing("returns", draw)
 
 
 def histogram_plot(counts: Sequence[int], unit: str) -> str:
@@ -78,7 +78,7 @@ def histogram_plot(counts: Sequence[int], unit: str) -> str:
         _whole_numbers(axes.yaxis)
         axes.grid(axis="y")
 
-    return _svg("histogram", draw)
+    return drawing("histogram", draw)
 
 
 def share_plot(names: Sequence[str], counts: Sequence[int], unit: str) -> str:
@@ -108,7 +108,7 @@ def curve_plot(steps: Sequence[float], returns: Sequence[float], algorithm: str)
         axes.locator_params(axis="x", nbins=6)
         axes.grid(axis="y")
 
-    return _svg("curve", draw)
+    return drawing("curve", draw)
 
 
 def _bars(name: str, names: Sequence[str], values: Sequence[float], labels: Sequence[str], xlabel: str) -> str:
@@ -128,7 +128,7 @@ def _bars(name: str, names: Sequence[str], values: Sequence[float], labels: Sequ
         axes.spines["left"].set_visible(False)
         axes.grid(axis="x")
 
-    return _svg(name, draw, height_in=0.85 + 0.32 * len(names))
+    return drawing(name, draw, height_in=0.85 + 0.32 * len(names))
 
 
 def _whole_numbers(axis: Any, bins: int = 7, pattern: str = "{:,.0f}") -> None:
@@ -139,14 +139,14 @@ def _whole_numbers(axis: Any, bins: int = 7, pattern: str = "{:,.0f}") -> None:
     axis.set_major_formatter(lambda value, _: pattern.format(value))
 
 
-def _svg(name: str, draw: Callable[[Any], None], height_in: float = HEIGHT_IN) -> str:
+def drawing(name: str, draw: Callable[[Any], None], height_in: float = HEIGHT_IN, width_in: float = WIDTH_IN) -> str:
     """Draw on fresh axes; the SVG element alone, for putting into a page."""
     import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
     with matplotlib.rc_context({**_STYLE, "svg.hashsalt": name}):
-        figure = Figure(figsize=(WIDTH_IN, height_in), layout="constrained")
+        figure = Figure(figsize=(width_in, height_in), layout="constrained")
         draw(figure.add_subplot())
         stream = io.StringIO()
         FigureCanvasSVG(figure).print_svg(stream, metadata={"Date": None, "Creator": None})

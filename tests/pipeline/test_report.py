@@ -21,7 +21,16 @@ from policyport.hil.report import stage as report_stage
 from policyport.hil.report.comparison import verdict
 from policyport.hil.report.data import gather
 from policyport.hil.report.text import number, percent
-from policyport.hil.result import Gate, LayerParity, Mismatch, ParityFigures, Result
+from policyport.hil.result import (
+    EstimateFigures,
+    FunctionEstimate,
+    Gate,
+    LayerEstimate,
+    LayerParity,
+    Mismatch,
+    ParityFigures,
+    Result,
+)
 from policyport.pipeline.speak import print_summary
 
 WriteRun = Callable[..., Path]
@@ -230,3 +239,15 @@ def test_the_key_of_the_report_covers_what_it_imports() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert {Path(line).resolve() for line in done.stdout.splitlines()} <= covered(report_stage.CODE)
+
+
+def test_the_estimate_is_shown_or_said_to_be_missing(tmp_path: Path, write_run: WriteRun, measurement: Result) -> None:
+    layers = (LayerEstimate("layer1.tanh", 4096, 4096, 4089, 5900, 0.8), LayerEstimate("other", 0, 0, -5, 1475, 0.2))
+    functions = (FunctionEstimate("pp_blocks_pairs_s8_table", 4084, 7300),)
+    estimate = EstimateFigures("Arm DDI 0439", 4084, 7375, 1.26, 1.4, "published runs", layers, functions)
+    shown = Page(made(write_run(tmp_path / "one", dataclasses.replace(measurement, estimate=estimate)))[1])
+    for expected in ("Arm DDI 0439", "7,375", "1.44", "80.0 %", "by 1.26 to 1.4: published runs", "never a time"):
+        assert expected in shown.text, expected
+    assert "pp_blocks_pairs_s8_table" in shown.text
+    missing = Page(made(write_run(tmp_path / "two", dataclasses.replace(measurement, no_estimate="no rules")))[1])
+    assert "None: no rules." in missing.text
