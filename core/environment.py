@@ -141,10 +141,9 @@ def _frame_stack(environment: Any, count: int) -> Any:
     class FrameStack(gymnasium.Wrapper):  # type: ignore[misc]
         """Remembers the last frames."""
 
-        observation_space = stacked
-
         def __init__(self) -> None:
             super().__init__(environment)
+            self.observation_space = stacked
             self._frames = np.zeros(stacked.shape, stacked.dtype)
 
         def reset(self, **given: Any) -> tuple[NDArray[Any], dict[str, Any]]:

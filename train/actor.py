@@ -144,13 +144,13 @@ def _actor_critic(policy: Any) -> tuple[nn.Module, list[nn.Module], ActionRule]:
     from gymnasium.spaces import Discrete, MultiBinary, MultiDiscrete
     from torch import nn
 
-    modules = [policy.mlp_extractor.policy_net, policy.action_net]
+    modules: list[nn.Module] = [policy.mlp_extractor.policy_net, policy.action_net]
     rules: dict[type[Any], ActionRule] = {
         Discrete: "argmax",
         MultiDiscrete: "argmax_each",
         MultiBinary: "threshold",
     }
-    rule = next((rules[kind] for kind in rules if isinstance(policy.action_space, kind)), None)
+    rule: ActionRule | None = next((rules[kind] for kind in rules if isinstance(policy.action_space, kind)), None)
     if rule is None:
         rule = "scale" if policy.squash_output else "clip"
         modules += [nn.Tanh()] if policy.squash_output else []
@@ -251,7 +251,7 @@ def _branch(extractor: Any, inside: Any, outside: Any, start: int, normalize_ima
     convolutional = isinstance(extractor, NatureCNN)
     if not convolutional and not is_image_space(outside):
         return branch
-    modules = [extractor.cnn, extractor.linear] if convolutional else []
+    modules: list[nn.Module] = [extractor.cnn, extractor.linear] if convolutional else []
     layers = tuple(_plain(module, "NatureCNN") for module in _flat(modules)) or (FLATTEN,)
     divisor = 255.0 if normalize_images and is_image_space(inside) else 1.0
     turned = inside.shape != outside.shape

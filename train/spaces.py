@@ -101,7 +101,7 @@ def flat_bounds(space: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Lower and upper bound of each element of a flattened observation."""
     from gymnasium.spaces import flatten_space
 
-    flat = flatten_space(space)
+    flat: Any = flatten_space(space)
     return flat.low.astype(np.float64).ravel(), flat.high.astype(np.float64).ravel()
 
 
