@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from policyport.core import page
 from policyport.core.artifact import Artifact, code_version, open_artifact, write_artifact
 from policyport.core.options import option, to_table
 
@@ -53,22 +54,13 @@ def report(results: Path, config: ReportConfig, out: Path) -> Artifact:
 
 def render(evidence: Evidence, config: ReportConfig) -> str:
     """The page as text."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
     from policyport.hil.report import views
     from policyport.hil.report.comparison import comparison, verdict, width_label
     from policyport.hil.report.text import FILTERS
 
-    environment = Environment(
-        loader=FileSystemLoader(_FOLDER),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(FILTERS)
     result = evidence.result
-    page: dict[str, Any] = {
+    values: dict[str, Any] = {
         "title": config.title or f"{result.model} on {result.board.name}",
         "note": config.note,
         "r": result,
@@ -83,4 +75,4 @@ def render(evidence: Evidence, config: ReportConfig) -> str:
         "environment": evidence.table("env.json") or {},
         "lineage": [artifact.manifest for artifact in evidence.lineage],
     }
-    return environment.get_template(TEMPLATE).render(page)
+    return page.render(_FOLDER / TEMPLATE, values, FILTERS)

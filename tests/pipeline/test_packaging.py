@@ -68,7 +68,7 @@ def test_a_machine_without_torch_imports_every_module(package: str) -> None:
     modules = sorted(
         f"{package}.{path.stem}"
         for path in FOLDERS[package].glob("*.py")
-        if path.stem not in ("__init__", "__main__", "fake")
+        if path.stem not in ("__init__", "__main__") and not path.stem.startswith("fake")
     )
     code = (
         "import importlib, sys\n"
