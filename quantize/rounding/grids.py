@@ -16,8 +16,8 @@ from policyport.quantize.rounding.problem import LayerProblem
 
 Grid = Literal["minmax", "weights", "outputs"]
 
-SHRINKS = np.linspace(0.25, 1.15, 80)
-"""Factors on the min-max scale that a search for the least error tries."""
+SHRINKS = np.union1d(np.linspace(0.25, 1.15, 80), 1.0)
+"""Factors on the min-max scale that a search for the least error tries, that scale itself among them."""
 
 
 def minmax_scales(problem: LayerProblem, *, per_tensor: bool = False) -> Reals:
