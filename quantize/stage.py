@@ -26,8 +26,10 @@ def quantize(model: Path, config: QuantizeConfig, out: Path) -> Artifact:
     :raises UnsupportedModelError: the network is outside the integer semantics
     :raises ObservationError: an observation holds NaN or infinity
     """
+    from policyport.quantize.calibrate import collect
     from policyport.quantize.choose import candidates
     from policyport.quantize.layers import layer_rows, write_layers
+    from policyport.quantize.layers_page import write_page
     from policyport.quantize.qdq import write_qdq
     from policyport.quantize.source import open_source
 
@@ -43,6 +45,8 @@ def quantize(model: Path, config: QuantizeConfig, out: Path) -> Artifact:
         rows = layer_rows(source.graph, network, source.held_out)
         write_layers(rows, writer.path / "layers.json", writer.path / "layers.csv")
         writer.figures.update(_figures(source, tried))
+        statistics = collect(source.graph, source.held_out)
+        write_page(writer.path / "layers.html", network, rows, statistics, writer.figures)
         writer.tools.update(_tools())
     return open_artifact(out, "quantize")
 

@@ -17,7 +17,7 @@ from policyport.pipeline.cli import main
 from policyport.quantize import CODE, QuantizeConfig, quantize
 from policyport.quantize.metrics import action_error, sqnr_db
 
-FILES = {"model.onnx", "float.onnx", "task.json", "observations.npz", "layers.json", "layers.csv"}
+FILES = {"model.onnx", "float.onnx", "task.json", "observations.npz", "layers.json", "layers.csv", "layers.html"}
 
 
 def test_a_bare_onnx_becomes_an_artifact(model_folder):

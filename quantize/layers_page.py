@@ -1,0 +1,119 @@
+"""``layers.html``: one page with every operator's ranges, histograms and noise."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from policyport.core import page
+from policyport.quantize.activation import Activation
+from policyport.quantize.calibrate import Statistics
+from policyport.quantize.integer_nodes import QuantizedLayer, QuantizedNode
+from policyport.quantize.layer_plots import activation_plot, weights_plot
+from policyport.quantize.layers import Row
+from policyport.quantize.network import QuantizedNetwork
+
+TEMPLATE = Path(__file__).with_name("layers.html.j2")
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A figure of the page's head."""
+
+    label: str
+    value: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A drawing and what it shows."""
+
+    svg: Any
+    """Markup."""
+
+    caption: str
+
+
+@dataclass(frozen=True)
+class Operator:
+    """What the page shows of one operator."""
+
+    place: int
+    row: Row
+    shape: str
+    outside: float
+    """Share of the observed values that the range cuts off."""
+
+    figures: tuple[Figure, ...]
+
+
+def write_page(
+    path: Path,
+    network: QuantizedNetwork,
+    rows: Sequence[Row],
+    statistics: Mapping[str, Statistics],
+    figures: Mapping[str, Any],
+) -> None:
+    """Write the page.
+
+    :param rows: of :func:`policyport.quantize.layers.layer_rows`
+    :param statistics: of every tensor of the float network, on held-out observations
+    :param figures: of the artifact's manifest
+    """
+    operators = [
+        _operator(place, node, row, statistics)
+        for place, (node, row) in enumerate(zip(network.nodes, rows, strict=True), start=1)
+    ]
+    values = {
+        "title": f"{network.name}, layer by layer",
+        "observations": figures["held_out"],
+        "tiles": _tiles(network, figures),
+        "operators": operators,
+    }
+    path.write_text(page.render(TEMPLATE, values, {"number": "{:,}".format}), encoding="utf-8")
+
+
+def _tiles(network: QuantizedNetwork, figures: Mapping[str, Any]) -> list[Tile]:
+    widths = sorted({layer.weight_bits for layer in network.layers})
+    activations = sorted({activation.bits for activation in network.activations.values()})
+    shrunk = figures["float_bytes"] / figures["weight_bytes"]
+    tiles = [
+        Tile("Weights", _bits(widths), f"{figures['weight_bytes']:,} B, {shrunk:.1f} times smaller than float32"),
+        Tile("Activations", _bits(activations), f"{len(network.nodes)} operators, {len(network.layers)} with weights"),
+        Tile("SQNR of the output", f"{figures['sqnr_db']:.1f} dB", "against the float32 network"),
+    ]
+    if figures["action_agreement"] is not None:
+        tiles.append(Tile("Actions as float32", f"{100 * figures['action_agreement']:.2f} %", "share of equal actions"))
+    if figures["action_error"] is not None:
+        error = f"{100 * figures['action_error']:.2f} %"
+        tiles.append(Tile("Action error", error, "mean, as a share of the action range"))
+    return tiles
+
+
+def _bits(widths: Sequence[int]) -> str:
+    return " and ".join(f"int{bits}" for bits in widths)
+
+
+def _operator(place: int, node: QuantizedNode, row: Row, statistics: Mapping[str, Statistics]) -> Operator:
+    from markupsafe import Markup
+
+    shown = node.before if isinstance(node, QuantizedLayer) else node.output
+    sample = statistics[shown.name].sample
+    figures = [Figure(Markup(activation_plot(place, shown, sample)), _caption(node, shown))]
+    if isinstance(node, QuantizedLayer):
+        channels = "one scale" if len(np.unique(node.weight_scale)) == 1 else "a scale for each output channel"
+        caption = f"Weights before rounding, int{node.weight_bits}, {channels}"
+        figures.insert(0, Figure(Markup(weights_plot(place, node)), caption))
+    low, high = shown.range
+    step = shown.scale / 2
+    outside = float(np.mean((sample < low - step) | (sample > high + step)))
+    return Operator(place, row, " x ".join(map(str, node.output.shape)), outside, tuple(figures))
+
+
+def _caption(node: QuantizedNode, shown: Activation) -> str:
+    where = "before the function's table" if shown.name != node.name else "of the output"
+    return f"Values {where}, int{shown.bits}, scale {shown.scale:.4g}, zero point {shown.zero_point}"
