@@ -14,9 +14,9 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
+from policyport.core.closing import Closing
 from policyport.core.errors import ObservationError, ToolError
 from policyport.core.install import either, pip_install, system_install
 from policyport.core.semantics import Integers
@@ -28,7 +28,7 @@ SOURCES = ("policy.c", "pp_fully_connected.c", "pp_lookup.c", "pp_blocks.c")
 """The C files of an inference, those that are there; whatever else lies in the folder is firmware."""
 
 
-class HostLibrary:
+class HostLibrary(Closing):
     """A compiled policy.
 
     :param folder: with ``policy.c``, ``policy.h`` and their kernels, as ``codegen.write_sources`` left it
@@ -86,14 +86,6 @@ class HostLibrary:
     def close(self) -> None:
         """Remove the library's file."""
         self._temporary.cleanup()
-
-    def __enter__(self) -> HostLibrary:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _layer_size(self, layer: int) -> int:
         infos = (_LayerInfo * self.layer_count).in_dll(self._library, "pp_layers")

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from types import TracebackType
 
 import numpy as np
 from numpy.typing import NDArray
+from policyport.core.closing import Closing
 from policyport.core.errors import BoardFaultError, BoardTimeoutError, ProtocolError
 from policyport.core.semantics import Integers
 from policyport.firmware_bridge.frame import Decoder, Frame, encode
@@ -42,7 +42,7 @@ from policyport.firmware_bridge.messages import (
 __all__ = ["Bridge", "Identity", "Inference", "Memory", "TraceLayer", "WireLog"]
 
 
-class Bridge:
+class Bridge(Closing):
     """A conversation with the firmware on a board: one request at a time, sent again where no answer comes.
 
     :param link: the open line; the bridge closes it
@@ -171,16 +171,6 @@ class Bridge:
     def close(self) -> None:
         """Close the line."""
         self._link.close()
-
-    def __enter__(self) -> Bridge:
-        """The open bridge."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Close."""
-        self.close()
 
     def _who(self) -> Identity:
         return self._identity if self._identity is not None else self.hello()

@@ -8,10 +8,10 @@ import os
 import tempfile
 import time
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import serial
+from policyport.core.closing import Closing
 from policyport.core.errors import BoardBusyError, BoardError
 from policyport.core.lock import NamedLock
 from policyport.firmware_bridge.log import WireLog
@@ -56,7 +56,7 @@ class PortLock:
         self._lock.release()
 
 
-class Link:
+class Link(Closing):
     """An open byte stream to a board.
 
     :param url: pyserial URL: a device, ``socket://host:port``, ``rfc2217://``, ``loop://``, ``spy://``
@@ -136,16 +136,6 @@ class Link:
             self._port.close()
         finally:
             self._lock.release()
-
-    def __enter__(self) -> Link:
-        """The open link."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Close."""
-        self.close()
 
 
 def _runtime_folder() -> Path:

@@ -14,9 +14,9 @@ import sys
 import tempfile
 import threading
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Literal, Protocol
 
+from policyport.core.closing import Closing
 from policyport.core.errors import BoardFaultError, BoardTimeoutError, ToolError
 from policyport.core.install import either, pip_install, system_install
 from policyport.deploy.board import Board
@@ -51,9 +51,7 @@ class Rig(Protocol):
         """Start it."""
         ...
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Stop it."""
 
     def instructions(self, ticks: int, overhead: int) -> int:
@@ -67,7 +65,7 @@ class Rig(Protocol):
         """
 
 
-class SerialRig:
+class SerialRig(Closing):
     """A real board, or anything else that somebody else runs, at a pyserial URL."""
 
     emulated = False
@@ -78,13 +76,7 @@ class SerialRig:
         self.board = board
         self.url = url
 
-    def __enter__(self) -> SerialRig:
-        """Nothing to start."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
         """Nothing to stop."""
 
     def instructions(self, ticks: int, overhead: int) -> int:
@@ -95,7 +87,7 @@ class SerialRig:
         """A real board cannot be looked at from here."""
 
 
-class EmulatedRig:
+class EmulatedRig(Closing):
     """A board in an emulator that this process starts, and that ends with it.
 
     :param flash_bin: the content of the board's flash, from its base on
@@ -146,12 +138,6 @@ class EmulatedRig:
             self.close()
             raise
         return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Stop the emulator."""
-        self.close()
 
     def close(self) -> None:
         """Stop the emulator; returns once its process is gone. Does nothing the second time."""
