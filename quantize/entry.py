@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from policyport.core import semantics
 from policyport.quantize.activation import Activation, float32
-from policyport.quantize.calibrate import activation_for, minmax_range
+from policyport.quantize.calibrate import Range, activation_for, minmax_range
 from policyport.quantize.config import QuantizeConfig
 from policyport.quantize.graph import FloatGraph, HostPrefix
 from policyport.quantize.nodes import Floats, Linear
@@ -18,20 +18,27 @@ def enter(graph: FloatGraph, observations: Floats, config: QuantizeConfig, bits:
     """The graph with the host's part that quantizes best, and its input.
 
     A vector that only fully connected layers read gets a centre and a gain for each feature, which their
-    weights undo. Everything else keeps the host's part that the model has.
+    weights undo. Everything else keeps the host's part that the model has, and its range is that of the
+    observations' limits where those are known, so that an 8-bit image is taken over exactly.
     """
     readers = graph.readers(graph.input_name)
     features = graph.enter(observations)
     headroom = config.headroom if bits == 16 else 1.0
     spread = config.input_gain and all(isinstance(node, Linear) for node in readers)
-    if not spread or graph.input_name == graph.output_name:
-        reach = minmax_range(features).scaled(headroom)
+    if not spread:
+        reach = minmax_range(features).scaled(headroom) if graph.limits is None else _limited(graph, graph.limits)
         symmetric = config.symmetric
         return graph, activation_for(graph.input_name, graph.input_shape, reach, bits, symmetric=symmetric)
     centre, radius = feature_ranges(features, graph.prefix, bits, headroom)
     low, high = semantics.activation_range(bits)
     entry = Activation(graph.input_name, graph.input_shape, bits, float32(1.0 / high), 0, low, high)
     return _spread(graph, centre, radius), entry
+
+
+def _limited(graph: FloatGraph, limits: tuple[float, float]) -> Range:
+    """What the host can make of observations within their limits."""
+    ends = [graph.prefix.apply(np.full((1, *graph.input_shape), limit, np.float32)) for limit in limits]
+    return minmax_range(np.stack(ends))
 
 
 def _spread(graph: FloatGraph, centre: NDArray[np.float64], radius: NDArray[np.float64]) -> FloatGraph:

@@ -58,6 +58,9 @@ class FloatGraph:
     channels_last: bool = False
     """Whether an image observation comes as [height, width, channels]."""
 
+    limits: tuple[float, float] | None = None
+    """Between which an observation's values lie by their nature, as 0 and 255 those of a camera; None if unknown."""
+
     @property
     def input_size(self) -> int:
         """Number of values of an observation."""

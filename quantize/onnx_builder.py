@@ -31,6 +31,9 @@ class Value:
     affine: Affine | None = None
     """``x * scale + shift`` still to be done to it, by what reads it."""
 
+    part: tuple[int, int] | None = None
+    """Which features of the graph's tensor it is; None for all."""
+
     alone: bool = True
     """Whether nothing else reads the graph's tensor, so that its operator may take over what follows."""
 
@@ -47,12 +50,19 @@ class Builder:
     def __init__(self, file: OnnxFile) -> None:
         self.file = file
         self.nodes: dict[str, Node] = {}
-        last = _comes_channels_last(file)
-        shape = (file.input_shape[-1], *file.input_shape[:-1]) if last else file.input_shape
+        self.values: dict[str, Value] = {}
+        self.shapes: dict[str, Shape] = {}
+        self.head = Head(file.input_shape[0])
+        self.values[file.input_name] = self.enter(file.input_name, file.input_shape)
+
+    def enter(self, tensor: str, file_shape: Shape) -> Value:
+        """The observation as the network takes it: the file's tensor of that shape, without n."""
+        last = len(file_shape) == 3 and _is_turned(self.file, tensor)
+        shape = (file_shape[-1], *file_shape[:-1]) if last else file_shape
         self.input_shape, self.channels_last = shape, last
-        self.head = Head(shape[0])
-        self.shapes = {file.input_name: shape}
-        self.values = {file.input_name: Value(file.input_name, shape, last)}
+        self.head = self.head.for_channels(shape[0])
+        self.shapes[self.file.input_name] = shape
+        return Value(self.file.input_name, shape, last)
 
     def finish(self) -> FloatGraph:
         """The graph, weights in float32, nodes that nobody reads left out."""
@@ -88,11 +98,23 @@ class Builder:
 
     def plain(self, node: Any, index: int = 0) -> Value:
         """What a node reads, with nothing left to be done to it."""
-        return self.settled(self.value(node, index), f"{node.output[0]}_operand{index}")
+        return self.settled(self.whole(node, index), f"{node.output[0]}_operand{index}")
+
+    def whole(self, node: Any, index: int = 0) -> Value:
+        """What a node reads, which must not be a part of a vector."""
+        found = self.value(node, index)
+        if found.part is not None:
+            raise self.file.refuse(
+                node,
+                "an operator on a part of the observation",
+                expected="parts that are laid side by side again, all of them in their order",
+                cure="export a policy of vectors alone, or of one image",
+            )
+        return found
 
     def image(self, node: Any) -> Value:
         """What a node reads, which must be an image with channels first in the file."""
-        found = self.value(node)
+        found = self.whole(node)
         if len(found.shape) != 3 or found.last:
             got = found.file_shape
             raise self.file.refuse(node, "the input must be an image [n, channels, height, width]", got=got)
@@ -167,10 +189,10 @@ class Builder:
         return self.put(layer)
 
 
-def _comes_channels_last(file: OnnxFile) -> bool:
-    """Whether the file turns its image input to channels first before it computes with it."""
-    name, seen = file.input_name, 0
-    while len(file.input_shape) == 3 and seen <= len(file.nodes):
+def _is_turned(file: OnnxFile, name: str) -> bool:
+    """Whether the file turns an image to channels first before it computes with it."""
+    seen = 0
+    while seen <= len(file.nodes):
         seen += 1
         node = next((node for node in file.nodes if name in node.input), None)
         if node is None or node.op_type not in ("Add", "Sub", "Mul", "Div", "Clip", "Transpose"):

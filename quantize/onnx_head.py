@@ -62,6 +62,18 @@ class Head:
         self.gain: Reals = np.ones(channels)
         self.low, self.high = -inf, inf
 
+    @property
+    def is_even(self) -> bool:
+        """Whether it does the same to every value."""
+        return bool(np.all(self.offset == self.offset[0]) and np.all(self.gain == self.gain[0]))
+
+    def for_channels(self, channels: int) -> Head:
+        """The same, even, head for an observation of another shape."""
+        made = Head(channels)
+        made.offset[:], made.gain[:] = self.offset[0], self.gain[0]
+        made.low, made.high = self.low, self.high
+        return made
+
     def affine(self, part: Affine) -> bool:
         """Append an affine part, no scale zero; False behind a clip, where weights must take it over."""
         if np.isfinite([self.low, self.high]).any() or np.any(part.scale == 0):

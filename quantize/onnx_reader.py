@@ -75,7 +75,7 @@ def _take(build: Builder, node: Any) -> None:
 
 def _gemm(build: Builder, node: Any) -> Value:
     """Gemm and MatMul."""
-    value, weights = build.value(node), build.file.constant(node, 1)
+    value, weights = build.whole(node), build.file.constant(node, 1)
     if weights is None or weights.ndim != 2 or len(value.shape) != 1 or build.file.attribute(node, "transA", 0):
         raise build.file.refuse(
             node,
@@ -150,7 +150,7 @@ def _convolution(build: Builder, node: Any) -> Value:
 
 def _normalization(build: Builder, node: Any) -> Value:
     """BatchNormalization as it is when nothing trains."""
-    value = build.value(node)
+    value = build.whole(node)
     scale, shift, mean, variance = (
         np.asarray(build.file.constant(node, i), np.float64).reshape(-1) for i in range(1, 5)
     )
@@ -171,7 +171,7 @@ def _arithmetic(build: Builder, node: Any) -> Value:
 
 
 def _by_constant(build: Builder, node: Any, index: int) -> Value:
-    value = build.value(node, 1 - index)
+    value = build.whole(node, 1 - index)
     given = build.file.constants[node.input[index]]
     vector = per_channel(given, value.shape, value.last)
     if vector is None:
@@ -196,7 +196,7 @@ def _sum(build: Builder, node: Any, signs: tuple[int, ...]) -> Value:
 
 def _product(build: Builder, node: Any) -> Value:
     """The product of two tensors; of one with its own sigmoid, a function."""
-    pair = [build.value(node, i) for i in range(2)]
+    pair = [build.whole(node, i) for i in range(2)]
     for x, gate in (pair, pair[::-1]):
         fused = _gated(build, node, x, gate)
         if fused is not None:
@@ -223,7 +223,7 @@ def _gated(build: Builder, node: Any, x: Value, gate: Value) -> Value | None:
 
 def _pointwise(build: Builder, node: Any) -> Value:
     """A function of one value; a clip of the observation is the host's."""
-    value, function = build.value(node), read_function(build.file, node)
+    value, function = build.whole(node), read_function(build.file, node)
     if node.op_type == "Clip" and value.name == build.file.input_name and value.alone and value.affine is None:
         build.head.clip(function.low, function.high)
         return value
@@ -265,8 +265,25 @@ def _global_average(build: Builder, node: Any) -> Value:
     return pooled if keeps else _reshaped(build, node, pooled, (value.shape[0],))
 
 
+def _put_together(build: Builder, node: Any) -> Value | None:
+    """The tensor whose parts are all laid side by side in their order; None where they are others."""
+    parts = [build.value(node, i) for i in range(len(node.input)) if node.input[i] in build.values]
+    ranges = [value.part for value in parts]
+    names = {value.name for value in parts}
+    if len(parts) != len(node.input) or len(names) != 1:
+        return None
+    size = build.shapes[parts[0].name][0]
+    joints = [0, *(part[1] for part in ranges if part is not None)]
+    if [part and part[0] for part in ranges] != joints[:-1] or joints[-1] != size:
+        return None
+    return replace(parts[0], shape=(size,), part=None)
+
+
 def _concat(build: Builder, node: Any) -> Value:
     """Tensors side by side along channels or features."""
+    together = _put_together(build, node)
+    if together is not None:
+        return together
     values = [build.plain(node, i) for i in range(len(node.input))]
     first = values[0]
     axis = int(build.file.attribute(node, "axis")) % (len(first.shape) + 1)
@@ -278,7 +295,7 @@ def _concat(build: Builder, node: Any) -> Value:
 
 def _reshape(build: Builder, node: Any) -> Value:
     """Flatten, Reshape, Squeeze and Unsqueeze."""
-    value = build.value(node)
+    value = build.whole(node)
     target = _target(build, node, value)
     if len(target) < 2 or target[0] != 1 or prod(target) != prod(value.shape) or len(target) not in (2, 4):
         raise build.file.refuse(
@@ -290,10 +307,32 @@ def _reshape(build: Builder, node: Any) -> Value:
     if target == value.file_shape:
         return value
     if value.name == build.file.input_name:
-        raise build.file.refuse(
-            node, "the observation changes its shape", cure="export the network with the shape it works on"
-        )
+        return _entered(build, node, value, target[1:])
     return _reshaped(build, node, build.settled(value, f"{node.output[0]}_operand0"), target[1:])
+
+
+def _entered(build: Builder, node: Any, value: Value, target: Shape) -> Value:
+    """The observation, given flat, as the image that the network takes it for."""
+    if not value.alone or value.affine is not None or len(value.shape) != 1 or not build.head.is_even:
+        raise build.file.refuse(
+            node,
+            "the observation changes its shape where something else reads it, or where its values differ in scale",
+            cure="export the network with the shape it works on",
+        )
+    return build.enter(node.output[0], target)
+
+
+def _slice(build: Builder, node: Any) -> Value:
+    """A part of a vector, which a Concat must put together again with its other parts."""
+    value = build.whole(node)
+    starts, ends, axes, steps = (build.file.constant(node, i) for i in range(1, 5))
+    vector = len(value.shape) == 1 and value.part is None and value.affine is None
+    along = starts is not None and ends is not None and axes is not None and axes.tolist() in ([1], [-1])
+    if not vector or not along or (steps is not None and steps.tolist() != [1]):
+        raise build.file.refuse(node, "a part that is no range of features", expected="axis 1, step 1")
+    assert starts is not None and ends is not None
+    start, stop, _ = slice(int(starts[0]), int(ends[0])).indices(value.shape[0])
+    return replace(value, shape=(stop - start,), part=(start, stop), alone=False)
 
 
 def _reshaped(build: Builder, node: Any, value: Value, target: Shape) -> Value:
@@ -328,7 +367,7 @@ def _target(build: Builder, node: Any, value: Value) -> tuple[int, ...]:
 
 def _transpose(build: Builder, node: Any) -> Value:
     """A change between [n, channels, height, width] and [n, height, width, channels]."""
-    value, order = build.value(node), list(build.file.attribute(node, "perm", []))
+    value, order = build.whole(node), list(build.file.attribute(node, "perm", []))
     if len(value.shape) != 3 or order != (TO_FIRST if value.last else TO_LAST):
         raise build.file.refuse(
             node,
@@ -377,6 +416,7 @@ READERS: dict[str, Callable[[Builder, Any], Value]] = {
     "Concat": _concat,
     "Transpose": _transpose,
     "Pad": _pad,
+    "Slice": _slice,
     "Softmax": _softmax,
 }
 """Which of these functions takes an operator."""

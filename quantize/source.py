@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -74,8 +74,17 @@ def _read(onnx_path: Path, key: str, task_path: Path, observations_path: Path) -
             expected=f"{task.observation_size} inputs and {task.output_size} outputs, as {task_path} says",
             got=f"{sizes[0]} inputs and {sizes[1]} outputs",
         )
+    graph = replace(graph, limits=_limits(graph, task))
     observations, held_out = _observations(observations_path, task)
     return Source(onnx_path, key, graph, task, task_path, observations_path, observations, held_out)
+
+
+def _limits(graph: FloatGraph, task: Task) -> tuple[float, float] | None:
+    """The limits of an image's values where all of them have the same; bounds of other features are seldom reached."""
+    low, high = set(task.observation_low), set(task.observation_high)
+    if len(graph.input_shape) != 3 or len(low) != 1 or len(high) != 1 or not np.isfinite([*low, *high]).all():
+        return None
+    return low.pop(), high.pop()
 
 
 def _observations(path: Path, task: Task) -> tuple[Floats, Floats]:

@@ -141,8 +141,7 @@ def image_observations() -> Callable[..., np.ndarray]:
     """``image_observations(path, n=48, seed=0)``: observations [n, *shape] in [-2, 2] for such a file."""
 
     def draw(path: Path, n: int = 48, seed: int = 0) -> np.ndarray:
-        channels, *size = images.SHAPE
-        shape = (*size, channels) if path.stem == "channels_last" else images.SHAPE
+        shape = images.FILE_SHAPES.get(path.stem, images.SHAPE)
         return np.random.default_rng(seed).uniform(-2, 2, (n, *shape)).astype(np.float32)
 
     return draw

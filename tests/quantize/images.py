@@ -12,6 +12,9 @@ from onnx import helper, numpy_helper
 SHAPE = (3, 10, 9)
 """Channels, height and width of every case's observation."""
 
+FILE_SHAPES = {"channels_last": (10, 9, 3), "flat_image": (270,)}
+"""Of the cases whose files have it otherwise."""
+
 OUTPUTS = 3
 
 
@@ -138,8 +141,16 @@ def computed_shape(make: Maker) -> None:
     make.head(make.node("Flatten", x), 4 * 3 * 3)
 
 
+def flat_image(make: Maker) -> None:
+    """As a policy of flattened observations takes an image."""
+    x = make.node("Reshape", make.node("Mul", "observation", *make.floats(0.5)), make.constant([-1, 10, 9, 3]))
+    x = make.node("Div", make.node("Transpose", x, perm=[0, 3, 1, 2]), *make.floats(2.0))
+    make.pooled_head(make.node("Relu", make.conv(x, 3, 4, strides=[2, 2])), 4)
+
+
 CASES: dict[str, Callable[[Maker], None]] = {
-    made.__name__: made for made in (residual, separable, excited, decoder, joined, channels_last, computed_shape)
+    made.__name__: made
+    for made in (residual, separable, excited, decoder, joined, channels_last, computed_shape, flat_image)
 }
 
 
@@ -147,7 +158,7 @@ def write(case: str, path: Path) -> Path:
     """Write the case's file."""
     make = Maker(len(case))
     CASES[case](make)
-    shape = (*SHAPE[1:], SHAPE[0]) if case == "channels_last" else SHAPE
+    shape = FILE_SHAPES.get(case, SHAPE)
     kind = onnx.TensorProto.FLOAT
     graph = helper.make_graph(
         make.nodes,

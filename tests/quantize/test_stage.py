@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import subprocess
 import sys
 
+import images
 import numpy as np
 import pytest
 from policyport.core.artifact import code_version, open_artifact, stage_key, write_artifact
@@ -16,6 +18,9 @@ from policyport.core.task import Task
 from policyport.pipeline.cli import main
 from policyport.quantize import CODE, QuantizeConfig, quantize
 from policyport.quantize.metrics import action_error, sqnr_db
+from policyport.quantize.ptq import quantize_graph
+from policyport.quantize.simulate import quantize_input
+from policyport.quantize.source import open_source
 
 FILES = {"model.onnx", "float.onnx", "task.json", "observations.npz", "layers.json", "layers.csv", "layers.html"}
 
@@ -193,3 +198,22 @@ def test_the_stage_runs_where_torch_is_missing(model_folder):
     arguments = [str(model_folder / "policy.onnx"), str(model_folder / "out")]
     subprocess.run([sys.executable, "-c", code, *arguments], check=True)
     assert open_artifact(model_folder / "out", "quantize").manifest.figures
+
+
+def test_an_image_of_whole_numbers_is_taken_over_exactly(tmp_path, make_task):
+    """Its limits are those of the task, whatever was observed; the host gets it flat, channels last."""
+    path = images.write("flat_image", tmp_path / "policy.onnx")
+    task = make_task(270, 3)
+    dataclasses.replace(task, observation_low=(0.0,) * 270, observation_high=(255.0,) * 270).write(
+        tmp_path / "task.json"
+    )
+    rng = np.random.default_rng(0)
+    dark = rng.integers(0, 100, (60, 270)).astype(np.float32)
+    np.savez(tmp_path / "observations.npz", observations=dark, held_out=dark[:20])
+    source = open_source(path)
+    network = quantize_graph(source.graph, dark, QuantizeConfig(), 8)
+    every = np.resize(np.arange(256, dtype=np.float32), 270)[None]
+    q = quantize_input(network, every).transpose(0, 2, 3, 1).reshape(-1).astype(int)
+    np.testing.assert_array_equal(q, every[0] - 128)
+    figures = quantize(path, QuantizeConfig(activations="int8"), tmp_path / "out").manifest.figures
+    assert figures["action_agreement"] > 0.9
