@@ -29,7 +29,8 @@ class Window:
     def turned(self) -> Window:
         """The same with height and width exchanged."""
         (h, w, c), (y, x, o) = self.input, self.output
-        return Window((w, h, c), (x, y, o), self.kernel[::-1], self.stride[::-1], self.pads[::-1])
+        (down, right), (top, left) = self.stride, self.pads
+        return Window((w, h, c), (x, y, o), (self.kernel[1], self.kernel[0]), (right, down), (left, top))
 
     def places_inside(self) -> int:
         """Windows that lie wholly inside the image."""

@@ -14,8 +14,11 @@ from policyport.firmware_bridge.client import Bridge
 from policyport.hil.execution_profile import Code, Markers, Region, instruction_counts, read_regions
 from policyport.hil.rig import EmulatedRig
 
-ANSWER_TIMEOUT_S = 300.0
-"""Seconds that a profiled request may take: an emulator that reports every step is slow."""
+ANSWER_TIMEOUT_S = 10.0
+"""Seconds until a request is sent again: an emulator that reports every step is slow; QEMU can lose a first reply."""
+
+RETRIES = 29
+"""How often it is sent again. It is answered from the last reply, so nothing is profiled twice."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ def profile_firmware(board: Board, elf: Path, flash_bin: Path, q: Integers, laye
         folder = Path(scratch)
         Markers.of_firmware(elf).write(folder)
         rig = EmulatedRig(board, flash_bin, emulator, profile=folder)
-        with rig, Bridge.open(rig.url, timeout_s=ANSWER_TIMEOUT_S) as bridge:
+        with rig, Bridge.open(rig.url, timeout_s=ANSWER_TIMEOUT_S, retries=RETRIES) as bridge:
             overhead_ticks = bridge.hello().counter_overhead_ticks
             *_, empty = read_regions(folder)  # the last that the firmware measures at its start is an empty one
             started = len(read_regions(folder))
