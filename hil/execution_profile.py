@@ -208,7 +208,7 @@ def _functions(elf: Path) -> dict[str, range]:
     from elftools.elf.elffile import ELFFile
 
     with elf.open("rb") as stream:
-        table = ELFFile(stream).get_section_by_name(".symtab")
+        table: Any = ELFFile(stream).get_section_by_name(".symtab")
         found = [(s.name, s["st_value"] & ~1, s["st_size"]) for s in table.iter_symbols() if _is_function(s)]
     return {name: range(address, address + size) for name, address, size in found}
 
