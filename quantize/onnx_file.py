@@ -80,7 +80,10 @@ class OnnxFile:
         return self.constants[node.input[index]]
 
     def fold(self, node: Any) -> bool:
-        """Compute a node that has constants only; False where it has others."""
+        """Compute a node that has constants only; False where it has others.
+
+        :raises UnsupportedModelError: it cannot be computed
+        """
         if not all(name in self.constants for name in node.input if name):
             return False
         import onnx
@@ -93,10 +96,14 @@ class OnnxFile:
                 [onnx.ValueInfoProto(name=name) for name in dict.fromkeys(node.input) if name],
                 [onnx.ValueInfoProto(name=name) for name in node.output if name],
             ),
-            opset_imports=[onnx.helper.make_opsetid("", self.opset)],
+            # Weights stored as integers: the evaluator has DequantizeLinear from opset 19 on, and it has not changed.
+            opset_imports=[onnx.helper.make_opsetid("", max(self.opset, 19 * (node.op_type == "DequantizeLinear")))],
         )
         given = {name: self.constants[name] for name in node.input if name}
-        results: Any = ReferenceEvaluator(model).run(None, given)
+        try:
+            results: Any = ReferenceEvaluator(model).run(None, given)
+        except (NotImplementedError, RuntimeError, TypeError, ValueError) as error:
+            raise self.refuse(node, "a constant that cannot be computed", got=error) from error
         self.constants.update(zip([name for name in node.output if name], results, strict=True))
         return True
 
@@ -170,8 +177,9 @@ def _load(path: Path) -> Any:
 
 
 def _refuse_quantized(graph: Any, path: Path) -> None:
+    constants = {tensor.name for tensor in graph.initializer}
     for node in graph.node:
-        if node.op_type in QUANTIZED:
+        if node.op_type in QUANTIZED and node.input[0] not in constants:
             raise UnsupportedModelError(
                 "the model is quantized already",
                 where=f"{path}, {label(node)}",

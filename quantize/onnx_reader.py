@@ -158,6 +158,16 @@ def _normalization(build: Builder, node: Any) -> Value:
     return build.affine(node, value, Affine(slope, shift - mean * slope))
 
 
+def _scaler(build: Builder, node: Any) -> Value:
+    """Scaler of ai.onnx.ml, as scikit-learn's pipelines have it: ``(x - offset) * scale``."""
+    value = build.whole(node)
+    offset, scale = (
+        np.broadcast_to(np.asarray(build.file.attribute(node, name), np.float64), value.shape[:1])
+        for name in ("offset", "scale")
+    )
+    return build.affine(node, value, Affine(scale, -offset * scale))
+
+
 def _arithmetic(build: Builder, node: Any) -> Value:
     """Add, Sub, Mul and Div: by a constant, or of two tensors."""
     constant = [i for i, name in enumerate(node.input) if name in build.file.constants]
@@ -312,8 +322,8 @@ def _reshape(build: Builder, node: Any) -> Value:
 
 
 def _entered(build: Builder, node: Any, value: Value, target: Shape) -> Value:
-    """The observation, given flat, as the image that the network takes it for."""
-    if not value.alone or value.affine is not None or len(value.shape) != 1 or not build.head.is_even:
+    """The observation, given flat or under another shape, as the image that the network takes it for."""
+    if not value.alone or value.affine is not None or value.last or not build.head.is_even:
         raise build.file.refuse(
             node,
             "the observation changes its shape where something else reads it, or where its values differ in scale",
@@ -416,6 +426,7 @@ READERS: dict[str, Callable[[Builder, Any], Value]] = {
     "Concat": _concat,
     "Transpose": _transpose,
     "Pad": _pad,
+    "Scaler": _scaler,
     "Slice": _slice,
     "Softmax": _softmax,
 }

@@ -81,7 +81,11 @@ def save_nodes() -> Callable[..., Path]:
     def save(
         nodes: list[onnx.NodeProto], constants: dict[str, np.ndarray], path: Path, inputs: int, outputs: int
     ) -> Path:
-        tensors = [numpy_helper.from_array(np.asarray(value, np.float32), name) for name, value in constants.items()]
+        arrays = {name: np.asarray(value) for name, value in constants.items()}
+        tensors = [
+            numpy_helper.from_array(array if array.dtype.kind == "i" else array.astype(np.float32), name)
+            for name, array in arrays.items()
+        ]
         return write_model(nodes, tensors, path, inputs, outputs)
 
     return save
@@ -96,7 +100,12 @@ def write_model(nodes: list, constants: list, path: Path, inputs: int, outputs: 
         [helper.make_tensor_value_info("output", kind, ["N", outputs])],
         constants,
     )
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), path)
+    onnx.save(
+        helper.make_model(
+            graph, opset_imports=[helper.make_opsetid("", 18), helper.make_opsetid("ai.onnx.ml", 3)], ir_version=10
+        ),
+        path,
+    )
     return path
 
 

@@ -93,6 +93,23 @@ READABLE = {
         node("Div", ["g", "six"], "h"),
         GEMM2,
     ],
+    "a scaler of scikit-learn": [
+        node("Scaler", ["observation"], "s", domain="ai.onnx.ml", offset=MEAN.tolist(), scale=STD.tolist()),
+        node("Gemm", ["s", "w1", "b1"], "h", transB=1),
+        GEMM2,
+    ],
+    "weights stored as integers": [
+        node("DequantizeLinear", ["w8", "two"], "wide"),
+        node("Gemm", ["observation", "wide", "b1"], "h", transB=1),
+        GEMM2,
+    ],
+    "parts joined again": [
+        node("Slice", ["observation", "at0", "at2", "at1"], "p"),
+        node("Slice", ["observation", "at2", "at3", "at1"], "q"),
+        node("Concat", ["p", "q"], "j", axis=1),
+        node("Gemm", ["j", "w1", "b1"], "h", transB=1),
+        GEMM2,
+    ],
     "scaled linear layer": [
         node("Gemm", ["observation", "w1", "b1"], "a", transB=1),
         node("Mul", ["a", "b1"], "h"),
@@ -105,6 +122,8 @@ READABLE = {
 def test_reads_what_onnxruntime_computes(case, tmp_path, save_nodes):
     numbers = {"low": -0.5, "high": 0.75, "two": 2, "three": 3, "six": 6, "zero0": 0}
     constants = {**CONSTANTS, **{name: np.float32(value) for name, value in numbers.items()}}
+    constants |= {f"at{i}": np.array([i], np.int64) for i in range(4)}
+    constants["w8"] = np.rint(W1 * 40).astype(np.int8)
     path = save_nodes(READABLE[case], constants, tmp_path / "net.onnx", 3, 2)
     observations = np.random.default_rng(2).normal(0, 2, (64, 3)).astype(np.float32)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
@@ -129,6 +148,14 @@ REFUSED = {
         [LINEAR, node("Elu", ["h"], "e", alpha=0.5), node("Gemm", ["e", "w2", "b2"], "output", transB=1)],
         "alpha 1",
     ),
+    "a layer on a part": (
+        [node("Slice", ["observation", "at0", "at2", "at1"], "p"), node("Gemm", ["p", "w2"], "output")],
+        "side by side",
+    ),
+    "a constant that cannot be computed": (
+        [node("Reshape", ["w1", "at2"], "odd"), node("MatMul", ["observation", "odd"], "output")],
+        "Reshape",
+    ),
     "a sum of different shapes": (
         [LINEAR, node("Gemm", ["h", "w2", "b2"], "g", transB=1), node("Add", ["h", "g"], "output")],
         "different shape",
@@ -148,6 +175,7 @@ REFUSED = {
 def test_refuses_and_names_the_node(case, tmp_path, save_nodes):
     nodes, named = REFUSED[case]
     constants = {**CONSTANTS, "two": np.float32(2), "zero": np.zeros(3)}
+    constants |= {f"at{i}": np.array([i], np.int64) for i in range(4)}
     path = save_nodes(nodes, constants, tmp_path / "net.onnx", 3, 2)
     with pytest.raises(UnsupportedModelError) as error:
         read_onnx(path)
