@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
 from onnx import helper
 from policyport.core.errors import ArtifactError, UnsupportedModelError
-from policyport.quantize.onnx_reader import read_onnx
+from policyport.quantize.onnx_reader import SUPPORTED, read_onnx
 
 RNG = np.random.default_rng(1)
 W1, B1 = RNG.normal(size=(5, 3)), RNG.normal(size=5)
@@ -189,6 +192,12 @@ def test_an_unsupported_operator_comes_with_the_supported_set(tmp_path, save_nod
         read_onnx(path)
     assert "the_Erf_e" in str(error.value.where)
     assert "Gemm" in str(error.value.expected) and error.value.cure
+
+
+def test_the_page_of_models_names_every_operator():
+    page = (Path(__file__).parents[2] / "docs" / "models.md").read_text(encoding="utf-8")
+    words = set(re.findall(r"\w+", page))
+    assert set(SUPPORTED.split(", ")) <= words
 
 
 def test_weights_that_are_not_finite_are_refused(tmp_path, save_nodes):
