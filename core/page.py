@@ -3,10 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 _FOLDER = Path(__file__).resolve().parent
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One headline number."""
+
+    value: str
+    label: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A drawing, as of :mod:`policyport.core.drawing`, and what it shows."""
+
+    svg: str
+    caption: str
 
 
 def render(template: Path, values: Mapping[str, Any], filters: Mapping[str, Callable[..., Any]] | None = None) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from policyport.core import page
+from policyport.core.page import Figure, Tile
 from policyport.quantize.activation import Activation
 from policyport.quantize.calibrate import Statistics
 from policyport.quantize.integer_nodes import QuantizedLayer, QuantizedNode
@@ -17,25 +18,6 @@ from policyport.quantize.layers import Row
 from policyport.quantize.network import QuantizedNetwork
 
 TEMPLATE = Path(__file__).with_name("layers.html.j2")
-
-
-@dataclass(frozen=True)
-class Tile:
-    """A figure of the page's head."""
-
-    label: str
-    value: str
-    detail: str
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A drawing and what it shows."""
-
-    svg: Any
-    """Markup."""
-
-    caption: str
 
 
 @dataclass(frozen=True)
@@ -82,15 +64,15 @@ def _tiles(network: QuantizedNetwork, figures: Mapping[str, Any]) -> list[Tile]:
     activations = sorted({activation.bits for activation in network.activations.values()})
     shrunk = figures["float_bytes"] / figures["weight_bytes"]
     tiles = [
-        Tile("Weights", _bits(widths), f"{figures['weight_bytes']:,} B, {shrunk:.1f} times smaller than float32"),
-        Tile("Activations", _bits(activations), f"{len(network.nodes)} operators, {len(network.layers)} with weights"),
-        Tile("SQNR of the output", f"{figures['sqnr_db']:.1f} dB", "against the float32 network"),
+        Tile(_bits(widths), "Weights", f"{figures['weight_bytes']:,} B, {shrunk:.1f} times smaller than float32"),
+        Tile(_bits(activations), "Activations", f"{len(network.nodes)} operators, {len(network.layers)} with weights"),
+        Tile(f"{figures['sqnr_db']:.1f} dB", "SQNR of the output", "against the float32 network"),
     ]
     if figures["action_agreement"] is not None:
-        tiles.append(Tile("Actions as float32", f"{100 * figures['action_agreement']:.2f} %", "share of equal actions"))
+        tiles.append(Tile(f"{100 * figures['action_agreement']:.2f} %", "Actions as float32", "share of equal actions"))
     if figures["action_error"] is not None:
         error = f"{100 * figures['action_error']:.2f} %"
-        tiles.append(Tile("Action error", error, "mean, as a share of the action range"))
+        tiles.append(Tile(error, "Action error", "mean, as a share of the action range"))
     return tiles
 
 

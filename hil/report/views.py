@@ -5,28 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from policyport.core.page import Figure, Tile
 from policyport.hil.report import plots
 from policyport.hil.report.comparison import action_label, flash_bytes, is_discrete, policy_part, ram_bytes
 from policyport.hil.report.data import Evidence
 from policyport.hil.report.text import number, percent, recorded, size, spread
 from policyport.hil.result import Distribution, LoopFigures
-
-
-@dataclass(frozen=True)
-class Tile:
-    """One headline number."""
-
-    value: str
-    label: str
-    detail: str
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A drawing and what it shows."""
-
-    svg: str
-    caption: str
 
 
 @dataclass(frozen=True)
