@@ -66,8 +66,8 @@ static const int8_t *pp_window_row(const pp_path_t *path, pp_place_t place, int3
 /* The windows at two places as columns, one of them at least not wholly inside the image. */
 static void pp_fill_at_border(const pp_path_t *path, pp_place_t a, pp_place_t b, int16_t *columns)
 {
-    const pp_window_t *const window = &path->layer->window;
-    const pp_window_t row = {.rows = 1, .groups = window->groups, .skip = 0, .bytes = window->bytes};
+    const pp_conv_window_t *const window = &path->layer->window;
+    const pp_conv_window_t row = {.rows = 1, .groups = window->groups, .skip = 0, .bytes = window->bytes};
     int8_t *const patch_a = (int8_t *)(columns + 4 * path->layer->steps);
     int8_t *const patch_b = patch_a + 4 * window->groups;
     for (int32_t i = 0; i < window->rows; i++) {
@@ -170,7 +170,7 @@ PP_CONV_KERNEL(nibbles_shifted, 1)
 
 #include "pp_intrinsics.h"
 
-int16_t *pp_widen_windows(const int8_t *first, const int8_t *second, int16_t *columns, const pp_window_t *window)
+int16_t *pp_widen_windows(const int8_t *first, const int8_t *second, int16_t *columns, const pp_conv_window_t *window)
 {
     static const uint8_t order[4] = {0, 2, 1, 3};
     for (uint32_t row = 0; row < window->rows; row++) {

@@ -29,14 +29,14 @@ typedef struct {
     uint16_t groups; /* of four bytes in a row, the last may be partial */
     int32_t skip;    /* bytes from the end of a row's last group to the next row */
     uint16_t bytes;  /* in a row: kernel_width * input_channels */
-} pp_window_t;
+} pp_conv_window_t;
 
 typedef struct {
     const uint32_t *blocks;
     int32_t zero_point;       /* of the output */
     uint16_t steps;           /* words in a column: 2 * rows * groups */
     uint16_t shift;           /* left shift of the accumulator; only where the kernel's name says so */
-    pp_window_t window;
+    pp_conv_window_t window;
     uint16_t input_height;
     uint16_t input_width;
     uint16_t input_channels;
@@ -79,6 +79,6 @@ pp_columns_kernel_t pp_columns_nibbles;
 pp_columns_kernel_t pp_columns_nibbles_shifted;
 
 /* Two windows to columns; returns the end of what it wrote. */
-int16_t *pp_widen_windows(const int8_t *first, const int8_t *second, int16_t *columns, const pp_window_t *window);
+int16_t *pp_widen_windows(const int8_t *first, const int8_t *second, int16_t *columns, const pp_conv_window_t *window);
 
 #endif
