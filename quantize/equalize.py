@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from policyport.core.errors import ObservationError
 from policyport.quantize.graph import FloatGraph
 from policyport.quantize.nodes import (
     NONE,
@@ -33,8 +33,17 @@ SWEEPS = 40
 CONVERGED = 1e-3
 """The largest change of a scale at which it ends."""
 
+BATCH = 64
+"""Observations that all tensors are held of at once."""
+
 LARGEST_SCALE = 2.0**10
 """By which a channel is scaled at most in one sweep."""
+
+SMALLEST = 1e-30
+"""Magnitude below which a channel counts as this."""
+
+Largest = dict[str, NDArray[np.float64]]
+"""By layer, one magnitude for each output channel."""
 
 
 @dataclass(frozen=True)
@@ -50,24 +59,34 @@ class _Pair:
 def equalize(graph: FloatGraph, observations: Floats) -> FloatGraph:
     """The graph with every channel between two layers scaled so that its weights in both have one largest magnitude.
 
-    It computes the same. The layers may have ReLU or nothing between them, and pooling, margins or
-    another shape. A ReLU6, or another clip of positive values, is equalized as a ReLU where no observation
-    reaches its upper end, as the paper does with all of them; where one does it stays, and so do its layers.
+    It computes the same. No channel is made larger than the layer's largest was on the observations: where
+    small weights stand beside a large bias, equal weights would cost the activations their resolution, for
+    which the paper has a step of its own. The layers may have ReLU or nothing between them, and pooling,
+    margins or another shape. A ReLU6, or another clip of positive values, is equalized as a ReLU where no
+    observation reaches its upper end, as the paper does with all of them; else it stays, and so do its layers.
 
     :param observations: [n, inputs] or [n, *shape], float32, as the environment gives them
+    :raises ObservationError: there are none
     """
-    graph = _with_idle_clips_open(graph, observations)
+    if not len(observations):
+        raise ObservationError("no observation to equalize on", expected="at least one")
+    before, behind = _largest_values(graph, observations)
+    graph = _with_idle_clips_open(graph, behind)
     pairs = list(_pairs(graph))
     layers: dict[str, Weighted] = {node.name: node for node in graph.weighted}
+    room = {name: np.maximum(1.0, behind[name].max() / np.maximum(before[name], SMALLEST)) for name in layers}
     for _ in range(SWEEPS):
-        change = max((_equalize(layers, pair) for pair in pairs), default=0.0)
+        change = max((_equalize(layers, pair, room) for pair in pairs), default=0.0)
         if change < CONVERGED:
             break
     return graph.replaced(*(_in_float32(layer) for layer in layers.values()))
 
 
-def _equalize(layers: dict[str, Weighted], pair: _Pair) -> float:
-    """Equalize one pair; the largest change of a scale, as a natural logarithm."""
+def _equalize(layers: dict[str, Weighted], pair: _Pair, room: Largest) -> float:
+    """Equalize one pair; the largest change of a scale, as a natural logarithm.
+
+    :param room: by what factor each channel of a layer may still grow, [outputs]; kept up to date
+    """
     first, second = layers[pair.first], layers[pair.second]
     outputs = len(first.weights)
     given = np.abs(first.weights).reshape(outputs, -1).max(axis=1).astype(np.float64)
@@ -75,7 +94,8 @@ def _equalize(layers: dict[str, Weighted], pair: _Pair) -> float:
     np.maximum.at(taken, pair.channel, _input_ranges(second))
     alive = (given > 0) & (taken > 0)
     ratio = np.sqrt(np.where(alive, given, 1.0) / np.where(alive, taken, 1.0))
-    scale = np.clip(ratio, 1 / LARGEST_SCALE, LARGEST_SCALE)
+    scale = np.maximum(np.clip(ratio, 1 / LARGEST_SCALE, LARGEST_SCALE), 1 / room[pair.first])
+    room[pair.first] = room[pair.first] * scale
     rows = scale.reshape(-1, *[1] * (first.weights.ndim - 1))
     layers[pair.first] = replace(first, weights=first.weights / rows, bias=first.bias / scale)
     factor = scale[pair.channel]
@@ -127,18 +147,23 @@ def _is_indifferent(node: Node) -> bool:
     return isinstance(node, (MaxPool, AveragePool, Pad, Resize))
 
 
-def _with_idle_clips_open(graph: FloatGraph, observations: Floats) -> FloatGraph:
-    """The graph with ReLU in place of every clip of positive values whose upper end no observation reaches."""
+def _largest_values(graph: FloatGraph, observations: Floats) -> tuple[Largest, Largest]:
+    """The largest magnitude of each output channel of each layer, before and behind its function."""
+    before, behind = ({node.name: np.zeros(len(node.weights)) for node in graph.weighted} for _ in range(2))
+    for start in range(0, len(observations), BATCH):
+        values = graph.trace(observations[start : start + BATCH])
+        for node in graph.weighted:
+            for tensor, largest in ((node.linear_name, before[node.name]), (node.name, behind[node.name])):
+                each = np.abs(values[tensor]).reshape(len(values[tensor]), len(largest), -1).max(axis=(0, 2))
+                np.maximum(largest, each, out=largest)
+    return before, behind
+
+
+def _with_idle_clips_open(graph: FloatGraph, behind: Largest) -> FloatGraph:
+    """The graph with ReLU in place of every clip of positive values whose upper end no observation reached."""
     clipped = [node for node in graph.weighted if node.function.clamps and node.function.low == 0]
-    clipped = [node for node in clipped if node.function != RELU]
-    if not clipped or not len(observations):
-        return graph
-    reached: dict[str, Any] = dict.fromkeys((node.name for node in clipped), False)
-    for start in range(0, len(observations), 64):
-        values = graph.trace(observations[start : start + 64])
-        for node in clipped:
-            reached[node.name] |= bool((values[node.linear_name] >= node.function.high).any())
-    return graph.replaced(*(replace(node, function=RELU) for node in clipped if not reached[node.name]))
+    idle = [node for node in clipped if behind[node.name].max() < node.function.high]
+    return graph.replaced(*(replace(node, function=RELU) for node in idle))
 
 
 def _in_float32(layer: Weighted) -> Weighted:

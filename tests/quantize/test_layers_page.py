@@ -37,8 +37,10 @@ def test_the_page_shows_every_operator_and_needs_nothing_else(image_model, image
     assert len(ids) == len(set(ids))
 
 
-def test_rows_know_weights_only_where_there_are_some(image_model, image_observations, tmp_path):
-    network, rows, _ = page_of(image_model, image_observations(image_model), tmp_path, QuantizeConfig())
+def test_rows_know_weights_only_where_there_are_some(image_model, image_observations):
+    graph, observations = read_onnx(image_model), image_observations(image_model)
+    network = quantize_graph(graph, observations, QuantizeConfig(), 8)
+    rows = layer_rows(graph, network, observations)
     for node, row in zip(network.nodes, rows, strict=True):
         assert (row["weight_bits"] is None) == (node not in network.layers)
         assert row["operator"] == type(node.node).__name__

@@ -30,7 +30,7 @@ SHAPE = (3, 8, 8)
 def unequal(function=RELU, seed=0):
     """Convolution, depthwise convolution, convolution, fully connected: channels of very different size."""
     rng = np.random.default_rng(seed)
-    sizes = 10 ** rng.uniform(-2, 1, 6)
+    sizes = 10 ** rng.uniform(-1, 1, 6)
 
     def conv(name, source, weights, groups=1, pads=(0, 0, 0, 0)):
         weights = np.asarray(weights, np.float32)
@@ -68,13 +68,21 @@ def test_equalized_networks_compute_the_same():
     np.testing.assert_allclose(got, graph.evaluate(draw(1)), rtol=1e-4, atol=1e-4)
 
 
-def test_equalization_gives_channels_between_layers_one_range():
-    a, b, c, end = equalize(unequal(), draw()).weighted
-    largest = [np.abs(node.weights) for node in (a, b, c)]
-    np.testing.assert_allclose(largest[0].max((1, 2, 3)), largest[1].max((1, 2, 3)), rtol=0.01)
-    np.testing.assert_allclose(largest[1].max((1, 2, 3)), largest[2].max((0, 2, 3)), rtol=0.01)
+def test_equalization_gives_channels_between_layers_one_range_as_far_as_their_values_allow():
+    graph, observations = unequal(), draw()
+    made = equalize(graph, observations)
+    a, b, c, end = made.weighted
+    of_outputs = [np.abs(node.weights).max((1, 2, 3)) for node in (a, b, c)]
     columns = np.abs(end.weights).reshape(3, 4, 4).max((0, 1))  # flattened with channels last
-    np.testing.assert_allclose(largest[2].max((1, 2, 3)), columns, rtol=0.01)
+    of_inputs = [of_outputs[1], np.abs(c.weights).max((0, 2, 3)), columns]
+    equal = 0
+    for node, given, taken in zip((a, b, c), of_outputs, of_inputs, strict=True):
+        limit = graph.trace(observations)[node.name].max()
+        largest = np.abs(made.trace(observations)[node.linear_name]).max((0, 2, 3))
+        same = np.abs(np.log(given / taken)) < 0.01
+        assert (same | ((given < taken) & (largest > 0.98 * limit))).all()
+        equal += same.sum()
+    assert equal >= 8
 
 
 def test_equalization_helps_where_a_layer_has_one_scale():
@@ -154,7 +162,8 @@ def test_half_precision_is_what_onnxruntime_computes(image_model, image_observat
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    got = session.run(None, {"observation": observations})[0]
+    given = session.get_inputs()[0]
+    got = session.run(None, {given.name: observations.reshape(-1, *given.shape[1:])})[0]
     expected = evaluate_half(graph, observations)
     np.testing.assert_array_equal(halved(expected), expected)
     np.testing.assert_allclose(got, expected, atol=0.01, rtol=0.01)

@@ -23,7 +23,8 @@ def run(path, observations):
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    return session.run(None, {"observation": observations})[0]
+    given = session.get_inputs()[0]
+    return session.run(None, {given.name: observations.reshape(-1, *given.shape[1:])})[0]
 
 
 @pytest.mark.parametrize("bits", [8, 4, 3, 2])
