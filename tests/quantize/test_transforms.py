@@ -76,11 +76,11 @@ def test_equalization_gives_channels_between_layers_one_range_as_far_as_their_va
     columns = np.abs(end.weights).reshape(3, 4, 4).max((0, 1))  # flattened with channels last
     of_inputs = [of_outputs[1], np.abs(c.weights).max((0, 2, 3)), columns]
     equal = 0
-    for node, given, taken in zip((a, b, c), of_outputs, of_inputs, strict=True):
+    for node, mine, theirs in zip((a, b, c), of_outputs, of_inputs, strict=True):
         limit = graph.trace(observations)[node.name].max()
         largest = np.abs(made.trace(observations)[node.linear_name]).max((0, 2, 3))
-        same = np.abs(np.log(given / taken)) < 0.01
-        assert (same | ((given < taken) & (largest > 0.98 * limit))).all()
+        same = np.abs(np.log(mine / theirs)) < 0.01
+        assert (same | ((mine < theirs) & (largest > 0.98 * limit))).all()
         equal += same.sum()
     assert equal >= 8
 
