@@ -11,6 +11,8 @@ from policyport.core.options import option
 
 WEIGHT_BITS = (8, 4, 3, 2)
 
+ACTIVATION_BITS = (8, 16)
+
 
 @dataclass(frozen=True)
 class QuantizeConfig:
@@ -24,6 +26,9 @@ class QuantizeConfig:
     weight_bits: int = option(8, "width of weights, in bits", choices=WEIGHT_BITS)
     layer_weight_bits: tuple[str, ...] = option(
         (), "layers whose weights have another width, each NAME=BITS; layers.json has the names"
+    )
+    layer_activation_bits: tuple[str, ...] = option(
+        (), "outputs of operators, or the input, that have another width, each NAME=BITS (8, 16)"
     )
     per_channel: bool = option(True, "a scale for the weights of each output channel, else one for a layer")
     symmetric: bool = option(False, "int8 activations with zero point 0, as those of int16 always have")
@@ -64,15 +69,29 @@ class QuantizeConfig:
         :param names: of all layers of the network
         :raises ConfigError: ``layer_weight_bits`` names another layer or width
         """
-        widths = dict.fromkeys(names, self.weight_bits)
-        for entry in self.layer_weight_bits:
-            name, _, bits = entry.rpartition("=")
-            if name not in widths or bits not in map(str, WEIGHT_BITS):
-                raise ConfigError(
-                    "layer_weight_bits does not take this value",
-                    where="[quantize]",
-                    expected=f"NAME=BITS; names: {', '.join(names)}; bits: {', '.join(map(str, WEIGHT_BITS))}",
-                    got=entry,
-                )
-            widths[name] = int(bits)
-        return widths
+        chosen = _by_name("layer_weight_bits", self.layer_weight_bits, names, WEIGHT_BITS)
+        return {**dict.fromkeys(names, self.weight_bits), **chosen}
+
+    def tensor_bits(self, names: tuple[str, ...]) -> Mapping[str, int]:
+        """Widths of those activations that have one of their own.
+
+        :param names: of the input and of all operators' outputs
+        :raises ConfigError: ``layer_activation_bits`` names another tensor or width
+        """
+        return _by_name("layer_activation_bits", self.layer_activation_bits, names, ACTIVATION_BITS)
+
+
+def _by_name(key: str, entries: tuple[str, ...], names: tuple[str, ...], widths: tuple[int, ...]) -> dict[str, int]:
+    """Entries NAME=BITS as a mapping."""
+    found = {}
+    for entry in entries:
+        name, _, bits = entry.rpartition("=")
+        if name not in names or bits not in map(str, widths):
+            raise ConfigError(
+                f"{key} does not take this value",
+                where="[quantize]",
+                expected=f"NAME=BITS; names: {', '.join(names)}; bits: {', '.join(map(str, widths))}",
+                got=entry,
+            )
+        found[name] = int(bits)
+    return found

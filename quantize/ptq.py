@@ -27,7 +27,9 @@ log = logging.getLogger(__name__)
 def quantize_graph(
     graph: FloatGraph, observations: Floats, config: QuantizeConfig, bits: int, rounding: Rounding = nearest
 ) -> QuantizedNetwork:
-    """Quantize with activations of ``bits`` (8 or 16); a layer whose accumulator 16 bits could overflow reads 8.
+    """Quantize with activations of ``bits`` (8 or 16), but for those that ``config`` gives a width of their own.
+
+    A layer whose accumulator 16 bits could overflow reads 8.
 
     :param observations: [n, inputs] or [n, *shape], float32, as the environment gives them, for calibration
     :param rounding: asked, layer by layer, for the integers of the weights
@@ -35,14 +37,15 @@ def quantize_graph(
     :raises ObservationError: no observations
     """
     graph.check_finite()
-    narrow: frozenset[str] = frozenset()
+    chosen = dict(config.tensor_bits((graph.input_name, *(node.name for node in graph.nodes))))
     while True:
-        walk = _Walk.prepare(graph, observations, config, bits, narrow, rounding)
+        widths = Ties(graph).widths(bits, chosen)
+        walk = _Walk.prepare(graph, observations, config, widths, rounding)
         network = walk.run(observations)
         if network is not None:
             return network
         log.info("%s has 8 bits: an accumulator could overflow with 16", walk.too_wide)
-        narrow |= {walk.too_wide}
+        chosen[walk.too_wide] = 8
 
 
 @dataclass
@@ -63,12 +66,10 @@ class _Walk:
         graph: FloatGraph,
         observations: Floats,
         config: QuantizeConfig,
-        bits: int,
-        narrow: frozenset[str],
+        widths: Mapping[str, int],
         rounding: Rounding,
     ) -> _Walk:
         """Calibrate: the host's part, the ranges."""
-        widths = Ties(graph).widths(bits, narrow)
         graph, entry = enter(graph, observations, config, widths[graph.input_name])
         activations = assign(graph, entry, collect(graph, observations), config, widths)
         names = tuple(node.name for node in graph.weighted)

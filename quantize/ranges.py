@@ -42,20 +42,26 @@ class Ties:
                 groups.update((member, joined) for member in joined)
         return groups
 
-    def widths(self, bits: int, narrow: frozenset[str]) -> Mapping[str, int]:
-        """Width of each root: ``bits``, or 8 where one of ``narrow`` shares its integers or is its function."""
-        eight = {self.root(name) for name in narrow}
-        eight |= {self.root(node.inputs[0]) for node in self.graph.nodes if isinstance(node, Softmax)}
-        eight |= {node.name for node in self.graph.nodes if isinstance(node, Softmax)}
-        while True:
-            more = {member for name in eight for member in self.group[name]}
-            for node in self.graph.nodes:
-                if isinstance(node, Pointwise) and node.function.has_table:
-                    ends = {self.root(node.name), self.root(node.inputs[0])}
-                    more |= ends if ends & (eight | more) else set()
-            if more <= eight:
-                return {root: 8 if root in eight else bits for root in self.group}
-            eight |= more
+    def widths(self, bits: int, chosen: Mapping[str, int]) -> Mapping[str, int]:
+        """Width of each root: ``bits``, or that chosen for a tensor; the least of those that must be equal.
+
+        What shares a scale shares a width, and so do the two ends of a table; softmax has 8 bits.
+
+        :param chosen: by tensor, 8 or 16
+        """
+        found = dict.fromkeys(self.group, bits)
+        found.update((self.root(name), width) for name, width in chosen.items())
+        linked = set(self.group.values())
+        for node in self.graph.nodes:
+            ends = tuple(self.root(name) for name in (*node.inputs, node.name))
+            if isinstance(node, Softmax):
+                found.update(dict.fromkeys(ends, 8))
+            if isinstance(node, Pointwise) and node.function.has_table:
+                linked.add(ends)
+        while any(len({found[name] for name in names}) > 1 for names in linked):
+            for names in linked:
+                found.update(dict.fromkeys(names, min(found[name] for name in names)))
+        return found
 
 
 def _moves(node: Node) -> bool:
