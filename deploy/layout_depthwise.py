@@ -11,15 +11,21 @@ WORDS_PER_CHANNEL = 8
 
 
 def pack_depthwise(weights: Integers, bias: Integers, multiplier: Integers) -> Words:
-    """[channels * 8] words: see ``pp_depthwise.h``.
+    """[channels * 8] words, channels rounded up to a multiple of four: see ``pp_depthwise.h``.
 
-    :param weights: [channels, 3, 3]
+    :param weights: [channels, 3, 3], at least four channels
     :param bias: [channels], the input's zero point folded in
     :param multiplier: [channels]
     """
     rows = np.stack([halves(weights[:, :, 0], weights[:, :, 1]), halves(weights[:, :, 1], weights[:, :, 2])], axis=2)
     words = np.concatenate([bias[:, None], multiplier[:, None], rows.reshape(len(weights), -1)], axis=1)
-    return (words.reshape(-1) & 0xFFFFFFFF).astype(np.uint32)
+    return (words[channel_order(len(weights))].reshape(-1) & 0xFFFFFFFF).astype(np.uint32)
+
+
+def channel_order(channels: int) -> Integers:
+    """The channels as the kernel computes them: by fours, at last the last four, some of them again."""
+    whole = channels // 4 * 4
+    return np.concatenate([np.arange(whole), np.arange(channels - 4, channels)[: 4 if channels % 4 else 0]])
 
 
 def ring_bytes(stride: int, output_width: int) -> int:

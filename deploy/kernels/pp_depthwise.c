@@ -34,9 +34,12 @@ static void pp_run(const pp_depthwise_t *layer, const int8_t *input, int8_t *out
     for (uint32_t i = 0; i < 12 * words; i++) {
         ring[i] = work.padding;
     }
+    const int8_t *const source = work.source;
     for (uint32_t channel = 0; channel < layer->channels; channel += 4) {
-        kernel(&work, ring, output + channel);
-        work.source += 4;
+        /* The last four channels, even if some of them were computed before. */
+        const uint32_t first = channel + 4 > layer->channels ? layer->channels - 4U : channel;
+        work.source = source + first;
+        kernel(&work, ring, output + first);
         work.weights += 32;
     }
 }

@@ -2,12 +2,13 @@
  *
  * pp_depthwise.S holds the inner function in assembler, pp_depthwise.c what drives it and its twin in C: same
  * layouts, same integers (docs/integer-semantics.md, "Images"). Input and output are int8_t, channels last, and
- * must not overlap; the channels are a multiple of four; the clamp is that of int8_t.
+ * must not overlap; there are at least four channels; the clamp is that of int8_t.
  *
- * Four channels at a time. The three rows that an output row sees are gathered as int16_t into a ring: per channel
- * a run of words, two pixels in each, in the order [pair of pixels][row modulo 3]. So every load has a fixed offset,
- * whatever the width, and a row is gathered once. The weights of a channel are eight words: bias, multiplier, then
- * (w0, w1) and (w1, w2) of each row. */
+ * Four channels at a time; the last four are computed whole, even if some of them were before. The three rows that an
+ * output row sees are gathered as int16_t into a ring: per channel a run of words, two pixels in each, in the order
+ * [pair of pixels][row modulo 3]. So every load has a fixed offset, whatever the width, and a row is gathered once.
+ * The weights of a channel, in the order in which they are computed, are eight words: bias, multiplier, then (w0, w1)
+ * and (w1, w2) of each row. */
 #ifndef PP_DEPTHWISE_H
 #define PP_DEPTHWISE_H
 
@@ -26,7 +27,7 @@ typedef struct {
     uint16_t input_width;
     uint16_t output_height;
     uint16_t output_width;
-    uint16_t channels;         /* a multiple of four */
+    uint16_t channels;         /* at least four */
     uint8_t pad_top;
     uint8_t pad_left;
     uint8_t shift;             /* left shift of the accumulator; only where the kernel's name says so */
