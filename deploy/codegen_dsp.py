@@ -1,8 +1,8 @@
-"""Layers in blocks of four rows (variant ``dsp``): the weights in the order the DSP kernels read them.
+"""Fully connected layers in blocks of four rows (variant ``dsp``): weights in the order the DSP kernels read them.
 
-Activations lie in memory as int16, whatever their width, so that SMLAD takes two at a time. A block is
-one run of words: four start values, then per four inputs four words of weights (eight in the layout
-``halfwords``), then four multipliers. Rows and inputs are padded with zeros to a multiple of four.
+They read and write int16, whatever the width, so that SMLAD takes two at a time. A block is one run of
+words: four start values, then per four inputs four words of weights (eight in the layout ``halfwords``),
+then four multipliers. Rows and inputs are padded with zeros to a multiple of four.
 """
 
 from __future__ import annotations
@@ -12,8 +12,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 from policyport.core.semantics import Integers
-from policyport.deploy.codegen_text import Constants, LayerCode
-from policyport.deploy.program import FullyConnected, Layer, Lookup
+from policyport.deploy import codegen_c
+from policyport.deploy.codegen_affine import fused_table
+from policyport.deploy.codegen_memory import Memory
+from policyport.deploy.codegen_text import Constants, LayerCode, initializer
+from policyport.deploy.layers import FullyConnected, Layer
 
 Layout = Literal["pairs", "bytes", "halfwords"]
 """``pairs``: two rows in each halfword, 256 * a + b; one byte per weight, 8-bit inputs.
@@ -24,27 +27,20 @@ PAIRS_LIMIT = 2**23
 """Magnitude below which the accumulator of a row of ``pairs`` must stay: 256 times it fits in int32."""
 
 KERNELS = ("pp_blocks.S", "pp_blocks.c", "pp_blocks.h", "pp_intrinsics.h", "pp_kernels.h")
-LOOKUPS = ("pp_kernels.h", "pp_lookup.c")
+WIDTHS = ("pp_kernels.h", "pp_moves.c")
 
 Words = NDArray[np.uint32]
 
 
-def at(offset_bytes: int) -> str:
-    """The C expression of an activation's place in the arena."""
-    return f"pp_arena.s16 + {offset_bytes // 2}"
-
-
-def layer_code(number: int, layer: Layer, source: int, target: int, constants: Constants, optimize: str) -> LayerCode:
-    """Constants and call of a layer.
+def layer_code(number: int, layer: Layer, memory: Memory, constants: Constants, optimize: str) -> LayerCode:
+    """Constants and call of a layer; what has no kernel of its own here calls the plain C one.
 
     :param number: the layer's, counted from 1
-    :param source: offset of its input in the arena, in bytes
-    :param target: offset of its output in the arena, in bytes
     :param optimize: ``size`` or ``speed``
     """
-    if isinstance(layer, Lookup):
-        return _lookup(layer, target, constants)
-    return _fully_connected(number, layer, source, target, constants, optimize)
+    if isinstance(layer, FullyConnected):
+        return _fully_connected(number, layer, memory, constants, optimize)
+    return codegen_c.layer_code(number, layer, memory, constants)
 
 
 def choose_layout(layer: FullyConnected, optimize: str) -> Layout:
@@ -98,13 +94,6 @@ def _pack_halfwords(rows: Integers) -> Integers:
 _PACKERS = {"pairs": _pack_pairs, "bytes": _pack_bytes, "halfwords": _pack_halfwords}
 
 
-def _lookup(layer: Lookup, target: int, constants: Constants) -> LayerCode:
-    bits, size = layer.output.bits, layer.output.size
-    definition, name = constants.table(layer.table, bits, f"{layer.function}, entry 128 for q = 0")
-    kernel = "pp_lookup_s16" if bits == 16 else "pp_lookup_s8_in_s16"
-    return LayerCode(definition, f"    {kernel}({name} + 128, {at(target)}, {size});\n", LOOKUPS)
-
-
 def _finish(layer: FullyConnected) -> tuple[str, bool]:
     """Name of the kernel's ending, and whether a clamp narrower than its own must follow."""
     before, bits = layer.before_table, layer.before_table.bits
@@ -117,16 +106,12 @@ def _finish(layer: FullyConnected) -> tuple[str, bool]:
 
 
 def _fully_connected(
-    number: int, layer: FullyConnected, source: int, target: int, constants: Constants, optimize: str
+    number: int, layer: FullyConnected, memory: Memory, constants: Constants, optimize: str
 ) -> LayerCode:
     outputs, inputs = layer.weights.shape
     name, before, layout = f"pp_l{number}", layer.before_table, choose_layout(layer, optimize)
     finish, clamp = _finish(layer)
-    definition, table = "", "NULL"
-    if layer.table is not None:
-        comment = f"{layer.function} of {before.scale:.6g} * (q - {before.zero_point}), entry 128 for q = 0"
-        definition, table = constants.table(layer.table, layer.output.bits, comment)
-        table += " + 128"
+    definition, table = fused_table(layer, constants)
     rows, steps = -(-outputs // 4) * 4, -(-inputs // 4)
     shift = layer.requantize.shift
     words = pack(layer, layout)
@@ -134,19 +119,33 @@ def _fully_connected(
         f"{rows // 4} blocks of 4 rows: 4 start values, {steps} x {8 if layout == 'halfwords' else 4} words of "
         f"weights ({layout}), 4 multipliers round(2^{32 - shift} * s_in * s_w[c] / s_out)"
     )
+    fields = {
+        "blocks": f"{name}_blocks",
+        "zero_point": before.zero_point,
+        "steps": steps,
+        "rows": rows,
+        "table": table,
+        "shift": shift,
+    }
     size = f"{rows // 4} * {len(words) // (rows // 4)}"
-    struct = f"""static const pp_blocks_t {name} = {{
-    .blocks = {name}_blocks,
-    .zero_point = {before.zero_point},
-    .steps = {steps},
-    .rows = {rows},
-    .table = {table},
-    .shift = {shift},
-}};
-"""
-    kernel = f"pp_blocks_{layout}_{finish}{'_shifted' if shift else ''}"
-    call = f"    {kernel}(&{name}, {at(source)}, {at(target)});\n"
-    if clamp:
-        call += f"    pp_clamp_s16({at(target)}, {rows}, {before.low}, {before.high});\n"
     array = constants.array("uint32_t", f"{name}_blocks", words.astype(np.int64), comment, size)
-    return LayerCode(definition + array + struct, call, KERNELS)
+    widen, source, target, narrow = _places(number, layer, memory)
+    kernel = f"pp_blocks_{layout}_{finish}{'_shifted' if shift else ''}"
+    call = f"    {kernel}(&{name}, {source}, {target});\n"
+    if clamp:
+        call += f"    pp_clamp_s16({target}, {rows}, {before.low}, {before.high});\n"
+    moves = WIDTHS if widen or narrow else ()
+    definitions = definition + array + initializer("pp_blocks_t", name, fields)
+    return LayerCode(definitions, widen + call + narrow, (*KERNELS, *moves))
+
+
+def _places(number: int, layer: FullyConnected, memory: Memory) -> tuple[str, str, str, str]:
+    """Where the kernel reads and writes, and the statements that widen a packed input and narrow a packed output."""
+    widen, source, target, narrow, scratch = "", memory.at(layer.input), memory.at(layer.output), "", 0
+    if not memory.halfwords(layer.input):
+        packed, source, size = source, memory.scratch(number, scratch), layer.input.size
+        widen, scratch = f"    pp_widen_s8({packed}, {source}, {size}, {-(-size // 4) * 4});\n", 1
+    if not memory.halfwords(layer.output):
+        packed, target = target, memory.scratch(number, scratch)
+        narrow = f"    pp_narrow_s8({target}, {packed}, {layer.output.size});\n"
+    return widen, source, target, narrow

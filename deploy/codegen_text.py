@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from policyport.core.semantics import Integers
-from policyport.deploy.program import Tensor
+from policyport.deploy.layers import Tensor
 
 LINE_LENGTH = 112
 
@@ -45,7 +45,8 @@ class Constants:
         """
         flat = [int(v) for v in np.asarray(values).reshape(-1)]
         self.flash_bytes += len(flat) * BYTES[ctype]
-        show: Callable[[int], str] = (lambda v: f"0x{v:08X}") if ctype == "uint32_t" else str
+        digits = 2 * BYTES[ctype]
+        show: Callable[[int], str] = (lambda v: f"0x{v:0{digits}X}") if ctype.startswith("u") else str
         rows = "\n".join(f"    {line}" for line in _wrapped([show(v) for v in flat]))
         return f"/* {comment} */\nstatic const {ctype} {name}[{size or len(flat)}] = {{\n{rows}\n}};\n"
 
@@ -69,9 +70,22 @@ def _wrapped(words: Sequence[str]) -> list[str]:
     ]
 
 
+def initializer(ctype: str, name: str, fields: Mapping[str, object]) -> str:
+    """A constant struct, field by field; a field that is a mapping is a struct of its own."""
+    lines = "".join(f"    .{key} = {_value(value)},\n" for key, value in fields.items())
+    return f"static const {ctype} {name} = {{\n{lines}}};\n"
+
+
+def _value(value: object) -> str:
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f".{key} = {_value(inner)}" for key, inner in value.items()) + "}"
+    return str(value)
+
+
 def describe(tensor: Tensor) -> str:
-    """An activation in a comment: ``int8[64] s=0.0221 zp=-128``."""
-    return f"int{tensor.bits}[{tensor.size}] s={tensor.scale:.6g} zp={tensor.zero_point}"
+    """An activation in a comment: ``int8[64] s=0.0221 zp=-128``, an image ``int8[8x8x3] ...``."""
+    shape = "x".join(map(str, tensor.shape))
+    return f"int{tensor.bits}[{shape}] s={tensor.scale:.6g} zp={tensor.zero_point}"
 
 
 def comment_text(text: str) -> str:

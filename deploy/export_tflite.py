@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from policyport.core.errors import UnsupportedModelError
 from policyport.core.semantics import activation_range
-from policyport.deploy.program import FullyConnected, Lookup, Program, Tensor
+from policyport.deploy.layers import FullyConnected, Lookup, Tensor
+from policyport.deploy.program import Program
 
 SCHEMA_VERSION = 3
 IDENTIFIER = b"TFL3"
@@ -39,8 +40,12 @@ def tflite_bytes(program: Program) -> bytes:
     for layer in program.layers:
         if isinstance(layer, FullyConnected):
             current = _fully_connected(writer, layer, current)
-        else:
+        elif isinstance(layer, Lookup) and layer.function in FUNCTIONS:
             current = _function(writer, layer, current)
+        else:
+            raise UnsupportedModelError(
+                "a layer that is not written to TFLite", where=layer.name, got=type(layer).__name__
+            )
     return writer.finish(inputs, [current], program.name)
 
 

@@ -11,6 +11,7 @@ from policyport.core.install import pip_install
 
 if TYPE_CHECKING:
     from policyport.core.semantics import Integers
+    from policyport.deploy.layers import Layer, Tensor
     from policyport.deploy.program import Program
 
 ONNX_NAME = "policy.qdq.onnx"
@@ -110,22 +111,43 @@ def _onnx_rows(program: Program, path: Path, q: Integers) -> list[dict[str, Any]
     options = onnxruntime.SessionOptions()
     # What the nodes say: optimized, 16-bit layers are fused into kernels that round far more coarsely.
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    model = _with_layer_outputs(path, [layer.output.name for layer in program.layers])
+    compared = _comparable(program, path)
+    model = _with_layer_outputs(path, [layer.output.name for layer, _ in compared])
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    got = session.run(None, {"observation": _observations(program, q)})[1:]
+    got = session.run(None, {session.get_inputs()[0].name: _observations(program, q)})[1:]
     runtime = f"onnxruntime {onnxruntime.__version__}"
     return [
-        _row(runtime, layer.name, wanted, np.asarray(values))
-        for layer, wanted, values in zip(program.layers, expected, got, strict=True)
+        _row(runtime, layer.name, expected[at], _in_device_order(layer.output, np.asarray(values)))
+        for (layer, at), values in zip(compared, got, strict=True)
+        if values.size == expected[at].size  # channels that are dead are cut out of the program alone
     ]
 
 
+def _comparable(program: Program, path: Path) -> list[tuple[Layer, int]]:
+    """The layers whose output the file names too, and which of all they are; the compiler adds some of its own."""
+    import onnx
+
+    named = _integers(onnx.load(str(path)).graph.node)
+    return [(layer, at) for at, layer in enumerate(program.layers) if layer.output.name in named]
+
+
+def _in_device_order(tensor: Tensor, values: Any) -> Any:
+    """[n, elements] of what a runtime gives as [n, channels, height, width] or [n, elements]."""
+    import numpy as np
+
+    shaped = np.moveaxis(values, 1, -1) if values.ndim == 4 and len(tensor.shape) == 3 else values
+    return shaped.reshape(len(values), -1)
+
+
 def _observations(program: Program, q: Integers) -> Any:
-    """Observations that quantize to exactly these inputs."""
+    """Observations that quantize to exactly these inputs, in their own shape."""
     import numpy as np
 
     real = (q - program.input.zero_point).astype(np.float64) * program.input.scale
     host = program.host_input
+    if host.order == "CHW":
+        real = np.moveaxis(real.reshape(-1, *program.input.shape), -1, 1)
+    real = real.reshape(len(q), *(host.shape or program.input.shape))
     return (real / host.gain + host.offset).astype(np.float32)
 
 

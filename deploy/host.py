@@ -24,8 +24,8 @@ from policyport.core.semantics import Integers
 FLAGS = ("-std=c99", "-O2", "-Wall", "-Wextra", "-Wconversion", "-Wdouble-promotion", "-Werror")
 """What the generated C must compile with, on every compiler."""
 
-SOURCES = ("policy.c", "pp_fully_connected.c", "pp_lookup.c", "pp_blocks.c")
-"""The C files of an inference, those that are there; whatever else lies in the folder is firmware."""
+KERNEL_FOLDER = Path(__file__).with_name("kernels")
+"""Names the C files of an inference beside ``policy.c``; whatever else lies in a folder of sources is firmware."""
 
 
 class HostLibrary(Closing):
@@ -130,7 +130,8 @@ def find_compiler() -> tuple[str, ...]:
 
 
 def _compile(folder: Path, library: Path, compiler: Sequence[str], flags: Sequence[str]) -> None:
-    sources = [str(folder / name) for name in SOURCES if (folder / name).is_file()]
+    kernels = sorted(path.name for path in KERNEL_FOLDER.glob("*.c") if (folder / path.name).is_file())
+    sources = [str(folder / name) for name in ("policy.c", *kernels)]
     command = [*compiler, *FLAGS, *flags, "-shared", "-fPIC", f"-I{folder}", "-o", str(library), *sources]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:

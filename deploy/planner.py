@@ -1,123 +1,95 @@
-"""Static memory planning: where each activation lies in the arena.
-
-Two activations share bytes only if no moment needs both. For a chain of layers that leaves two ping-pong
-buffers at the two ends of the arena, as small as the largest pair of neighbours.
-"""
+"""Static memory planning: where each activation and each layer's scratch lies in the arena."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from policyport.deploy.program import Lookup, Program
+from policyport.deploy.layers import Add, Layer, Lookup, Multiply, Reshape, Tensor
+from policyport.deploy.placement import Buffer, place
+from policyport.deploy.program import Program
 
 Storage = Literal["packed", "halfwords"]
-"""How activations lie in memory: ``packed`` at their own width; ``halfwords`` as int16, padded to a
-multiple of four elements, as the DSP kernels read and write them."""
-
-ALIGNMENT = 8
-"""Bytes; every buffer starts at a multiple of it, so double-word loads are aligned."""
-
-
-@dataclass(frozen=True)
-class Buffer:
-    """Bytes that are needed from one step to another, both included."""
-
-    size_bytes: int
-    first: int
-    last: int
-
-    def meets(self, other: Buffer) -> bool:
-        """Whether some step needs both."""
-        return self.first <= other.last and other.first <= self.last
+"""How an activation lies in memory: ``packed`` at its own width; ``halfwords`` as int16, padded to a
+multiple of four elements, as the DSP kernels read and write vectors."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Offsets into the arena."""
+    """Offsets into the arena, in bytes."""
 
     arena_bytes: int
-    offsets: tuple[int, ...]
-    """Bytes from the start of the arena: the program's input first, then each layer's output."""
+    offsets: Mapping[str, int]
+    """Of each activation, by its name."""
+
+    scratch: tuple[tuple[int, ...], ...]
+    """Of each layer's scratch buffers."""
 
 
-def plan_program(program: Program, storage: Storage) -> Plan:
-    """Where the input and each layer's output lie.
+def stored_bytes(tensor: Tensor, storage: Storage) -> int:
+    """What an activation takes in memory."""
+    return 2 * (-(-tensor.size // 4) * 4) if storage == "halfwords" else tensor.size * tensor.bits // 8
 
-    A lookup between activations of equal size works in place: its output is its input's buffer.
+
+def plan_program(
+    program: Program, storages: Mapping[str, Storage], scratch_bytes: Sequence[Sequence[int]] | None = None
+) -> Plan:
+    """Where everything lies. Step 0 loads the input, step ``i`` runs layer ``i``, counted from 1.
+
+    :param storages: of every activation, by its name
+    :param scratch_bytes: per layer the sizes of the buffers that it needs while it runs
     """
-    tensors = [program.input, *(layer.output for layer in program.layers)]
-    sizes = [_stored_bytes(tensor.size, tensor.bits, storage) for tensor in tensors]
-    owner = list(range(len(tensors)))
-    for i, layer in enumerate(program.layers):
-        if isinstance(layer, Lookup) and sizes[i] == sizes[i + 1]:
-            owner[i + 1] = owner[i]
+    scratch_bytes = scratch_bytes or [()] * len(program.layers)
+    owners = _owners(program, storages)
+    lives = _lives(program)
+    names = sorted(set(owners.values()), key=lambda name: lives[name][0])
     buffers = []
-    for own in sorted(set(owner)):
-        last = max(i for i, o in enumerate(owner) if o == own)
-        buffers.append(Buffer(sizes[own], own, min(last + 1, len(tensors) - 1)))
-    arena_bytes, placed = place(buffers)
-    at = dict(zip(sorted(set(owner)), placed, strict=True))
-    return Plan(arena_bytes, tuple(at[o] for o in owner))
+    for owner in names:
+        group = [tensor for tensor in program.tensors if owners[tensor.name] == owner]
+        size = max(stored_bytes(tensor, storages[tensor.name]) for tensor in group)
+        buffers.append(Buffer(size, lives[owner][0], max(lives[tensor.name][1] for tensor in group)))
+    scratch = [Buffer(size, i + 1, i + 1) for i, sizes in enumerate(scratch_bytes) for size in sizes]
+    arena_bytes, placed = place([*buffers, *scratch])
+    at = dict(zip(names, placed, strict=False))
+    rest = iter(placed[len(names) :])
+    return Plan(
+        arena_bytes,
+        {name: at[owner] for name, owner in owners.items()},
+        tuple(tuple(next(rest) for _ in sizes) for sizes in scratch_bytes),
+    )
 
 
-def _stored_bytes(size: int, bits: int, storage: Storage) -> int:
-    return 2 * _round_up(size, 4) if storage == "halfwords" else size * bits // 8
+def _lives(program: Program) -> dict[str, tuple[int, int]]:
+    """First and last step that needs each activation."""
+    lives = {tensor.name: (step, step) for step, tensor in enumerate(program.tensors)}
+    for step, layer in enumerate(program.layers, start=1):
+        for tensor in layer.inputs:
+            lives[tensor.name] = (lives[tensor.name][0], step)
+    lives[program.output.name] = (lives[program.output.name][0], len(program.layers))
+    return lives
 
 
-def _round_up(value: int, multiple: int) -> int:
-    return -(-value // multiple) * multiple
-
-
-def live_bytes(buffers: Sequence[Buffer]) -> int:
-    """Most bytes needed at any one step: no placement takes less."""
-    steps = {buffer.first for buffer in buffers}
-    return max((sum(_padded(b) for b in buffers if b.first <= step <= b.last) for step in steps), default=0)
-
-
-def place(buffers: Sequence[Buffer]) -> tuple[int, tuple[int, ...]]:
-    """Arena size and an offset per buffer; buffers that meet do not overlap.
-
-    The better of two placements: largest first at the lowest free offset; and alternately from the two
-    ends of an arena of :func:`live_bytes`, which a chain always fits.
-    """
-    by_size = sorted(range(len(buffers)), key=lambda i: (-buffers[i].size_bytes, buffers[i].first, i))
-    greedy = _lowest_free(buffers, by_size)
-    ends = _from_both_ends(buffers)
-    offsets = greedy if ends is None or _extent(buffers, greedy) <= _extent(buffers, ends) else ends
-    return _extent(buffers, offsets), tuple(offsets)
-
-
-def _padded(buffer: Buffer) -> int:
-    return _round_up(buffer.size_bytes, ALIGNMENT)
-
-
-def _extent(buffers: Sequence[Buffer], offsets: Sequence[int]) -> int:
-    return max((offset + _padded(buffer) for buffer, offset in zip(buffers, offsets, strict=True)), default=0)
-
-
-def _lowest_free(buffers: Sequence[Buffer], order: Sequence[int]) -> list[int]:
-    offsets = [0] * len(buffers)
-    done: list[int] = []
-    for i in order:
-        offset = 0
-        for j in sorted((j for j in done if buffers[i].meets(buffers[j])), key=lambda j: offsets[j]):
-            if offset + _padded(buffers[i]) <= offsets[j]:
+def _owners(program: Program, storages: Mapping[str, Storage]) -> dict[str, str]:
+    """The activation in whose buffer each one lies: its own, or an operand's that it overwrites or renames."""
+    lives = _lives(program)
+    owners = {program.input.name: program.input.name}
+    for step, layer in enumerate(program.layers, start=1):
+        target = layer.output
+        owners[target.name] = target.name
+        for operand in _overwritable(layer):
+            last = max(lives[name][1] for name, owner in owners.items() if owner == owners[operand.name])
+            fits = stored_bytes(operand, storages[operand.name]) == stored_bytes(target, storages[target.name])
+            if fits and (last == step or isinstance(layer, Reshape)):
+                owners[target.name] = owners[operand.name]
                 break
-            offset = max(offset, offsets[j] + _padded(buffers[j]))
-        offsets[i] = offset
-        done.append(i)
-    return offsets
+    return owners
 
 
-def _from_both_ends(buffers: Sequence[Buffer]) -> list[int] | None:
-    """Even buffers at the start, odd ones at the end; None where two that meet would then overlap."""
-    arena = live_bytes(buffers)
-    offsets = [0 if i % 2 == 0 else arena - _padded(buffer) for i, buffer in enumerate(buffers)]
-    for i, a in enumerate(buffers):
-        for j in range(i):
-            apart = offsets[i] + _padded(a) <= offsets[j] or offsets[j] + _padded(buffers[j]) <= offsets[i]
-            if a.meets(buffers[j]) and not apart:
-                return None
-    return offsets
+def _overwritable(layer: Layer) -> Sequence[Tensor]:
+    """Operands that the layer reads element by element, each before it writes that element."""
+    if isinstance(layer, (Lookup, Reshape)):
+        return layer.inputs
+    if isinstance(layer, (Add, Multiply)):
+        return [tensor for tensor in layer.inputs if tensor.size == layer.output.size]
+    return ()

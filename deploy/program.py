@@ -1,8 +1,8 @@
 """The integer program: a network as integers alone, in the order the device runs it.
 
-It is what the lowering of a QDQ ONNX yields, and what the reference interpreter, the C generator, the
-memory planner and the exporters read. On disk it is ``program.json`` (structure) and ``program.npz``
-(arrays), the same bytes for the same program, whenever and wherever they are written.
+It is what the lowering of a QDQ ONNX or TFLite file yields, and what the reference interpreter, the C
+generator, the memory planner and the exporters read. On disk it is ``program.json`` (structure) and
+``program.npz`` (arrays), the same bytes for the same program, whenever and wherever they are written.
 """
 
 from __future__ import annotations
@@ -15,128 +15,56 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from policyport.core import semantics
 from policyport.core.errors import ArtifactError, ObservationError
-from policyport.core.semantics import SEMANTICS_VERSION, Integers, Requantization
+from policyport.core.semantics import SEMANTICS_VERSION, Integers
+from policyport.deploy.layer_tables import Arrays, layer_from_table, layer_to_table
+from policyport.deploy.layers import Affine, Layer, Tensor
 
-PROGRAM_SCHEMA = 1
+PROGRAM_SCHEMA = 2
 STRUCTURE = "program.json"
 ARRAYS = "program.npz"
-
-Arrays = dict[str, NDArray[Any]]
-
-
-@dataclass(frozen=True)
-class Tensor:
-    """An activation vector: ``real = scale * (q - zero_point)``."""
-
-    name: str
-    size: int
-    """Number of elements."""
-
-    bits: int
-    """8 (int8, asymmetric) or 16 (int16, zero point 0)."""
-
-    scale: float
-    """A float32 value."""
-
-    zero_point: int
-    low: int
-    """Smallest integer it can hold, at most its width's: what a clamp or a table leaves."""
-
-    high: int
 
 
 @dataclass(frozen=True)
 class HostInput:
     """What the host does to an observation before it quantizes it, in float32 and in this order:
     ``clip((observation - offset) * gain, low, high)``; then QuantizeLinear with the input tensor's scale.
+    An image in planes (``CHW``) becomes pixels (``HWC``), as the device reads it.
     """
 
     offset: NDArray[np.float32]
-    """[inputs]"""
+    """Of a shape that broadcasts to the observation's."""
 
     gain: NDArray[np.float32]
-    """[inputs]"""
+    """Likewise."""
 
     low: float
     """``-inf`` where nothing is clipped."""
 
     high: float
+    shape: tuple[int, ...] = ()
+    """The observation's; empty for a vector."""
 
-
-@dataclass(frozen=True)
-class FullyConnected:
-    """``lookup(requantize(W q + b))``; the table is there where an activation function is fused."""
-
-    name: str
-    """Name of its output in the ONNX it came from."""
-
-    input: Tensor
-    output: Tensor
-    weights: Integers
-    """[outputs, inputs], values of ``weight_bits``."""
-
-    weight_bits: int
-    weight_scale: NDArray[np.float64]
-    """[outputs], for exporters; the device never sees it."""
-
-    bias: Integers
-    """[outputs], int32, the input's zero point folded in."""
-
-    requantize: Requantization
-    before_table: Tensor
-    """What the requantization yields; equal to ``output`` where there is no table."""
-
-    table: Integers | None
-    """[256] for int8, [257] for int16: see :func:`policyport.core.semantics.lookup`."""
-
-    function: str
-    """ONNX operator that the table holds, ``Tanh`` say; empty without one."""
-
-    @property
-    def macs(self) -> int:
-        """Multiply-accumulates of one inference."""
-        return int(self.weights.size)
-
-    @property
-    def accumulator_bound(self) -> Integers:
-        """[outputs], largest magnitude of each accumulator for any input the tensor can hold."""
-        return semantics.accumulator_bound(self.weights, self.bias, self.input.low, self.input.high)
-
-
-@dataclass(frozen=True)
-class Lookup:
-    """A pointwise function by its table, where it could not be fused."""
-
-    name: str
-    input: Tensor
-    output: Tensor
-    table: Integers
-    function: str
-
-    @property
-    def macs(self) -> int:
-        """None: a lookup does not multiply."""
-        return 0
-
-
-Layer = FullyConnected | Lookup
+    order: Literal["", "CHW", "HWC"] = ""
+    """What the axes of an image are; empty for a vector."""
 
 
 @dataclass(frozen=True)
 class Program:
-    """A network as integers: a chain of layers from one input to one output."""
+    """A network as integers: layers from one input to one output, each after those whose outputs it reads."""
 
     name: str
     host_input: HostInput
     input: Tensor
     output: Tensor
     layers: tuple[Layer, ...]
+    output_order: Literal["", "CHW", "HWC"] = ""
+    """How the host gives out an image: the order of axes in the file it came from; empty for a vector."""
 
     @property
     def macs(self) -> int:
@@ -146,14 +74,19 @@ class Program:
     @property
     def weight_count(self) -> int:
         """Weights of all layers, biases not counted."""
-        return sum(layer.weights.size for layer in self.layers if isinstance(layer, FullyConnected))
+        return sum(layer.weights.size for layer in self.layers if isinstance(layer, Affine))
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """The input, then each layer's output."""
+        return (self.input, *(layer.output for layer in self.layers))
 
 
 def quantize_input(program: Program, observations: NDArray[np.float32]) -> Integers:
     """Observations as the integers that go to the device: the host part, then ``QuantizeLinear``.
 
-    :param observations: [n, inputs], float32, finite
-    :returns: [n, inputs], int64
+    :param observations: [n, inputs], float32, finite; an image flattened in the observation's own order
+    :returns: [n, inputs], int64, in the device's order
     :raises ObservationError: on another shape, NaN or infinity
     """
     real = np.asarray(observations, np.float32)
@@ -162,19 +95,26 @@ def quantize_input(program: Program, observations: NDArray[np.float32]) -> Integ
     if not np.all(np.isfinite(real)):
         row, column = (int(i) for i in np.argwhere(~np.isfinite(real))[0])
         raise ObservationError("observation is not a finite number", where=f"observation {row}, element {column}")
-    host = program.host_input
+    host, tensor = program.host_input, program.input
+    real = real.reshape(len(real), *(host.shape or tensor.shape))
     real = np.clip((real - host.offset) * host.gain, np.float32(host.low), np.float32(host.high))
-    tensor = program.input
-    return semantics.quantize(real.astype(np.float32), tensor.scale, tensor.zero_point, tensor.bits)
+    if host.order == "CHW":
+        real = real.transpose(0, 2, 3, 1)
+    flat = real.astype(np.float32).reshape(len(real), tensor.size)
+    return semantics.quantize(flat, tensor.scale, tensor.zero_point, tensor.bits)
 
 
 def dequantize_output(program: Program, q_output: Integers) -> NDArray[np.float32]:
     """The device's output integers as real values.
 
     :param q_output: [..., outputs]
-    :returns: same shape, float32
+    :returns: same shape, float32; an image in planes where the file has it so
     """
-    return semantics.dequantize(q_output, program.output.scale, program.output.zero_point)
+    q = np.asarray(q_output)
+    if program.output_order == "CHW":
+        image = q.reshape(-1, *program.output.shape)
+        q = np.moveaxis(image, -1, 1).reshape(q.shape)
+    return semantics.dequantize(q, program.output.scale, program.output.zero_point)
 
 
 def write_program(program: Program, folder: Path) -> None:
@@ -223,10 +163,16 @@ def program_to_tables(program: Program) -> tuple[dict[str, Any], Arrays]:
         "schema": PROGRAM_SCHEMA,
         "semantics": SEMANTICS_VERSION,
         "name": program.name,
-        "host_input": {"low": _finite(host.low), "high": _finite(host.high)},
-        "input": asdict(program.input),
-        "output": asdict(program.output),
-        "layers": [_layer_to_table(layer, f"layer{i + 1}", arrays) for i, layer in enumerate(program.layers)],
+        "host_input": {
+            "low": _finite(host.low),
+            "high": _finite(host.high),
+            "shape": list(host.shape),
+            "order": host.order,
+        },
+        "input": {**asdict(program.input), "shape": list(program.input.shape)},
+        "output": program.output.name,
+        "output_order": program.output_order,
+        "layers": [layer_to_table(layer, f"layer{i + 1}", arrays) for i, layer in enumerate(program.layers)],
     }
     return structure, arrays
 
@@ -241,66 +187,32 @@ def program_from_tables(structure: Mapping[str, Any], arrays: Mapping[str, NDArr
         if structure.get(key) != version:
             raise ArtifactError(f"program of another {key}", where=where, expected=version, got=structure.get(key))
     try:
-        host = structure["host_input"]
-        low, high = host["low"], host["high"]
+        first = Tensor(**{**structure["input"], "shape": tuple(structure["input"]["shape"])})
+        known = {first.name: first}
+        layers = tuple(layer_from_table(t, f"layer{i + 1}", arrays, known) for i, t in enumerate(structure["layers"]))
         return Program(
             name=structure["name"],
-            host_input=HostInput(
-                offset=np.asarray(arrays["host.offset"], np.float32),
-                gain=np.asarray(arrays["host.gain"], np.float32),
-                low=-math.inf if low is None else float(low),
-                high=math.inf if high is None else float(high),
-            ),
-            input=Tensor(**structure["input"]),
-            output=Tensor(**structure["output"]),
-            layers=tuple(_layer_from_table(t, f"layer{i + 1}", arrays) for i, t in enumerate(structure["layers"])),
+            host_input=_host_input(structure["host_input"], arrays),
+            input=first,
+            output=known[structure["output"]],
+            layers=layers,
+            output_order=structure["output_order"],
         )
     except (KeyError, TypeError) as error:
         raise ArtifactError("torn program: a field is missing or unknown", where=where, got=error) from error
 
 
+def _host_input(table: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> HostInput:
+    low, high = table["low"], table["high"]
+    return HostInput(
+        offset=np.asarray(arrays["host.offset"], np.float32),
+        gain=np.asarray(arrays["host.gain"], np.float32),
+        low=-math.inf if low is None else float(low),
+        high=math.inf if high is None else float(high),
+        shape=tuple(table["shape"]),
+        order=table["order"],
+    )
+
+
 def _finite(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
-
-
-def _layer_to_table(layer: Layer, prefix: str, arrays: Arrays) -> dict[str, Any]:
-    table: dict[str, Any] = {
-        "kind": type(layer).__name__,
-        "name": layer.name,
-        "input": asdict(layer.input),
-        "output": asdict(layer.output),
-        "function": layer.function,
-    }
-    if layer.table is not None:
-        arrays[f"{prefix}.table"] = layer.table.astype("<i2")
-    if isinstance(layer, FullyConnected):
-        table["weight_bits"] = layer.weight_bits
-        table["shift"] = layer.requantize.shift
-        table["before_table"] = asdict(layer.before_table)
-        arrays[f"{prefix}.weights"] = layer.weights.astype("<i1")
-        arrays[f"{prefix}.weight_scale"] = np.asarray(layer.weight_scale, "<f8")
-        arrays[f"{prefix}.bias"] = layer.bias.astype("<i4")
-        arrays[f"{prefix}.multiplier"] = layer.requantize.multiplier.astype("<i4")
-    return table
-
-
-def _layer_from_table(table: Mapping[str, Any], prefix: str, arrays: Mapping[str, NDArray[Any]]) -> Layer:
-    def integers(name: str) -> Integers:
-        return np.asarray(arrays[f"{prefix}.{name}"], np.int64)
-
-    source, target = Tensor(**table["input"]), Tensor(**table["output"])
-    if table["kind"] == "Lookup":
-        return Lookup(table["name"], source, target, integers("table"), table["function"])
-    return FullyConnected(
-        name=table["name"],
-        input=source,
-        output=target,
-        weights=integers("weights"),
-        weight_bits=table["weight_bits"],
-        weight_scale=np.asarray(arrays[f"{prefix}.weight_scale"], np.float64),
-        bias=integers("bias"),
-        requantize=Requantization(integers("multiplier"), table["shift"]),
-        before_table=Tensor(**table["before_table"]),
-        table=integers("table") if table["function"] else None,
-        function=table["function"],
-    )

@@ -20,18 +20,11 @@ from policyport.core import semantics
 from policyport.core.errors import ArtifactError
 from policyport.core.semantics import SEMANTICS_VERSION, Integers
 from policyport.deploy import reference
-from policyport.deploy.program import (
-    FullyConnected,
-    HostInput,
-    Layer,
-    Lookup,
-    Program,
-    Tensor,
-    program_from_tables,
-    program_to_tables,
-)
+from policyport.deploy.layers import FullyConnected, Layer, Lookup, Tensor
+from policyport.deploy.program import HostInput, Program, program_from_tables, program_to_tables
+from policyport.deploy.random_graph import golden_graphs
 
-VECTORS_VERSION = 1
+VECTORS_VERSION = 2
 FILE_NAME = "golden.json"
 
 
@@ -67,6 +60,9 @@ class Spec:
     gain: float = 1.0
     """Spread of the layers' outputs relative to their range; above 1 they saturate."""
 
+    weight_bits: int = 8
+    """8, 4, 3 or 2."""
+
 
 def random_program(spec: Spec, rng: np.random.Generator) -> Program:
     """A program with random weights whose activations use their range."""
@@ -86,7 +82,7 @@ def with_lookup(program: Program, function: str) -> Program:
     table = semantics.pointwise_table(
         function, source.scale, source.zero_point, target.scale, target.zero_point, target.bits
     )
-    last = Lookup(target.name, source, target, table, function)
+    last = Lookup(target.name, (source,), target, table, function)
     return replace(program, output=target, layers=(*program.layers, last))
 
 
@@ -108,7 +104,7 @@ def model_vectors(program: Program, q_input: Integers) -> dict[str, NDArray[Any]
 
 def _tensor(name: str, size: int, bits: int, span: float, zero_point: int) -> Tensor:
     low, high = semantics.activation_range(bits)
-    return Tensor(name, size, bits, float(np.float32(span / (high - low) * 2)), zero_point, low, high)
+    return Tensor(name, (size,), bits, float(np.float32(span / (high - low) * 2)), zero_point, low, high)
 
 
 def _zero_point(bits: int, rng: np.random.Generator) -> int:
@@ -118,14 +114,14 @@ def _zero_point(bits: int, rng: np.random.Generator) -> int:
 def _function_output(name: str, size: int, bits: int, function: str) -> Tensor:
     low, high = semantics.activation_range(bits)
     if function == "Sigmoid":
-        return Tensor(name, size, bits, 2.0**-8 if bits == 8 else 2.0**-15, -128 if bits == 8 else 0, low, high)
-    return Tensor(name, size, bits, 2.0 ** (1 - bits), 0, low, high)
+        return Tensor(name, (size,), bits, 2.0**-8 if bits == 8 else 2.0**-15, -128 if bits == 8 else 0, low, high)
+    return Tensor(name, (size,), bits, 2.0 ** (1 - bits), 0, low, high)
 
 
 def _weights(spec: Spec, i: int, rng: np.random.Generator) -> Integers:
-    largest = spec.largest_weight
+    largest = min(spec.largest_weight, 2 ** (spec.weight_bits - 1))
     weights = rng.normal(0.0, largest / 3, (spec.sizes[i + 1], spec.sizes[i]))
-    weights = np.clip(np.rint(weights), -largest, min(largest, 127)).astype(np.int64)
+    weights = np.clip(np.rint(weights), -largest, min(largest, 2 ** (spec.weight_bits - 1) - 1)).astype(np.int64)
     weights.flat[0] = -largest
     return weights
 
@@ -152,10 +148,10 @@ def _layer(name: str, source: Tensor, spec: Spec, i: int, function: str, rng: np
         )
     return FullyConnected(
         name=name,
-        input=source,
+        inputs=(source,),
         output=output,
         weights=weights,
-        weight_bits=8,
+        weight_bits=spec.weight_bits,
         weight_scale=weight_scale,
         bias=bias.astype(np.int64),
         requantize=by,
@@ -182,6 +178,9 @@ GOLDEN: dict[str, Spec] = {
     "saturating_s16": Spec((33, 4), (16, 16), ("Tanh",), gain=8.0),
     "foreign_minus_128": Spec((6, 5), (8, 8), ("Relu",), largest_weight=128),
     "one_by_one": Spec((1, 1), (8, 8), ("",)),
+    "linear_w4": Spec((9, 5), (8, 8), ("",), weight_bits=4),
+    "linear_w3_s16": Spec((11, 6), (16, 16), ("Tanh",), weight_bits=3),
+    "linear_w2": Spec((7, 5), (8, 16), ("Relu",), weight_bits=2),
     "policy_tanh_s8": Spec((4, 16, 16, 2), (8, 8, 8, 8), ("Tanh", "Tanh", "")),
     "policy_tanh_s16": Spec((4, 16, 16, 2), (16, 16, 16, 16), ("Tanh", "Tanh", "")),
     "policy_relu_mixed": Spec((3, 20, 12, 1), (16, 8, 8, 16), ("Relu", "Relu", "Tanh")),
@@ -198,6 +197,9 @@ def golden_cases() -> list[Case]:
         if name in ("linear_s8", "linear_s16"):
             program = with_lookup(program, "Tanh")
         q = random_inputs(program, 6, rng)
+        cases.append(Case(name, program, q, tuple(reference.run(program, q))))
+    for seed, (name, program) in enumerate(golden_graphs().items()):
+        q = random_inputs(program, 4, np.random.default_rng(seed))
         cases.append(Case(name, program, q, tuple(reference.run(program, q))))
     return cases
 

@@ -154,11 +154,12 @@ def _smallest_model() -> bytes:
     import numpy as np
     from policyport.core.semantics import pointwise_table
     from policyport.deploy.export_tflite import tflite_bytes
-    from policyport.deploy.program import HostInput, Lookup, Program, Tensor
+    from policyport.deploy.layers import Lookup, Tensor
+    from policyport.deploy.program import HostInput, Program
 
-    before = Tensor("input", 1, 8, 1 / 32, 0, -128, 127)
-    after = Tensor("output", 1, 8, 1 / 128, 0, -128, 127)
-    tanh = Lookup("output", before, after, pointwise_table("Tanh", 1 / 32, 0, 1 / 128, 0, 8), "Tanh")
+    before = Tensor("input", (1,), 8, 1 / 32, 0, -128, 127)
+    after = Tensor("output", (1,), 8, 1 / 128, 0, -128, 127)
+    tanh = Lookup("output", (before,), after, pointwise_table("Tanh", 1 / 32, 0, 1 / 128, 0, 8), "Tanh")
     one = np.ones(1, np.float32)
     return tflite_bytes(Program("doctor", HostInput(0 * one, one, -np.inf, np.inf), before, after, (tanh,)))
 

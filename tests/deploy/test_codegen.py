@@ -14,7 +14,8 @@ from policyport.core.errors import UnsupportedModelError
 from policyport.core.semantics import Integers
 from policyport.deploy import codegen_dsp, vectors
 from policyport.deploy.codegen import KERNEL_FOLDER, Variant, generate, write_sources
-from policyport.deploy.program import FullyConnected, Program, program_sha256
+from policyport.deploy.layers import FullyConnected
+from policyport.deploy.program import Program, program_sha256
 from policyport.deploy.vectors import Spec
 
 TANH = Spec((4, 8, 8, 2), (8, 8, 8, 8), ("Tanh", "Tanh", ""))
@@ -91,7 +92,7 @@ def test_equal_tables_are_shared() -> None:
 
 def test_only_the_kernels_needed_are_copied(tmp_path: Path) -> None:
     for name, variant, kernels in (
-        ("c", "c", {"pp_kernels.h", "pp_intrinsics.h", "pp_fully_connected.c"}),
+        ("c", "c", {"pp_kernels.h", "pp_intrinsics.h", "pp_finish.h", "pp_fully_connected.c"}),
         ("dsp", "dsp", {"pp_kernels.h", "pp_intrinsics.h", "pp_blocks.h", "pp_blocks.c", "pp_blocks.S"}),
     ):
         folder = tmp_path / name

@@ -16,8 +16,11 @@ from policyport.core.errors import ObservationError, ToolError
 from policyport.core.semantics import Integers
 from policyport.deploy import reference, vectors
 from policyport.deploy.codegen import KERNEL_FOLDER, write_sources
+from policyport.deploy.codegen_memory import Variant
 from policyport.deploy.host import FLAGS, HostLibrary
+from policyport.deploy.layers import FullyConnected
 from policyport.deploy.program import Program, program_sha256
+from policyport.deploy.random_graph import random_graph
 from policyport.deploy.vectors import Case, Spec
 
 CASES = vectors.read_cases(Path(__file__).parents[1] / "vectors" / vectors.FILE_NAME)
@@ -33,8 +36,16 @@ def check(folder: Path, program: Program, inputs: Integers) -> None:
             np.testing.assert_array_equal(got, layer[-1])
 
 
-@pytest.mark.parametrize(("variant", "optimize"), WAYS)
-@pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
+def ways(case: Case) -> list[tuple[str, str]]:
+    """Those that differ for a case: only fully connected layers have kernels of their own in ``speed``."""
+    dense = any(isinstance(layer, FullyConnected) for layer in case.program.layers)
+    return WAYS if dense else WAYS[:2]
+
+
+@pytest.mark.parametrize(
+    ("case", "variant", "optimize"),
+    [pytest.param(case, *way, id=f"{case.name}-{'-'.join(way)}") for case in CASES for way in ways(case)],
+)
 def test_golden_vectors(tmp_path: Path, case: Case, variant: str, optimize: str) -> None:
     write_sources(case.program, variant, tmp_path, optimize)  # type: ignore[arg-type]
     with HostLibrary(tmp_path) as library:
@@ -69,6 +80,16 @@ def test_random_networks(
     program = vectors.with_lookup(program, "Tanh") if lookup else program
     write_sources(program, way[0], folder, way[1])  # type: ignore[arg-type]
     check(folder, program, vectors.random_inputs(program, 8, rng))
+    shutil.rmtree(folder)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(layers=st.integers(1, 8), variant=st.sampled_from(["c", "dsp"]), seed=st.integers(0, 2**32 - 1))
+def test_random_graphs(tmp_path_factory: pytest.TempPathFactory, layers: int, variant: Variant, seed: int) -> None:
+    rng, folder = np.random.default_rng(seed), tmp_path_factory.mktemp("random")
+    program = random_graph(rng, layers)
+    write_sources(program, variant, folder)
+    check(folder, program, vectors.random_inputs(program, 5, rng))
     shutil.rmtree(folder)
 
 

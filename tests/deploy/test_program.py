@@ -82,7 +82,7 @@ def test_torn_programs_are_refused(program: Program, tmp_path: Path) -> None:
         read_program(tmp_path)
     write_program(program, tmp_path)
     table = json.loads((tmp_path / "program.json").read_text())
-    del table["layers"][0]["shift"]
+    del table["layers"][0]["requantize"]
     (tmp_path / "program.json").write_text(json.dumps(table))
     with pytest.raises(ArtifactError, match="torn program"):
         read_program(tmp_path)

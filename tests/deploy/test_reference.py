@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from policyport.core.errors import ArtifactError, ObservationError
 from policyport.core.semantics import Integers
 from policyport.deploy import reference, vectors
-from policyport.deploy.program import FullyConnected, Program
+from policyport.deploy.layers import FullyConnected, Lookup
+from policyport.deploy.program import Program
 from policyport.deploy.vectors import Case, Spec
 
 GOLDEN = Path(__file__).parents[1] / "vectors" / vectors.FILE_NAME
@@ -45,6 +46,7 @@ def by_hand(program: Program, row: list[int]) -> list[list[int]]:
         if isinstance(layer, FullyConnected):
             row = [_output(layer, o, row) for o in range(len(layer.bias))]
         else:
+            assert isinstance(layer, Lookup)
             row = [_by_table(layer.table.tolist(), q) for q in row]
         outputs.append(row)
     return outputs

@@ -13,17 +13,18 @@ import pytest
 from policyport.core.errors import ParityError, ProtocolError
 from policyport.core.semantics import Integers, requantization
 from policyport.deploy import reference
-from policyport.deploy.program import FullyConnected, HostInput, Program, Tensor
+from policyport.deploy.layers import FullyConnected, Tensor
+from policyport.deploy.program import HostInput, Program
 from policyport.hil import measure, parity
 
 RNG = np.random.default_rng(5)
 
 
 def layer(name: str, inputs: int, outputs: int, source: str) -> FullyConnected:
-    tensor_in, tensor_out = (Tensor(n, s, 8, 0.1, 0, -128, 127) for n, s in ((source, inputs), (name, outputs)))
+    tensor_in, tensor_out = (Tensor(n, (s,), 8, 0.1, 0, -128, 127) for n, s in ((source, inputs), (name, outputs)))
     return FullyConnected(
         name=name,
-        input=tensor_in,
+        inputs=(tensor_in,),
         output=tensor_out,
         weights=RNG.integers(-127, 128, (outputs, inputs)),
         weight_bits=8,

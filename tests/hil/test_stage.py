@@ -52,7 +52,7 @@ def write_model(folder: Path, seed: int) -> Path:
     rng = np.random.default_rng(seed)
     first = rng.normal(0, 0.2, (HIDDEN, 4)).astype(np.float32)
     first[0] = [0.0, 0.1, 1.0, 0.3]
-    second = rng.normal(0, 0.002, (2, HIDDEN)).astype(np.float32)
+    second = np.float32([[-1], [1]]) * rng.choice(np.float32([-0.02, 0.02]), HIDDEN)
     second[:, 0] = [-1.0, 1.0]
     weights = {"w1": first, "b1": np.zeros(HIDDEN, np.float32), "w2": second, "b2": np.zeros(2, np.float32)}
     nodes = [
@@ -135,7 +135,7 @@ def test_everything_is_measured_and_written(built: Built, emulator: str, tmp_pat
     inference = result.latency.inference
     assert 100 < inference.min <= inference.p50 <= inference.p99 <= inference.max < 5000
     assert sum(row.count for row in result.latency.layers) == inference.p50
-    assert result.latency.layers[-1].name == "other" and abs(result.latency.layers[-1].share) < 0.1
+    assert result.latency.layers[-1].name == "other" and abs(result.latency.layers[-1].share) < 0.15
     assert 64 < result.memory.stack_used_bytes < result.memory.stack_bytes
     assert result.memory.arena_bytes == result.footprint["arena_bytes"] > 0
     assert result.loop is not None and result.loop.episodes == 2

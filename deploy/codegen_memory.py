@@ -1,0 +1,71 @@
+"""Where the generated code keeps activations, and how: the plan of the arena as C expressions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from policyport.deploy.layers import FullyConnected, Lookup, Tensor
+from policyport.deploy.planner import Plan, Storage, plan_program, stored_bytes
+from policyport.deploy.program import Program
+
+Variant = Literal["c", "dsp"]
+
+
+@dataclass(frozen=True)
+class Memory:
+    """The arena of a generated file."""
+
+    plan: Plan
+    storages: Mapping[str, Storage]
+
+    def halfwords(self, tensor: Tensor) -> bool:
+        """Whether an activation lies as int16, padded, whatever its width."""
+        return self.storages[tensor.name] == "halfwords"
+
+    def at(self, tensor: Tensor) -> str:
+        """The C expression of an activation's place."""
+        bits = 16 if self.halfwords(tensor) else tensor.bits
+        return f"pp_arena.s{bits} + {self.plan.offsets[tensor.name] * 8 // bits}"
+
+    def scratch(self, number: int, index: int) -> str:
+        """The C expression of a layer's scratch, as int16.
+
+        :param number: the layer's, counted from 1
+        """
+        return f"pp_arena.s16 + {self.plan.scratch[number - 1][index] // 2}"
+
+
+def plan_memory(program: Program, variant: Variant) -> Memory:
+    """Chooses how each activation lies, and plans the arena."""
+    storages = storages_of(program, variant)
+    return Memory(plan_program(program, storages, scratch_bytes(program, variant)), storages)
+
+
+def scratch_bytes(program: Program, variant: Variant) -> list[list[int]]:
+    """Per layer the sizes of its scratch buffers: in variant ``dsp`` fully connected layers widen and narrow there."""
+    storages = storages_of(program, variant)
+    return [
+        [stored_bytes(t, "halfwords") for t in (layer.input, layer.output) if storages[t.name] == "packed"]
+        if variant == "dsp" and isinstance(layer, FullyConnected)
+        else []
+        for layer in program.layers
+    ]
+
+
+def storages_of(program: Program, variant: Variant) -> dict[str, Storage]:
+    """How each activation lies, by name.
+
+    In variant ``dsp`` vectors of 16 bits, and those that only fully connected layers and lookups touch,
+    are ``halfwords``; everything else is ``packed``.
+    """
+    packed = {tensor.name for tensor in program.tensors if variant == "c"}
+    for layer in program.layers:
+        if not isinstance(layer, (FullyConnected, Lookup)):
+            packed |= {t.name for t in (*layer.inputs, layer.output) if t.bits == 8}
+    lookups = [{layer.input.name, layer.output.name} for layer in program.layers if isinstance(layer, Lookup)]
+    for _ in lookups:
+        for pair in lookups:
+            packed |= pair if pair & packed else set()
+    return {t.name: "packed" if t.name in packed else "halfwords" for t in program.tensors}

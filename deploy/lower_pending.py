@@ -1,0 +1,223 @@
+"""Real values that no QuantizeLinear has made integers of yet, each as the layer that it will become."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+from policyport.core import operators
+from policyport.core.errors import UnsupportedModelError
+from policyport.core.operators import SOFTMAX_SCALE, Window
+from policyport.deploy.layers import Concat, Softmax
+from policyport.deploy.lower_builder import OPEN, Builder, Clamp, Quantization, View, Weights, plain_view
+
+
+class Pending(Protocol):
+    """What a QuantizeLinear makes a layer of."""
+
+    def emit(self, builder: Builder, quantization: Quantization, clamp: Clamp) -> View:
+        """Append the layers that compute the value, quantized and clamped so.
+
+        :raises UnsupportedModelError: no integer layer computes it
+        """
+
+
+Value = View | Pending
+
+
+@dataclass(frozen=True)
+class Dense:
+    """A fully connected layer."""
+
+    view: View
+    weights: Weights
+    where: str
+
+    def emit(self, builder: Builder, quantization: Quantization, clamp: Clamp) -> View:
+        """See :class:`Pending`."""
+        return builder.fully_connected(self.view, self.weights, quantization, clamp, self.where)
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """A convolution, or with ``output_padding`` a transposed one."""
+
+    view: View
+    weights: Weights
+    where: str
+    window: Window
+    groups: int
+    output_padding: tuple[int, int] | None = None
+
+    def emit(self, builder: Builder, quantization: Quantization, clamp: Clamp) -> View:
+        """See :class:`Pending`."""
+        return builder.convolution(
+            self.view, self.weights, self.window, self.groups, quantization, clamp, self.where, self.output_padding
+        )
+
+
+@dataclass(frozen=True)
+class Sum:
+    """A sum of activations, each times a factor."""
+
+    views: tuple[View, ...]
+    factors: tuple[float, ...]
+    where: str
+
+    def emit(self, builder: Builder, quantization: Quantization, clamp: Clamp) -> View:
+        """See :class:`Pending`."""
+        return builder.weighted_sum(list(self.views), list(self.factors), quantization, clamp, self.where)
+
+
+@dataclass(frozen=True)
+class Product:
+    """The product of two activations."""
+
+    a: View
+    b: View
+    where: str
+
+    def emit(self, builder: Builder, quantization: Quantization, clamp: Clamp) -> View:
+        """See :class:`Pending`."""
+        return builder.multiply(self.a, self.b, quantization, clamp, self.where)
+
+
+@dataclass(frozen=True)
+class Function:
+    """A pointwise function."""
+
+    view: View
+    function: str
+    where: str
+
+    def emit(self, builder: Builder, quantization: Quantization, clamp: Clamp) -> View:
+        """See :class:`Pending`. ReLU that keeps scale and zero point is a clamp."""
+        same = replace(quantization, name="") == replace(self.view.quantization(), name="")
+        if self.function == "Relu" and same:
+            return builder.rescaled(self.view, quantization, (max(0.0, clamp[0]), clamp[1]), where=self.where)
+        return builder.lookup(self.view, self.function, quantization, clamp, self.where)
+
+
+@dataclass(frozen=True)
+class Mean:
+    """An average pool."""
+
+    view: View
+    window: Window
+    count_padding: bool
+    where: str
+
+    def emit(self, builder: Builder, quantization: Quantization, clamp: Clamp) -> View:
+        """See :class:`Pending`."""
+        return builder.average_pool(self.view, self.window, self.count_padding, quantization, clamp, self.where)
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """A softmax over the device's last axis."""
+
+    view: View
+    where: str
+
+    def emit(self, builder: Builder, quantization: Quantization, clamp: Clamp) -> View:
+        """See :class:`Pending`. It has one scale of its own; another is a change of scale behind it."""
+        source = self.view.tensor
+        own = Quantization(quantization.name, SOFTMAX_SCALE, -128, 8)
+        if source.bits != 8 or source.shape[-1] > 2**14:
+            raise UnsupportedModelError(
+                "a softmax of this kind",
+                where=self.where,
+                expected="int8, at most 16384 classes",
+                got=f"int{source.bits}, {source.shape[-1]} classes",
+            )
+        if quantization != own or clamp != OPEN:
+            own = replace(own, name=f"{own.name}/softmax")
+        target = builder.named(own).tensor(source.shape)
+        layer = Softmax(target.name, (source,), target, operators.softmax_table(source.scale))
+        view = View(builder.add(layer), self.view.index)
+        return view if own == quantization else builder.rescaled(view, quantization, clamp, where=self.where)
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Values behind one another along an axis of the file's."""
+
+    values: tuple[Value, ...]
+    names: tuple[str, ...]
+    axis: int
+    where: str
+
+    def emit(self, builder: Builder, quantization: Quantization, clamp: Clamp) -> View:
+        """See :class:`Pending`. Each operand takes the result's scale."""
+        views = [
+            self._operand(builder, value, replace(quantization, name=name), clamp)
+            for value, name in zip(self.values, self.names, strict=True)
+        ]
+        image = len(views[0].shape) == 3
+        if not image and self.axis != 0:
+            raise UnsupportedModelError(
+                "a Concat of this axis", where=self.where, expected="images, or vectors along their axis", got=self.axis
+            )
+        tensors = [builder.channels_last(v, self.where) if image else builder.flat(v, self.where) for v in views]
+        axis = (2, 0, 1)[self.axis] if image else 0
+        shape = list(tensors[0].shape)
+        shape[axis] = sum(tensor.shape[axis] for tensor in tensors)
+        target = replace(
+            builder.named(quantization).tensor(tuple(shape)),
+            low=min(tensor.low for tensor in tensors),
+            high=max(tensor.high for tensor in tensors),
+        )
+        view = plain_view(builder.add(Concat(target.name, tuple(tensors), target, axis)))
+        inner = views[0].shape[1:]
+        return view if image else replace(view, index=view.index.reshape(-1, *inner))
+
+    def _operand(self, builder: Builder, value: Value, quantization: Quantization, clamp: Clamp) -> View:
+        if not isinstance(value, View):
+            return value.emit(builder, quantization, clamp)
+        same = value.quantization(quantization.name) == quantization
+        return value if same and clamp == OPEN else builder.rescaled(value, quantization, clamp, where=self.where)
+
+
+@dataclass(frozen=True)
+class Clamped:
+    """A value between real bounds."""
+
+    inner: Pending
+    clamp: Clamp
+
+    def emit(self, builder: Builder, quantization: Quantization, clamp: Clamp) -> View:
+        """See :class:`Pending`."""
+        both = (max(self.clamp[0], clamp[0]), min(self.clamp[1], clamp[1]))
+        return self.inner.emit(builder, quantization, both)
+
+
+@dataclass(frozen=True)
+class Moved:
+    """A value whose elements are moved, chosen or repeated: it is quantized before, which changes nothing."""
+
+    inner: Pending
+    move: Callable[[View, str], View]
+    """From the view before, and the name of the activation to make, to the view behind."""
+
+    inner_name: str
+    """Of the activation before, where the move is a layer; empty where it is not."""
+
+    def emit(self, builder: Builder, quantization: Quantization, clamp: Clamp) -> View:
+        """See :class:`Pending`."""
+        inner = replace(quantization, name=self.inner_name or quantization.name)
+        return self.move(self.inner.emit(builder, inner, clamp), quantization.name)
+
+
+def channelwise(view: View, gain: Weights | None, where: str) -> Convolution:
+    """``gain * x + offset`` per channel, as a depthwise 1x1 convolution."""
+    assert gain is not None
+    return Convolution(view, gain, where, Window((1, 1)), len(gain.values))
+
+
+def channel_weights(gain: np.ndarray, offset: np.ndarray) -> Weights:  # type: ignore[type-arg]
+    """Weights [channels, 1, 1, 1] of +-127 that stand for any real gain exactly."""
+    values = np.where(gain == 0, 0, np.where(gain < 0, -127, 127)).astype(np.int64)
+    scale = np.where(gain == 0, 1.0, np.abs(gain)) / 127
+    return Weights(values.reshape(-1, 1, 1, 1), 8, scale, np.asarray(offset, np.float64))
