@@ -214,4 +214,5 @@ def before_function(
 
 def rounded(values: Values, activation: Activation) -> NDArray[np.float64]:
     """Values as an activation holds them."""
-    return activation.scale * (activation.quantize(values) - activation.zero_point)
+    steps = (activation.quantize(values) - activation.zero_point).astype(np.float64)
+    return activation.scale * steps

@@ -130,7 +130,7 @@ def _is_upper_left(file: OnnxFile, node: Any, size: int, target: int) -> bool:
         exact = places / scale
     else:
         return False
-    rules: dict[str, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {
+    rules: dict[str, Callable[[NDArray[Any]], NDArray[Any]]] = {
         "floor": np.floor,
         "ceil": np.ceil,
         "round_prefer_floor": lambda x: np.ceil(x - 0.5),
