@@ -110,10 +110,8 @@ class OnnxWriter:
             case Pad(pads=(top, left, bottom, right)):
                 margin = np.array([0, 0, top, left, 0, 0, bottom, right], np.int64)
                 return self.node("Pad", [*inputs, self.constant(f"{node.name}_pads", margin)], output)
-            case Resize(height=height, width=width):
-                sizes = self.constant(f"{node.name}_sizes", np.array([height, width], np.int64))
-                modes = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
-                return self.node("Resize", [*inputs, "", "", sizes], output, axes=[2, 3], **modes)
+            case Resize():
+                return self._resize(node, inputs[0], output, shape)
             case Softmax():
                 return self.node("Softmax", inputs, output, axis=1)
             case Pointwise(function=function):
@@ -127,6 +125,15 @@ class OnnxWriter:
             return self.node("Flatten", [source], output, axis=1)
         shape = self.constant(f"{node.name}_shape", np.array([-1, *node.target], np.int64))
         return self.node("Reshape", [source, shape], output)
+
+    def _resize(self, node: Resize, source: str, output: str, shape: Shape) -> str:
+        modes = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+        scales = np.array([1, 1, node.height / shape[1], node.width / shape[2]], np.float32)
+        if np.array_equal(scales[2:].astype(np.float64) * shape[1:], [node.height, node.width]):
+            inputs = [source, "", self.constant(f"{node.name}_scales", scales)]
+            return self.node("Resize", inputs, output, **modes)
+        sizes = self.constant(f"{node.name}_sizes", np.array([node.height, node.width], np.int64))
+        return self.node("Resize", [source, "", "", sizes], output, axes=[2, 3], **modes)
 
     def linear(self, node: Weighted, operands: Sequence[str], output: str) -> str:
         """The weighted sums of a layer, of its input, weights and bias, without its function."""
