@@ -25,6 +25,11 @@ Optimize = Literal["size", "speed"]
 KERNEL_FOLDER = Path(__file__).with_name("kernels")
 POLICY_FILES = ("policy.c", "policy.h")
 
+CONTRACTS = frozenset(
+    f"pp_{name}.h" for name in ("blocks", "conv", "depthwise", "digits", "kernels", "s8x4", "winograd")
+)
+"""Headers that ``policy.c`` includes where it calls what they declare; others are the kernels' own."""
+
 
 @dataclass(frozen=True)
 class Generated:
@@ -58,7 +63,7 @@ def generate(program: Program, variant: Variant, optimize: Optimize = "size") ->
     """
     if not program.layers:
         raise UnsupportedModelError("a program without layers", where=program.name, cure="give a network that computes")
-    memory, constants = plan_memory(program, variant), Constants()
+    memory, constants = plan_memory(program, variant, optimize), Constants()
     codes = [
         codegen_c.layer_code(i + 1, layer, memory, constants)
         if variant == "c"
@@ -145,7 +150,7 @@ def _meaning(tensor: Tensor) -> str:
 
 
 def _source(program: Program, memory: Memory, codes: Sequence[LayerCode]) -> str:
-    called = {"pp_blocks.h" if kernel == "pp_blocks.c" else "pp_kernels.h" for code in codes for kernel in code.kernels}
+    called = CONTRACTS & {kernel for code in codes for kernel in code.kernels}
     includes = "".join(f'#include "{name}"\n' for name in sorted(called))
     parts = [
         f'#include "policy.h"\n\n{includes}\n',
@@ -162,6 +167,7 @@ def _arena(memory: Memory) -> str:
 static union {{
     int8_t s8[PP_ARENA_BYTES];
     int16_t s16[PP_ARENA_BYTES / 2];
+    uint32_t words[PP_ARENA_BYTES / 4];
     int64_t aligned[PP_ARENA_BYTES / 8];
 }} pp_arena;
 

@@ -1,35 +1,33 @@
-"""Fully connected layers in blocks of four rows (variant ``dsp``): weights in the order the DSP kernels read them.
+"""Layers as calls of the DSP kernels (variant ``dsp``), where one is exact for them; else of the plain C ones.
 
-They read and write int16, whatever the width, so that SMLAD takes two at a time. A block is one run of
-words: four start values, then per four inputs four words of weights (eight in the layout ``halfwords``),
-then four multipliers. Rows and inputs are padded with zeros to a multiple of four.
+Fully connected kernels read and write int16, whatever the width, so that SMLAD takes two at a time.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+import math
 
 import numpy as np
-from numpy.typing import NDArray
-from policyport.core.semantics import Integers
+from policyport.core.semantics import activation_range
 from policyport.deploy import codegen_c
+from policyport.deploy.choice import BlockLayout, choose_blocks, choose_convolution
 from policyport.deploy.codegen_affine import fused_table
+from policyport.deploy.codegen_conv import S8X4_HEADERS, convolution
 from policyport.deploy.codegen_memory import Memory
 from policyport.deploy.codegen_text import Constants, LayerCode, initializer
-from policyport.deploy.layers import FullyConnected, Layer
+from policyport.deploy.layers import Add, Conv2d, FullyConnected, Layer, Pool
+from policyport.deploy.layout_blocks import Words, pack_blocks
+from policyport.deploy.layout_digits import ROWS, pack_digits
 
-Layout = Literal["pairs", "bytes", "halfwords"]
-"""``pairs``: two rows in each halfword, 256 * a + b; one byte per weight, 8-bit inputs.
-``bytes``: four weights of one row in each word; one byte per weight, any input.
-``halfwords``: two weights of one row in each word; two bytes per weight, fewest instructions."""
-
-PAIRS_LIMIT = 2**23
-"""Magnitude below which the accumulator of a row of ``pairs`` must stay: 256 times it fits in int32."""
-
-KERNELS = ("pp_blocks.S", "pp_blocks.c", "pp_blocks.h", "pp_intrinsics.h", "pp_kernels.h")
+HEADERS = ("pp_blocks.h", "pp_intrinsics.h", "pp_kernels.h")
+KERNELS = ("pp_blocks.S", "pp_blocks.c", *HEADERS)
+DIGIT_KERNELS = ("pp_digits.S", "pp_digits.c", "pp_digits.h", *KERNELS, "pp_lookup.c")
 WIDTHS = ("pp_kernels.h", "pp_moves.c")
+SUM = ("pp_s8x4.c", *S8X4_HEADERS)
+POOL = ("pp_pool_s8x4.c", *S8X4_HEADERS)
 
-Words = NDArray[np.uint32]
+MEAN_PIXELS = 255
+"""Most pixels of a mean that is summed in halfwords: 255 * 128 fits."""
 
 
 def layer_code(number: int, layer: Layer, memory: Memory, constants: Constants, optimize: str) -> LayerCode:
@@ -40,58 +38,36 @@ def layer_code(number: int, layer: Layer, memory: Memory, constants: Constants, 
     """
     if isinstance(layer, FullyConnected):
         return _fully_connected(number, layer, memory, constants, optimize)
-    return codegen_c.layer_code(number, layer, memory, constants)
+    choice = choose_convolution(layer, optimize) if isinstance(layer, Conv2d) else None
+    if isinstance(layer, Conv2d) and choice is not None:
+        return convolution(number, layer, choice, memory, constants)
+    return _four_at_a_time(layer, codegen_c.layer_code(number, layer, memory, constants))
 
 
-def choose_layout(layer: FullyConnected, optimize: str) -> Layout:
-    """The layout that is exact for the layer and takes fewest instructions (``speed``) or bytes (``size``)."""
-    if optimize == "speed":
-        return "halfwords"
-    fits = layer.input.bits == 8 and int(np.abs(layer.weights).max()) <= 127
-    return "pairs" if fits and int(layer.accumulator_bound.max()) < PAIRS_LIMIT else "bytes"
+def _four_at_a_time(layer: Layer, code: LayerCode) -> LayerCode:
+    """The same structs and operands with a kernel of four int8 at a time, where there is one."""
+    if any(tensor.bits != 8 for tensor in (*layer.inputs, layer.output)):
+        return code
+    if isinstance(layer, Add) and len(layer.inputs) == 2:
+        return LayerCode(code.definitions, code.call.replace("pp_sum_s8_s8_s8(", "pp_sum_s8x4("), SUM)
+    if isinstance(layer, Pool) and _pools_by_four(layer):
+        plain, fast = f"pp_{layer.kind}_pool_s8(", f"pp_{layer.kind}_pool_s8x4("
+        return LayerCode(code.definitions, code.call.replace(plain, fast), POOL)
+    return code
 
 
-def pack(layer: FullyConnected, layout: Layout) -> Words:
+def _pools_by_four(layer: Pool) -> bool:
+    seen = math.prod(min(pair) for pair in zip(layer.window.kernel, layer.input.shape, strict=False))
+    within = layer.kind == "max" or seen <= MEAN_PIXELS
+    return within and layer.input.shape[2] % 4 == 0 and layer.window.dilation == (1, 1)
+
+
+def pack(layer: FullyConnected, layout: BlockLayout) -> Words:
     """The layer's blocks as 32-bit words, [blocks * words per block]."""
-    weights = _padded(layer.weights, 4, 4)
-    bias, multiplier = (_padded(v[:, None], 4, 1)[:, 0] for v in (layer.bias, layer.requantize.multiplier))
-    blocks = []
-    for row in range(0, len(weights), 4):
-        rows, start = weights[row : row + 4], bias[row : row + 4].copy()
-        if layout == "pairs":
-            start[0], start[2] = 256 * start[0] + start[1], 256 * start[2] + start[3]
-        blocks += [start, _PACKERS[layout](rows), multiplier[row : row + 4]]
-    return (np.concatenate(blocks) & 0xFFFFFFFF).astype(np.uint32)
-
-
-def _padded(values: Integers, rows: int, columns: int) -> Integers:
-    return np.pad(values, ((0, -values.shape[0] % rows), (0, -values.shape[1] % columns)))
-
-
-def _halves(low: Integers, high: Integers) -> Integers:
-    """Two signed halfwords in a word."""
-    return (low & 0xFFFF) | ((high & 0xFFFF) << 16)
-
-
-def _pack_pairs(rows: Integers) -> Integers:
-    """[4, inputs]: per four inputs, the words of rows (0, 1) and (2, 3) for the first two, then the last two."""
-    pairs = 256 * rows[0::2] + rows[1::2]
-    words = _halves(pairs[:, 0::2], pairs[:, 1::2])
-    return words.T.reshape(-1)
-
-
-def _pack_bytes(rows: Integers) -> Integers:
-    """[4, inputs]: per four inputs a word of each row; SXTB16 takes bytes 0 and 2, rotated by 8 it takes 1 and 3."""
-    a, b, c, d = (rows[:, i::4] & 0xFF for i in range(4))
-    return (a | (c << 8) | (b << 16) | (d << 24)).T.reshape(-1)
-
-
-def _pack_halfwords(rows: Integers) -> Integers:
-    """[4, inputs]: per two inputs a word of each row."""
-    return _halves(rows[:, 0::2], rows[:, 1::2]).T.reshape(-1)
-
-
-_PACKERS = {"pairs": _pack_pairs, "bytes": _pack_bytes, "halfwords": _pack_halfwords}
+    parts = layer.weights, layer.bias, layer.requantize.multiplier
+    if layout == "octals" or layout == "crumbs":
+        return pack_digits(*parts, layout)
+    return pack_blocks(*parts, layout)
 
 
 def _finish(layer: FullyConnected) -> tuple[str, bool]:
@@ -99,7 +75,7 @@ def _finish(layer: FullyConnected) -> tuple[str, bool]:
     before, bits = layer.before_table, layer.before_table.bits
     if layer.table is not None:
         return f"s{bits}_table", False
-    full = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+    full = activation_range(bits)
     if bits == 16 and (before.low, before.high) == (0, full[1]):
         return "s16_relu", False
     return f"s{bits}", (before.low, before.high) != full
@@ -109,34 +85,51 @@ def _fully_connected(
     number: int, layer: FullyConnected, memory: Memory, constants: Constants, optimize: str
 ) -> LayerCode:
     outputs, inputs = layer.weights.shape
-    name, before, layout = f"pp_l{number}", layer.before_table, choose_layout(layer, optimize)
-    finish, clamp = _finish(layer)
+    name, layout, shift = f"pp_l{number}", choose_blocks(layer, optimize), layer.requantize.shift
     definition, table = fused_table(layer, constants)
-    rows, steps = -(-outputs // 4) * 4, -(-inputs // 4)
-    shift = layer.requantize.shift
     words = pack(layer, layout)
-    comment = (
-        f"{rows // 4} blocks of 4 rows: 4 start values, {steps} x {8 if layout == 'halfwords' else 4} words of "
-        f"weights ({layout}), 4 multipliers round(2^{32 - shift} * s_in * s_w[c] / s_out)"
-    )
+    per_block = ROWS[layout] if layout == "octals" or layout == "crumbs" else 4
+    blocks = -(-outputs // per_block)
     fields = {
         "blocks": f"{name}_blocks",
-        "zero_point": before.zero_point,
-        "steps": steps,
-        "rows": rows,
+        "zero_point": layer.before_table.zero_point,
+        "steps": -(-inputs // 4),
+        "rows": outputs if per_block != 4 else 4 * blocks,
         "table": table,
         "shift": shift,
     }
-    size = f"{rows // 4} * {len(words) // (rows // 4)}"
+    comment = (
+        f"{blocks} blocks of {per_block} rows: start values, {len(words) // blocks - 2 * per_block} words of "
+        f"weights ({layout}), multipliers round(2^{32 - shift} * s_in * s_w[c] / s_out)"
+    )
+    size = f"{blocks} * {len(words) // blocks}"
     array = constants.array("uint32_t", f"{name}_blocks", words.astype(np.int64), comment, size)
     widen, source, target, narrow = _places(number, layer, memory)
-    kernel = f"pp_blocks_{layout}_{finish}{'_shifted' if shift else ''}"
-    call = f"    {kernel}(&{name}, {source}, {target});\n"
-    if clamp:
-        call += f"    pp_clamp_s16({target}, {rows}, {before.low}, {before.high});\n"
-    moves = WIDTHS if widen or narrow else ()
+    ending = "_shifted" if shift else ""
+    if per_block == 4:
+        finish, clamp = _finish(layer)
+        call = f"    pp_blocks_{layout}_{finish}{ending}(&{name}, {source}, {target});\n"
+        call += _clamp(layer, target) if clamp else ""
+    else:
+        call = f"    pp_digits_{layout}_s{layer.before_table.bits}{ending}(&{name}, {source}, {target});\n"
+        call += _after_digits(layer, table, target)
+    kernels = KERNELS if per_block == 4 else DIGIT_KERNELS
     definitions = definition + array + initializer("pp_blocks_t", name, fields)
-    return LayerCode(definitions, widen + call + narrow, (*KERNELS, *moves))
+    return LayerCode(definitions, widen + call + narrow, (*kernels, *(WIDTHS if widen or narrow else ())))
+
+
+def _clamp(layer: FullyConnected, target: str) -> str:
+    before = layer.before_table
+    return f"    pp_clamp_s16({target}, {len(layer.weights)}, {before.low}, {before.high});\n"
+
+
+def _after_digits(layer: FullyConnected, table: str, target: str) -> str:
+    """The table, or the clamp narrower than its width, that ``pp_digits`` leaves to others."""
+    before = layer.before_table
+    if layer.table is not None:
+        kernel = "pp_lookup_s16" if before.bits == 16 else "pp_lookup_s8_in_s16"
+        return f"    {kernel}({table}, {target}, {target}, {len(layer.weights)});\n"
+    return _clamp(layer, target) if (before.low, before.high) != activation_range(before.bits) else ""
 
 
 def _places(number: int, layer: FullyConnected, memory: Memory) -> tuple[str, str, str, str]:

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from policyport.deploy.layers import FullyConnected, Lookup, Tensor
+from policyport.deploy.choice import choose_convolution
+from policyport.deploy.layers import Conv2d, FullyConnected, Layer, Lookup, Tensor
 from policyport.deploy.planner import Plan, Storage, plan_program, stored_bytes
 from policyport.deploy.program import Program
 
@@ -36,22 +37,35 @@ class Memory:
         """
         return f"pp_arena.s16 + {self.plan.scratch[number - 1][index] // 2}"
 
+    def scratch_words(self, number: int, index: int) -> str:
+        """The same as words."""
+        return f"pp_arena.words + {self.plan.scratch[number - 1][index] // 4}"
 
-def plan_memory(program: Program, variant: Variant) -> Memory:
-    """Chooses how each activation lies, and plans the arena."""
+
+def plan_memory(program: Program, variant: Variant, optimize: str = "size") -> Memory:
+    """Chooses how each activation lies, and plans the arena.
+
+    :param optimize: what :func:`policyport.deploy.choice.choose_convolution` takes
+    """
     storages = storages_of(program, variant)
-    return Memory(plan_program(program, storages, scratch_bytes(program, variant)), storages)
+    return Memory(plan_program(program, storages, scratch_bytes(program, variant, optimize)), storages)
 
 
-def scratch_bytes(program: Program, variant: Variant) -> list[list[int]]:
-    """Per layer the sizes of its scratch buffers: in variant ``dsp`` fully connected layers widen and narrow there."""
+def scratch_bytes(program: Program, variant: Variant, optimize: str = "size") -> list[list[int]]:
+    """Per layer the sizes of its scratch buffers: in variant ``dsp`` fully connected layers widen and narrow there, and
+    convolutions keep what their kernels need.
+    """
+    if variant == "c":
+        return [[] for _ in program.layers]
     storages = storages_of(program, variant)
-    return [
-        [stored_bytes(t, "halfwords") for t in (layer.input, layer.output) if storages[t.name] == "packed"]
-        if variant == "dsp" and isinstance(layer, FullyConnected)
-        else []
-        for layer in program.layers
-    ]
+    return [_scratch_bytes(layer, storages, optimize) for layer in program.layers]
+
+
+def _scratch_bytes(layer: Layer, storages: Mapping[str, Storage], optimize: str) -> list[int]:
+    if isinstance(layer, FullyConnected):
+        return [stored_bytes(t, "halfwords") for t in (layer.input, layer.output) if storages[t.name] == "packed"]
+    choice = choose_convolution(layer, optimize) if isinstance(layer, Conv2d) else None
+    return [choice.scratch_bytes] if choice else []
 
 
 def storages_of(program: Program, variant: Variant) -> dict[str, Storage]:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import functools
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from policyport import deploy
-
-KERNEL_FOLDER = Path(deploy.__file__).with_name("kernels")
+from policyport.core.semantics import Integers
+from policyport.deploy.codegen import KERNEL_FOLDER, Optimize, write_sources
+from policyport.deploy.program import Program
 
 FLASH, RAM, SIZE = 0x10000, 0x20000000, 0x100000
 STACK, RETURN = RAM + SIZE - 0x1000, FLASH + SIZE - 16
@@ -29,9 +30,14 @@ CORES = {
 }
 """Compiler flags and Unicorn's model. M3 and M0 have no DSP extension: they run the twins in C."""
 
-LINKER_SCRIPT = (
-    f"SECTIONS {{ . = {FLASH:#x}; .text : {{ *(.text* .rodata*) }} /DISCARD/ : {{ *(.ARM.*) *(.comment) }} }}"
-)
+ARENA = RAM + SIZE // 2
+"""Where variables lie; what a test places itself lies below."""
+
+LINKER_SCRIPT = f"""SECTIONS {{
+    . = {FLASH:#x}; .text : {{ *(.text* .rodata*) }}
+    . = {ARENA:#x}; .bss : {{ *(.bss* COMMON) }}
+    /DISCARD/ : {{ *(.ARM.*) *(.comment) }}
+}}"""
 
 MEMORY = """
 #include <stddef.h>
@@ -57,7 +63,9 @@ class Kernels:
     what it reads.
     """
 
-    def __init__(self, folder: Path, core: str, names: tuple[str, ...]) -> None:
+    def __init__(
+        self, folder: Path, core: str, sources: Sequence[Path], includes: Path = KERNEL_FOLDER, entry: str = "0"
+    ) -> None:
         unicorn = pytest.importorskip("unicorn", reason="the emulator comes with policyport[rig]")
         from elftools.elf.elffile import ELFFile
 
@@ -65,11 +73,11 @@ class Kernels:
             pytest.skip("arm-none-eabi-gcc is not on PATH")
         (folder / "memory.c").write_text(MEMORY)
         (folder / "test.ld").write_text(LINKER_SCRIPT)
-        sources = [str(KERNEL_FOLDER / name) for name in names if not name.endswith(".h")]
-        options = [*CORES[core][0].split(), *FLAGS.split(), f"-I{KERNEL_FOLDER}", f"-T{folder / 'test.ld'}", "-Wl,-e,0"]
+        options = [*CORES[core][0].split(), *FLAGS.split(), f"-I{includes}", f"-T{folder / 'test.ld'}"]
+        options += [f"-Wl,-e,{entry}", *(["-Wl,--gc-sections"] if entry != "0" else [])]
         elf = folder / "kernels.elf"
-        command = ["arm-none-eabi-gcc", *options, "-o", str(elf), *sources, str(folder / "memory.c"), "-lgcc"]
-        subprocess.run(command, check=True)
+        files = [*map(str, sources), str(folder / "memory.c")]
+        subprocess.run(["arm-none-eabi-gcc", *options, "-o", str(elf), *files, "-lgcc"], check=True)
         self._constants = unicorn.arm_const
         self._machine: Any = unicorn.Uc(unicorn.UC_ARCH_ARM, unicorn.UC_MODE_THUMB | unicorn.UC_MODE_MCLASS)
         self._machine.ctl_set_cpu_model(getattr(unicorn.arm_const, f"UC_CPU_ARM_{CORES[core][1]}"))
@@ -82,6 +90,9 @@ class Kernels:
                     self._machine.mem_write(segment["p_vaddr"], segment.data())
             table = image.get_section_by_name(".symtab")
             self.symbols = {s.name: (s["st_value"], s["st_size"]) for s in table.iter_symbols() if s.name}
+            functions = [s["st_size"] for s in table.iter_symbols() if s["st_info"]["type"] == "STT_FUNC"]
+            self.function_bytes = sum(functions)
+            """Code, without constants."""
         self._machine.hook_add(unicorn.UC_HOOK_BLOCK, self._count)
         self._lengths: dict[tuple[int, int], int] = {}
         self.instructions = 0
@@ -102,7 +113,7 @@ class Kernels:
         if isinstance(data, bytes):
             self._machine.mem_write(address, data)
         self._free = address + -(-size // 8) * 8
-        assert self._free < STACK - 0x8000
+        assert self._free < ARENA
         return address
 
     def get(self, address: int, size: int) -> bytes:
@@ -147,12 +158,41 @@ def _instructions(code: bytes) -> int:
     return count
 
 
+class Policy(Kernels):
+    """A whole program of variant ``dsp`` on an emulated core.
+
+    :param folder: gets its sources
+    """
+
+    def __init__(self, folder: Path, core: str, program: Program, optimize: Optimize = "size") -> None:
+        self.generated = write_sources(program, "dsp", folder, optimize)
+        sources = sorted(path for path in folder.iterdir() if path.suffix in {".c", ".S"})
+        super().__init__(folder, core, sources, folder, "pp_infer")
+        self._program = program
+
+    def infer(self, q_input: Integers) -> Integers:
+        """[inputs] to [outputs]."""
+        self.clear()
+        program = self._program
+        source = self.put(q_input.astype(f"<i{program.input.bits // 8}").tobytes())
+        size = program.output.size * program.output.bits // 8
+        target = self.put(size)
+        self.call("pp_infer", source, target)
+        return np.frombuffer(self.get(target, size), f"<i{program.output.bits // 8}").astype(np.int64)
+
+
+@pytest.fixture(scope="session")
+def policies(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Policy]:
+    """``policies(core, program, optimize)``: a program of variant ``dsp`` on an emulated core."""
+    return lambda *arguments: Policy(tmp_path_factory.mktemp("policy"), *arguments)
+
+
 @pytest.fixture(scope="session")
 def kernels(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Kernels]:
     """``kernels(core, *names)``: kernel files compiled for a core, on an emulated one."""
 
     @functools.cache
     def build(core: str, *names: str) -> Kernels:
-        return Kernels(tmp_path_factory.mktemp("kernels"), core, names)
+        return Kernels(tmp_path_factory.mktemp("kernels"), core, [KERNEL_FOLDER / name for name in names])
 
     return build

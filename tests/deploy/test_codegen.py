@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from policyport.core.errors import UnsupportedModelError
 from policyport.core.semantics import Integers
 from policyport.deploy import codegen_dsp, vectors
+from policyport.deploy.choice import choose_blocks
 from policyport.deploy.codegen import KERNEL_FOLDER, Variant, generate, write_sources
 from policyport.deploy.layers import FullyConnected
 from policyport.deploy.program import Program, program_sha256
@@ -141,16 +142,22 @@ def test_pairs_hold_every_weight(seed: int, inputs: int) -> None:
 def test_layouts_are_chosen_where_they_are_exact() -> None:
     narrow, wide = first_layer(Spec((8, 4), (8, 8), ("",))), first_layer(Spec((8, 4), (16, 16), ("",)))
     foreign = first_layer(Spec((8, 4), (8, 8), ("",), largest_weight=128))
-    assert codegen_dsp.choose_layout(narrow, "size") == "pairs"
-    assert codegen_dsp.choose_layout(wide, "size") == "bytes"
-    assert codegen_dsp.choose_layout(foreign, "size") == "bytes"
-    assert codegen_dsp.choose_layout(narrow, "speed") == "halfwords"
+    assert choose_blocks(narrow, "size") == "pairs"
+    assert choose_blocks(wide, "size") == "bytes"
+    assert choose_blocks(foreign, "size") == "bytes"
+    assert choose_blocks(narrow, "speed") == "halfwords"
 
 
-@pytest.mark.parametrize(("bias", "layout"), [(2**23 - 1 - 1000, "pairs"), (2**23 - 1000, "bytes")])
+@pytest.mark.parametrize(("bias", "layout"), [(2**23 - 1 - 893, "pairs"), (2**23 - 893, "bytes")])
 def test_pairs_stop_where_256_times_the_sum_leaves_int32(bias: int, layout: str) -> None:
     layer = first_layer(Spec((4, 4), (8, 8), ("",)))
     weights = np.zeros((4, 4), np.int64)
-    weights[0] = [-1, 2, -3, 1]  # reach 7 * 128 = 896
-    edge = replace(layer, weights=weights, bias=np.array([bias + 1000 - 896, 0, 0, 0]))
-    assert codegen_dsp.choose_layout(edge, "size") == layout
+    weights[0] = [-10, 2, -3, 1]  # reaches 3 * 127 + 13 * 128 = 2045
+    edge = replace(layer, weights=weights, bias=np.array([bias + 893 - 2045, 0, 0, 0]))
+    assert choose_blocks(edge, "size") == layout
+
+
+@pytest.mark.parametrize(("outputs", "largest", "layout"), [(8, 1, "crumbs"), (5, 3, "octals"), (5, 7, "nibbles")])
+def test_small_weights_share_a_halfword(outputs: int, largest: int, layout: str) -> None:
+    layer = first_layer(Spec((8, outputs), (8, 8), ("",), largest_weight=largest))
+    assert [choose_blocks(layer, optimize) for optimize in ("size", "speed")] == [layout, layout]

@@ -1,0 +1,112 @@
+"""Which DSP kernel computes a layer: every one that is exact for it, and of those the best by counting instructions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from policyport.deploy import layout_blocks, layout_conv, layout_depthwise, layout_digits, layout_winograd
+from policyport.deploy.kernel_cost import Window, conv_instructions, depthwise_instructions, winograd_instructions
+from policyport.deploy.layers import Affine, Conv2d, FullyConnected, TransposedConv2d
+
+Kernel = Literal["pairs", "nibbles", "winograd", "depthwise"]
+BlockLayout = layout_blocks.Layout | layout_digits.DigitLayout
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A kernel for a convolution."""
+
+    kernel: Kernel
+    scratch_bytes: int
+    instructions: int
+    """Estimate, see :mod:`policyport.deploy.kernel_cost`."""
+
+    turned: bool = False
+    """Whether rows run along the height of the image."""
+
+
+def choose_convolution(layer: Conv2d, optimize: str) -> Choice | None:
+    """The DSP kernel for a convolution, or None where only the plain C kernel computes it.
+
+    :param optimize: ``speed`` takes the fewest instructions, ``size`` the smallest weights
+    """
+    plain = isinstance(layer, TransposedConv2d) or layer.window.dilation != (1, 1)
+    if plain or layer.input.bits != 8 or layer.output.bits != 8:
+        return None
+    if layer.groups != 1:
+        return _depthwise(layer)
+    direct = _direct(layer)
+    if optimize == "speed":
+        found = [choice for choice in (direct, _winograd(layer)) if choice is not None]
+        return min(found, key=lambda choice: choice.instructions, default=None)
+    return direct
+
+
+def choose_blocks(layer: FullyConnected, optimize: str) -> BlockLayout:
+    """The layout that is exact for a fully connected layer and takes fewest instructions (``speed``) or bytes
+    (``size``). Weights below 8 bits take as many cycles in their own layouts as any others, so they always lie there.
+    """
+    weights, bias, (low, high) = layer.weights, layer.bias, input_range(layer)
+    if layer.input.bits == 8:
+        digits: tuple[layout_digits.DigitLayout, ...] = ("crumbs", "octals")
+        for digit in digits:
+            if layout_digits.fits(weights, bias, low, high, digit):
+                return digit
+        if layout_blocks.fits(weights, bias, low, high, "nibbles"):
+            return "nibbles"
+    if optimize == "speed":
+        return "halfwords"
+    return "pairs" if layer.input.bits == 8 and layout_blocks.fits(weights, bias, low, high, "pairs") else "bytes"
+
+
+def input_range(layer: Affine) -> tuple[int, int]:
+    """Smallest and largest integer that a layer can read, padding included."""
+    source = layer.input
+    return min(source.low, source.zero_point), max(source.high, source.zero_point)
+
+
+def window_of(layer: Conv2d) -> Window:
+    """A layer's sizes as the cost model takes them."""
+    source, target, window = layer.input.shape, layer.output.shape, layer.window
+    return Window(
+        (source[0], source[1], source[2]),
+        (target[0], target[1], target[2]),
+        window.kernel,
+        window.stride,
+        (window.pads[0], window.pads[1]),
+    )
+
+
+def _direct(layer: Conv2d) -> Choice | None:
+    layout = layout_conv.choose_layout(layer.weights, layer.bias, *input_range(layer))
+    if layout is None:
+        return None
+    scratch = layout_conv.scratch_bytes(*layer.window.kernel, layer.input.shape[2])
+    kernel: Kernel = "nibbles" if layout == "nibbles" else "pairs"
+    return Choice(kernel, scratch, conv_instructions(window_of(layer), layout))
+
+
+def _winograd(layer: Conv2d) -> Choice | None:
+    if layer.window.stride != (1, 1) or not layout_winograd.fits(layer.weights, layer.bias, *input_range(layer)):
+        return None
+    window = window_of(layer)
+    return Choice("winograd", layout_winograd.scratch_bytes(layer.input.shape[2]), winograd_instructions(window))
+
+
+def _depthwise(layer: Conv2d) -> Choice | None:
+    channels, stride = layer.input.shape[2], layer.window.stride
+    alone = layer.groups == channels == layer.output.shape[2] and channels >= 4
+    if not alone or layer.window.kernel != (3, 3) or stride not in ((1, 1), (2, 2)):
+        return None
+    window = window_of(layer)
+    straight = Choice(
+        "depthwise", layout_depthwise.ring_bytes(stride[0], window.output[1]), depthwise_instructions(window)
+    )
+    other = replace(
+        straight,
+        scratch_bytes=layout_depthwise.ring_bytes(stride[0], window.output[0]),
+        instructions=depthwise_instructions(window.turned),
+        turned=True,
+    )
+    return min(straight, other, key=lambda choice: choice.instructions)
