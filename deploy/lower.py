@@ -48,6 +48,7 @@ class _Lowering:
         self._host_values = {graph.input_name}
         self._host_input: HostInput | None = None
         self._input: View | None = None
+        self._last = next((n.input[0] for n in graph.nodes if graph.output_name in n.output), "")
 
     def take(self, node: Any) -> None:
         """Lower one node."""
@@ -83,7 +84,9 @@ class _Lowering:
 
     def _quantized(self, node: Any) -> View:
         value = self._state.values[node.input[0]]
-        wanted = self._parameters(node, node.input[0])
+        # What leaves the network is called as the file calls it, not by what it is before it is quantized.
+        ends = node.output[0] == self._last
+        wanted = self._parameters(node, self._graph.output_name if ends else node.input[0])
         if not isinstance(value, View):
             return value.emit(self._state.builder, wanted, OPEN)
         if value.quantization(wanted.name) == wanted:
