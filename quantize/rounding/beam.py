@@ -45,8 +45,8 @@ def beam(problem: LayerProblem, scales: Reals, *, width: int = 64, children: int
 
 def unit_factor(hessian: Reals) -> tuple[Reals, Reals]:
     """``U / diag(U)`` [G, D, D] and ``diag(U)^2`` [G, D] of the upper U with ``U^T U = H``."""
-    upper = np.linalg.cholesky(hessian).transpose(0, 2, 1)
-    diagonal: Reals = np.diagonal(upper, axis1=1, axis2=2)
+    upper = np.asarray(np.linalg.cholesky(hessian), np.float64).transpose(0, 2, 1)
+    diagonal: Reals = np.einsum("gdd->gd", upper)
     return upper / diagonal[:, :, None], np.square(diagonal)
 
 

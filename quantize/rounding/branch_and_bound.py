@@ -68,9 +68,9 @@ def prove(problem: LayerProblem, scales: Reals, start: Reals, *, node_limit: int
     lower, nodes = given.copy(), np.zeros(given.shape, np.int64)
     low, high = problem.range
     for group, row in np.ndindex(*given.shape):
-        square = scales[group, row] ** 2
+        square = float(scales[group, row]) ** 2
         search = _Search(unit[group], weight[group], centre[group, row], low, high)
-        better = search.run(given[group, row] / square, node_limit)
+        better = search.run(float(given[group, row]) / square, node_limit)
         if better is not None:
             found[group, row] = better
         lower[group, row], nodes[group, row] = search.lower_bound * square, search.nodes

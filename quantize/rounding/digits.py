@@ -13,8 +13,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from policyport.core.operators import Window
+from policyport.quantize.graph import FloatGraph, HostPrefix
+from policyport.quantize.nodes import NONE, RELU, AveragePool, Convolution, Function, Linear, Node, Reshape, Sum
 
 Tensor = Any  # torch carries no types that a strict checker is shown here
+
+SHAPE = (1, 8, 8)
+"""Channels, height and width of an image."""
 
 EPOCHS = 60
 BATCH = 64
@@ -143,10 +149,72 @@ def _fold(layer: Any, norm: Any) -> Any:
     return whole.eval()
 
 
-def linear_layers(network: Any) -> list[tuple[str, Any]]:
-    """Fully connected and convolution layers with their names, in the order in which they are computed."""
-    return [(name, part) for name, part in network.named_modules() if _is_linear(part)]
+def graph_of(network: Any) -> FloatGraph:
+    """A folded network as a float graph, image in and logits out."""
+    return _mlp_graph(network) if isinstance(network, Mlp) else _resnet_graph(network)
 
 
-def _is_linear(part: Any) -> bool:
-    return isinstance(part, torch.nn.Linear | torch.nn.Conv2d | torch.nn.ConvTranspose2d)
+def _mlp_graph(network: Any) -> FloatGraph:
+    nodes = (
+        Reshape(name="flat", inputs=("image",), target=(64,)),
+        _linear_node("first", "flat", network.first, RELU),
+        _linear_node("second", "first", network.second, RELU),
+        _linear_node("logits", "second", network.last, NONE),
+    )
+    return _graph("digits-mlp", nodes)
+
+
+def _resnet_graph(network: Any) -> FloatGraph:
+    nodes: list[Node] = [_convolution_node("stem", "image", network.stem, RELU)]
+    source = "stem"
+    for index, block in enumerate(network.blocks):
+        name = f"block{index}"
+        nodes.append(_convolution_node(f"{name}.first", source, block.first, RELU))
+        nodes.append(_convolution_node(f"{name}.second", f"{name}.first", block.second, NONE))
+        shortcut = source
+        if isinstance(block.shortcut, torch.nn.Conv2d):
+            shortcut = f"{name}.shortcut"
+            nodes.append(_convolution_node(shortcut, source, block.shortcut, NONE))
+        nodes.append(Sum(name=name, inputs=(f"{name}.second", shortcut), signs=(1, 1), function=RELU))
+        source = name
+    nodes += [
+        AveragePool(name="pooled", inputs=(source,), window=Window((2, 2), (2, 2))),
+        Reshape(name="flat", inputs=("pooled",), target=(32,)),
+        _linear_node("logits", "flat", network.last, NONE),
+    ]
+    return _graph("digits-resnet", tuple(nodes))
+
+
+def _graph(name: str, nodes: tuple[Node, ...]) -> FloatGraph:
+    return FloatGraph(name, "image", SHAPE, "logits", HostPrefix.identity(SHAPE), nodes)
+
+
+def _linear_node(name: str, source: str, layer: Any, function: Function) -> Linear:
+    linear = f"{name}.linear" if function.name else name
+    return Linear(
+        name=name,
+        inputs=(source,),
+        linear_name=linear,
+        weights=_array(layer.weight),
+        bias=_array(layer.bias),
+        function=function,
+    )
+
+
+def _convolution_node(name: str, source: str, layer: Any, function: Function) -> Convolution:
+    linear = f"{name}.linear" if function.name else name
+    (top, left), stride = layer.padding, tuple(layer.stride)
+    return Convolution(
+        name=name,
+        inputs=(source,),
+        linear_name=linear,
+        weights=_array(layer.weight),
+        bias=_array(layer.bias),
+        function=function,
+        window=Window(tuple(layer.kernel_size), stride, pads=(top, left, top, left)),
+    )
+
+
+def _array(parameter: Any) -> NDArray[np.float32]:
+    array: NDArray[np.float32] = parameter.detach().numpy().copy()
+    return array

@@ -192,7 +192,7 @@ class Moments:
         pull = np.where(variance > 0, ridge * variance, 1.0)
         hessian = quantized + pull[:, None, None] * np.eye(quantized.shape[1])
         moved = weights @ cross + pull[:, None, None] * weights
-        target = np.linalg.solve(hessian, moved.transpose(0, 2, 1)).transpose(0, 2, 1)
+        target = np.asarray(np.linalg.solve(hessian, moved.transpose(0, 2, 1)), np.float64).transpose(0, 2, 1)
         means = (self.float_mean.copy(), self.quantized_mean.copy()) if refit_bias else (None, None)
         return LayerProblem(self.name, bits, weights, bias, hessian, target, *means)
 

@@ -1,0 +1,79 @@
+"""The rounding methods that the quantize stage offers, by name."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from policyport.core.progress import progress
+from policyport.core.semantics import Reals
+from policyport.quantize import quantizers
+from policyport.quantize.layer_data import LayerData, RoundedLayer, Rounding, nearest
+from policyport.quantize.rounding.adaround import CONVERGED_RATE, AdaRoundSettings, LearnedLayer, adaround
+from policyport.quantize.rounding.gptq import gptq
+from policyport.quantize.rounding.grids import as_float32, weight_scales
+from policyport.quantize.rounding.lattice import LatticeSettings, lattice
+from policyport.quantize.rounding.layer import in_place, layer_problem
+from policyport.quantize.rounding.problem import LayerProblem, Solution, solution
+
+Method = Literal["lattice", "adaround", "gptq", "nearest"]
+
+METHODS: tuple[Method, ...] = ("lattice", "adaround", "gptq", "nearest")
+
+
+def rounding(method: Method, *, refit_bias: bool, seed: int = 0) -> Rounding:
+    """What rounds a layer by a method, the features taken from the integer network.
+
+    :param refit_bias: solve the bias anew with the weights; ``nearest`` and ``adaround`` leave it as it is
+    :param seed: of ``adaround``'s batches
+    """
+    if method == "nearest":
+        return nearest
+    if method == "adaround":
+        return lambda data: _adaround(data, seed)
+    solve = _lattice if method == "lattice" else _gptq
+    return lambda data: _as_layer(data, solve(data, _problem(data, refit_bias)))
+
+
+def _lattice(data: LayerData, problem: LayerProblem) -> Solution:
+    return lattice(problem, LatticeSettings(per_tensor=not data.per_channel), _smallest_scales(data))
+
+
+def _gptq(data: LayerData, problem: LayerProblem) -> Solution:
+    scales = _scales(data, problem)
+    return solution(problem, gptq(problem, scales), scales)
+
+
+def _adaround(data: LayerData, seed: int) -> RoundedLayer:
+    problem = _problem(data, refit_bias=False)
+    scales = _scales(data, problem)
+    settings = AdaRoundSettings(learning_rate=CONVERGED_RATE, seed=seed)
+    layer = LearnedLayer(data.node, data.float_input, data.source.dequantize(data.q_input))
+    with progress(f"round {data.node.name}", settings.iterations) as advance:
+        learned = adaround(layer, scales, data.weight_bits, settings, advance=advance)
+    return _as_layer(data, solution(problem, learned.integers, scales))
+
+
+def _problem(data: LayerData, refit_bias: bool) -> LayerProblem:
+    return layer_problem(data.node, data.batches(), data.weight_bits, refit_bias=refit_bias)
+
+
+def _scales(data: LayerData, problem: LayerProblem) -> Reals:
+    """Scales [G, R] that round the weights with the least error, large enough for the bias."""
+    scales = np.maximum(weight_scales(problem, per_tensor=not data.per_channel), _smallest_scales(data))
+    return scales if data.per_channel else np.full_like(scales, scales.max())
+
+
+def _smallest_scales(data: LayerData) -> Reals:
+    """Scales [G, R] below which a bias would not fit."""
+    fits = np.abs(data.node.bias.astype(np.float64)) / (data.source.scale * quantizers.BIAS_LIMIT)
+    return as_float32(fits).reshape(data.node.group_count, -1)
+
+
+def _as_layer(data: LayerData, found: Solution) -> RoundedLayer:
+    scale = found.scales.reshape(-1).astype(np.float32)
+    return RoundedLayer(
+        in_place(data.node, found.integers),
+        scale,
+        quantizers.round_bias(found.bias.reshape(-1), data.source.scale, scale),
+    )
