@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from policyport.core.errors import PolicyportError
-from policyport.pipeline.stages import STAGES, Stage, stage_named
+from policyport.pipeline.stages import IMPORT, STAGES, Stage, stage_named
 
 INTERRUPTED = 130
 
@@ -99,7 +99,7 @@ def _set_up_logging(verbosity: int) -> None:
 def _commands() -> tuple[Command, ...]:
     stages = tuple(
         Command(stage.name, stage.summary, lambda parser, s=stage: _add_stage(parser, s), _run_stage)  # type: ignore[misc]
-        for stage in STAGES
+        for stage in (IMPORT, *STAGES)
     )
     return (
         Command("run", "do every stage of a recipe, skipping what is done", _add_run, _run),
@@ -153,20 +153,25 @@ def _add_stage(parser: argparse.ArgumentParser, stage: Stage) -> None:
             nargs="?",
             type=Path,
             metavar=name.upper(),
-            help=f"{stage.takes[name]} [default: that of the recipe's run{_or_beside(stage, name)}]",
+            help=f"{stage.takes[name]} [default: {_default_input(stage, name)}]",
         )
-    parser.add_argument("--recipe", type=Path, metavar="RECIPE.toml", help="take options from it [default: none]")
+    parser.set_defaults(stage=stage.name, recipe=None)
+    if stage in STAGES:
+        parser.add_argument("--recipe", type=Path, metavar="RECIPE.toml", help="take options from it [default: none]")
     parser.add_argument("--out", type=Path, metavar="DIR", help=f"folder to write [default: {_default_out(stage)}]")
     parser.add_argument("--force", action="store_true", help="run from scratch, though it be done [default: no]")
     parser.add_argument("--json", action="store_true", help="print the artifact's figures as JSON [default: no]")
-    options = parser.add_argument_group("options of this stage, in a recipe under " + f"[{stage.name}]")
+    place = f", in a recipe under [{stage.name}]" if stage in STAGES else ""
+    options = parser.add_argument_group("options of this stage" + place)
     add_arguments(options, stage.config_type())  # type: ignore[arg-type]
-    parser.set_defaults(stage=stage.name)
 
 
-def _or_beside(stage: Stage, name: str) -> str:
+def _default_input(stage: Stage, name: str) -> str:
+    if stage not in STAGES:
+        return "none"
     first = next(iter(stage.inputs))
-    return "" if name == first else f", or {stage.inputs[name]} beside the {first}"
+    beside = "" if name == first else f", or {stage.inputs[name]} beside the {first}"
+    return f"that of the recipe's run{beside}"
 
 
 def _default_out(stage: Stage) -> str:
@@ -179,7 +184,7 @@ def _run_stage(arguments: argparse.Namespace) -> int:
     from policyport.pipeline import speak
     from policyport.pipeline.single import run_single
 
-    stage = stage_named(arguments.stage, STAGES)
+    stage = stage_named(arguments.stage)
     quiet = arguments.json or arguments.quiet > arguments.verbose
     artifact = run_single(stage, arguments, speak.silent if quiet else speak.say, STAGES)
     if arguments.json:

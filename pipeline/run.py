@@ -70,7 +70,7 @@ def wanted(stage: Stage, keys: Mapping[str, str | None], config: Any) -> Wanted:
     :param keys: stage to the key of its artifact, None where it is not up to date
     """
     inputs = {name: keys[source] for name, source in stage.inputs.items()}
-    return Wanted(stage.name, {**inputs, **stage.config_inputs(config)}, to_table(config), stage.code_version())
+    return Wanted(stage.kind, {**inputs, **stage.config_inputs(config)}, to_table(config), stage.code_version())
 
 
 def standings(folder: Path, configs: Mapping[str, Any], stages: tuple[Stage, ...] = STAGES) -> dict[str, Standing]:
@@ -103,7 +103,8 @@ def run_recipe(
     last = names.index(asked.until) if asked.until else len(names) - 1
     artifacts: dict[str, Artifact] = {}
     gate_error: GateError | None = None
-    with _alone_in(folder):
+    folder.mkdir(parents=True, exist_ok=True)
+    with _alone(folder / ".lock", folder, "another run is at work in this folder"):
         (folder / RECIPE_COPY).write_bytes(recipe.path.read_bytes())
         standing = standings(folder, recipe.configs, stages)
         for stage in stages[: last + 1]:
@@ -144,12 +145,26 @@ def run_stage(
     :param inputs: path of each input, by name
     :param keys: stage to the key of its artifact
     :param force: begin from scratch, though it be done or half done
-    :raises UsageError: ``out`` is a folder that no stage wrote
+    :raises UsageError: ``out`` is a folder that no stage wrote, or another process is writing it
     """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with _alone(out.with_name(f".{out.name}.lock"), out, "another process is writing this artifact"):
+        return _run_alone(stage, inputs, keys, config, out, say, force)
+
+
+def _run_alone(
+    stage: Stage,
+    inputs: Mapping[str, Path],
+    keys: Mapping[str, str | None],
+    config: Any,
+    out: Path,
+    say: Say,
+    force: bool,
+) -> Artifact:
     standing = assess(out, wanted(stage, keys, config))
     because = ("forced" if force else standing.because) or _why_not_done(stage, config, out)
     if standing.state == "done" and not because:
-        artifact = open_artifact(out, stage.name)
+        artifact = open_artifact(out, stage.kind)
         say(Event(stage.name, "skipped", "", 0.0, artifact))
         return artifact
     _protect(out, standing)
@@ -197,23 +212,17 @@ def _recorded_gate(artifacts: Mapping[str, Artifact]) -> GateError | None:
 
 
 @contextlib.contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """Hold the run's folder against a second run.
+def _alone(lock_path: Path, folder: Path, refusal: str) -> Iterator[None]:
+    """Hold a folder against a second process.
 
     :raises UsageError: it is held already; the holder is named
     """
     from policyport.core.lock import NamedLock
 
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = NamedLock(folder / ".lock")
+    lock = NamedLock(lock_path)
     holder = lock.acquire()
     if holder:
-        raise UsageError(
-            "another run is at work in this folder",
-            where=folder,
-            got=f"held by {holder}",
-            cure="wait for it, or give another --out",
-        )
+        raise UsageError(refusal, where=folder, got=f"held by {holder}", cure="wait for it, or give another --out")
     try:
         yield
     finally:

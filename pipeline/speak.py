@@ -43,12 +43,15 @@ def main_figures(stage: str, figures: Mapping[str, Any]) -> str:
     return ", ".join(pattern.format(figures[key]) for key, pattern in shown if figures.get(key) is not None)
 
 
+_POLICY = (
+    ("mean_return", "float32 return {:.1f}"),
+    ("return_deviation", "deviation {:.1f}"),
+    ("steps", "{:,} steps"),
+)
+
 FIGURES: dict[str, tuple[tuple[str, str], ...]] = {
-    "train": (
-        ("mean_return", "float32 return {:.1f}"),
-        ("return_deviation", "deviation {:.1f}"),
-        ("steps", "{:,} steps"),
-    ),
+    "train": _POLICY,
+    "import": (("algorithm", "{}"), *_POLICY),
     "quantize": (
         ("activations", "activations {}"),
         ("action_agreement", "agreement {:.2%}"),

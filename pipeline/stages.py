@@ -53,6 +53,14 @@ class Stage:
     preflight: str = ""
     """``(configs) -> None``: raises for what the machine lacks or the recipe contradicts; empty for none."""
 
+    writes: str = ""
+    """The kind of artifact it writes, where that is another stage's; empty for its own."""
+
+    @property
+    def kind(self) -> str:
+        """The kind of artifact it writes."""
+        return self.writes or self.name
+
     def config_type(self) -> type[Any]:
         """The configuration dataclass."""
         found: type[Any] = _import(self.options)
@@ -157,6 +165,19 @@ STAGES: tuple[Stage, ...] = (
 )
 
 
-def stage_named(name: str, stages: tuple[Stage, ...] = STAGES) -> Stage:
+IMPORT = Stage(
+    "import",
+    "take an agent that Stable-Baselines3 has saved, and export its deterministic actor as train does",
+    function="policyport.train.stage:import_agent",
+    options="policyport.train.config:ImportConfig",
+    code="policyport.train.stage:CODE",
+    inputs={"agent": "agent"},
+    takes={"agent": "a zip of PPO, A2C, DQN, DDPG, TD3, SAC, or of sb3-contrib's QR-DQN, TQC, ARS, TRPO"},
+    writes="train",
+)
+"""In the place of train, outside of recipes: a recipe names a zip as train's ``agent``."""
+
+
+def stage_named(name: str, stages: tuple[Stage, ...] = (*STAGES, IMPORT)) -> Stage:
     """The stage of that name; it must exist."""
     return next(stage for stage in stages if stage.name == name)

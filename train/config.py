@@ -54,6 +54,7 @@ class TrainConfig(ExportConfig):
 class ImportConfig(ExportConfig):
     """Whose agent a Stable-Baselines3 zip is, and what to record of it."""
 
+    environment: str = option("", "Gymnasium environment id that the agent was trained in; must be given")
     vecnormalize: Path | None = option(None, "the VecNormalize statistics (.pkl or .npz) that belong to the agent")
     pickle: bool = option(
         True, "read the pickled parts, as inert data: no code of the file runs; without it weights and text alone"

@@ -63,6 +63,8 @@ def read_agent(path: Path, environment: str, vecnormalize: Path | None = None, *
     :raises UnsupportedModelError: a policy of another kind; it is named
     :raises ToolError: sb3-contrib is not installed
     """
+    if not environment:
+        raise ConfigError("no environment given", where=path, expected="--environment with the id it was trained in")
     name = current_id(environment)
     if not path.is_file():
         raise ConfigError("no such file", where="agent", got=path)

@@ -6,7 +6,15 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from policyport.core.artifact import Artifact, code_version, open_artifact, sha256_file, stage_key, write_artifact
+from policyport.core.artifact import (
+    Artifact,
+    code_version,
+    input_key,
+    open_artifact,
+    sha256_file,
+    stage_key,
+    write_artifact,
+)
 from policyport.core.options import to_table
 from policyport.train.config import ImportConfig, TrainConfig
 
@@ -59,7 +67,7 @@ def import_agent(agent: Path, config: ImportConfig, out: Path) -> Artifact:
     from policyport.train.rebuild import read_agent
 
     require_stable_baselines()
-    inputs = _inputs(agent, config.vecnormalize)
+    inputs = _inputs(None, config.vecnormalize) | {"agent": input_key(agent)}
     with torch_threads(config.threads):
         found = read_agent(agent, config.environment, config.vecnormalize, pickle=config.pickle)
         with write_artifact(out, "train", inputs=inputs, config=to_table(config), code=code_version(*CODE)) as writer:
