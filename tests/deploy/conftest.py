@@ -123,12 +123,13 @@ class Kernels:
         return around[8:-8]
 
     def call(self, function: str, *arguments: int) -> int:
-        """Call a function with up to four integers; returns r0. Callee-saved registers must come back as they were."""
+        """Call a function with integers; returns r0. Callee-saved registers must come back as they were."""
         constants, machine = self._constants, self._machine
         register = [getattr(constants, f"UC_ARM_REG_R{i}") for i in range(13)]
         saved = {register[i]: 0xC0DE0000 + i for i in range(4, 12)}
         values = {**saved, constants.UC_ARM_REG_SP: STACK, constants.UC_ARM_REG_LR: RETURN | 1}
-        values |= {register[i]: value & 0xFFFFFFFF for i, value in enumerate(arguments)}
+        values |= {register[i]: value & 0xFFFFFFFF for i, value in enumerate(arguments[:4])}
+        machine.mem_write(STACK, b"".join(value.to_bytes(4, "little") for value in arguments[4:]))
         for number, value in values.items():
             machine.reg_write(number, value)
         self.instructions = 0
