@@ -64,7 +64,8 @@ Rounding = Callable[[LayerData], RoundedLayer]
 def nearest(data: LayerData) -> RoundedLayer:
     """Each weight to the nearest integer, at the scale that the largest of its row asks for."""
     weights, bias = data.node.weights.astype(np.float64), data.node.bias.astype(np.float64)
-    scale = quantizers.row_scales(weights, bias, data.source.scale, data.weight_bits, per_channel=data.per_channel)
+    scales = data.source.scale, data.before.scale
+    scale = quantizers.layer_scales(weights, bias, *scales, data.weight_bits, per_channel=data.per_channel)
     return RoundedLayer(
         quantizers.round_weights(weights, scale, data.weight_bits),
         scale,

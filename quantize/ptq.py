@@ -114,6 +114,8 @@ class _Walk:
     def _layer(self, node: Weighted, exact: Floats, q: Compact, linear: Floats) -> QuantizedLayer:
         source, output = self.activations[node.inputs[0]], self.activations[node.name]
         before = self.activations[node.linear_name] if node.function.has_table else output
+        bias = quantizers.bounded_bias(node.bias, node.weights, source.range, before.range)
+        node = replace(node, bias=bias.astype(np.float32))
         bits = self.weight_bits[node.name]
         per_channel = self.config.per_channel and node.takes_channel_scales
         rounded = self.rounding(LayerData(node, source, before, bits, per_channel, exact, q))
@@ -146,4 +148,5 @@ def corrected(layer: QuantizedLayer, q: Compact, linear: Floats) -> QuantizedLay
     exact = linear.reshape(len(linear), outputs, -1).sum(axis=(0, 2), dtype=np.float64)
     error = (exact - total * layer.bias_scale) / places
     bias = layer.bias * layer.bias_scale + error
+    bias = quantizers.bounded_bias(bias, layer.node.weights, layer.input.range, layer.before.range)
     return replace(layer, bias=quantizers.round_bias(bias, layer.input.scale, layer.weight_scale))

@@ -13,7 +13,7 @@ from policyport.quantize.entry import feature_ranges
 from policyport.quantize.graph import HostPrefix
 from policyport.quantize.metrics import sqnr_db
 from policyport.quantize.ptq import quantize_graph
-from policyport.quantize.quantizers import BIAS_LIMIT, round_weights, row_scales
+from policyport.quantize.quantizers import BIAS_LIMIT, layer_scales, round_bias, round_weights, row_scales
 from policyport.quantize.simulate import quantize_input, simulate
 from policyport.quantize.transforms import centre_outputs
 
@@ -95,6 +95,19 @@ def test_a_bias_that_dwarfs_its_weights_is_not_saturated():
     scales = row_scales(np.array([[1e-9, -1e-9]]), np.array([3.0]), 1e-3, 8)
     assert 3.0 / (1e-3 * scales[0]) <= BIAS_LIMIT * 1.001
     assert (round_weights(np.array([[1e-9, -1e-9]]), scales, 8) == 0).all()
+
+
+@pytest.mark.parametrize("bits", [8, 2])
+def test_a_row_of_tiny_weights_leaves_room_for_the_shift_that_another_row_asks_for(bits):
+    """The shift is one for the layer: what fits by itself must fit shifted."""
+    weights, bias = np.array([[1e-9, -1e-9], [50.0, -30.0]]), np.array([3.0, 0.0])
+    scale_in, scale_out = 0.02, 0.01
+    scales = layer_scales(weights, bias, scale_in, scale_out, bits)
+    q_weights, q_bias = round_weights(weights, scales, bits), round_bias(bias, scale_in, scales)
+    reach = semantics.accumulator_bound(q_weights, q_bias, -128, 127)
+    by = semantics.requantization(scale_in * scales.astype(np.float64) / scale_out, int(reach.max()))
+    assert by.shift > 0
+    assert q_bias[0] * scale_in * scales[0] == pytest.approx(3.0, rel=1e-4)
 
 
 def test_input_gain_spreads_features_of_different_size(make_graph):

@@ -7,11 +7,14 @@ from dataclasses import replace
 import numpy as np
 import onnx
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from policyport.core.errors import ObservationError, UnsupportedModelError
 from policyport.quantize.config import QuantizeConfig
 from policyport.quantize.onnx_reader import read_onnx
 from policyport.quantize.ptq import quantize_graph
 from policyport.quantize.qdq import write_qdq
+from policyport.quantize.quantizers import bounded_bias
 from policyport.quantize.simulate import predict, simulate
 
 CALIBRATORS = ["minmax", "moving_average", "percentile", "mse", "entropy"]
@@ -48,6 +51,42 @@ def test_every_calibrator_takes_a_dead_layer(make_graph, calibrator):
     observations = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
     got = predict(quantized(graph, observations, calibrator=calibrator), observations)
     np.testing.assert_allclose(got, graph.evaluate(observations), atol=0.05)
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("function", ["Relu", "Tanh", ""])
+def test_a_channel_that_is_always_cut_off_disturbs_nothing(make_graph, bits, function):
+    """Tiny weights beside a bias of any size, as batch normalization leaves them, and large weights beside them."""
+    graph = make_graph((4, 16, 16, 2), ("Relu", function, ""), seed=4)
+    layer = graph.weighted[1]
+    weights, bias = layer.weights.copy(), layer.bias.copy()
+    weights[3], bias[3] = 1e-9, -1e9 if function == "Relu" else 0.0
+    weights[5] *= 300
+    graph = graph.replaced(replace(layer, weights=weights, bias=bias))
+    observations = np.random.default_rng(0).normal(size=(300, 4)).astype(np.float32)
+    for weight_bits in (8, 2):
+        network = quantized(graph, observations, bits, weight_bits=weight_bits)
+        got = predict(network, observations)
+        assert np.isfinite(got).all()
+        hidden = simulate(network, observations).tensors["hidden1"][:, 3].astype(int)
+        if function == "Relu":
+            assert (hidden == network.activations["hidden1"].zero_point).all()
+    if function == "Tanh":  # a tanh forgives the large row
+        network = quantized(graph, observations, bits)
+        assert np.abs(predict(network, observations) - graph.evaluate(observations)).max() < 0.2
+
+
+@given(st.integers(0, 10**6))
+@settings(max_examples=30, deadline=None)
+def test_a_bounded_bias_gives_the_same_integers(seed):
+    rng = np.random.default_rng(seed)
+    weights = rng.integers(-127, 128, (6, 9)) * 10 ** rng.uniform(-6, 0, (6, 1))
+    bias = rng.normal(size=6) * 10 ** rng.uniform(0, 9, 6)
+    inputs = rng.uniform(-3, 2, (50, 9))
+    bounded = bounded_bias(bias, weights, (-3.0, 2.0), (-1.0, 5.0))
+    assert (np.abs(bounded) <= np.abs(bias)).all()
+    exact = np.clip(inputs @ weights.T + bias, -1, 5)
+    np.testing.assert_allclose(np.clip(inputs @ weights.T + bounded, -1, 5), exact, atol=1e-6)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
