@@ -91,14 +91,19 @@ def _dead(program: Program) -> dict[str, Channels]:
     dead = {t.name: np.ones(t.shape[-1], np.bool_) for t in program.tensors}
     dead[program.input.name][:] = False
     dead[program.output.name][:] = False
-    before = None
-    while before is None or any(not np.array_equal(before[name], dead[name]) for name in dead):
-        before = {name: flags.copy() for name, flags in dead.items()}
+    _settle(program, dead)
+    for flags in dead.values():
+        flags[0] &= not flags.all()  # an activation without channels is none
+    _settle(program, dead)
+    return dead
+
+
+def _settle(program: Program, dead: dict[str, Channels]) -> None:
+    """Take off what any layer needs, until no layer needs more."""
+    before = -1
+    while before != (before := sum(int(flags.sum()) for flags in dead.values())):
         for layer in program.layers:
             _narrow(layer, dead)
-        for flags in dead.values():
-            flags[0] &= not flags.all()
-    return dead
 
 
 def _narrow(layer: Layer, dead: dict[str, Channels]) -> None:

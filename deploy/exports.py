@@ -55,38 +55,65 @@ def _interpreter(package: str, given: dict[str, Any]) -> Any:
 def write_exports(program: Program, source: Path, q: Integers, folder: Path) -> dict[str, Any]:
     """Write the program's integers as QDQ ONNX and as TFLite, and run both in their runtimes.
 
-    :param source: the QDQ ONNX that the program was lowered from
+    :param source: the file that the program was lowered from: QDQ ONNX, which is copied, or TFLite
     :param q: [n, inputs] quantized inputs
     :returns: the table of ``exports.json``: per runtime and layer the values compared, how many are
         equal, and the largest difference; and what could not be written or run, with the reason
     """
-    target = folder / ONNX_NAME
-    shutil.copyfile(source, target)
-    rows = _onnx_rows(program, target, q)
-    skipped = []
+    from policyport.deploy.export_tflite import tflite_bytes
+
+    rows, skipped = [], []
+    if source.suffix == ".tflite":
+        rows += _tflite_rows(program, source, q)
+    else:
+        shutil.copyfile(source, folder / ONNX_NAME)
+        rows += _onnx_rows(program, folder / ONNX_NAME, q)
     try:
+        (folder / TFLITE_NAME).write_bytes(tflite_bytes(program))
         rows += _tflite_rows(program, folder / TFLITE_NAME, q)
     except (UnsupportedModelError, ToolError) as error:
+        (folder / TFLITE_NAME).unlink(missing_ok=True)
         skipped.append({"export": TFLITE_NAME, "reason": str(error)})
     return {"schema": 1, "observations": len(q), "rows": rows, "skipped": skipped}
 
 
 def _tflite_rows(program: Program, path: Path, q: Integers) -> list[dict[str, Any]]:
-    import numpy as np
+    """The output of a TFLite file's runtime beside the reference's."""
     from policyport.deploy import reference
-    from policyport.deploy.export_tflite import tflite_bytes
 
-    path.write_bytes(tflite_bytes(program))
     interpreter = tflite_interpreter(path)
+    outputs = run_tflite(interpreter, program, q)
+    runtime = type(interpreter).__module__.split(".")[0]
+    return [_row(runtime, program.layers[-1].name, reference.run(program, q)[-1], outputs)]
+
+
+def run_tflite(interpreter: Any, program: Program, q: Integers) -> Integers:
+    """Integers through a TFLite interpreter whose file has the program's input and output.
+
+    :param q: [n, inputs]
+    :returns: [n, outputs], of unsigned and float files too
+    """
+    import numpy as np
+
     source, target = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
     outputs = []
     for row in q:
-        interpreter.set_tensor(source["index"], row[None, :].astype(source["dtype"]))
+        interpreter.set_tensor(source["index"], _as_typed(row, source, program.input).reshape(source["shape"]))
         interpreter.invoke()
-        outputs.append(interpreter.get_tensor(target["index"])[0].astype(np.int64))
-    runtime = type(interpreter).__module__.split(".")[0]
-    layer = program.layers[-1]
-    return [_row(runtime, layer.name, reference.run(program, q)[-1], np.array(outputs))]
+        given = interpreter.get_tensor(target["index"]).reshape(-1)
+        if given.dtype == np.float32:
+            given = np.rint(given / np.float32(program.output.scale)) + program.output.zero_point
+        outputs.append(given.astype(np.int64) - (128 if given.dtype == np.uint8 else 0))
+    return np.array(outputs)
+
+
+def _as_typed(row: Integers, details: Any, tensor: Tensor) -> Any:
+    """Integers of the program's input as a file's input type takes them."""
+    import numpy as np
+
+    if details["dtype"] == np.float32:
+        return ((row - tensor.zero_point) * np.float64(tensor.scale)).astype(np.float32)
+    return (row + (128 if details["dtype"] == np.uint8 else 0)).astype(details["dtype"])
 
 
 def _row(runtime: str, layer: str, wanted: Integers, got: Integers) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Lowers a QDQ ONNX file to the integer program.
+"""Lowers a file, QDQ ONNX or TFLite, to the integer program.
 
 Before the first QuantizeLinear the host computes. Behind it every operator stands between DequantizeLinear
 and QuantizeLinear; operators that only move elements, clamp, or scale constants need none between them.
@@ -19,18 +19,21 @@ from policyport.deploy.lower_state import State, clip_bounds, moved_index
 from policyport.deploy.onnx_graph import SUPPORTED, Graph, attribute, read_graph
 from policyport.deploy.passes import optimize
 from policyport.deploy.program import HostInput, Program
+from policyport.deploy.tflite_reader import lower_tflite
 
 SHIFTS = {"int8": 0, "uint8": 128, "int16": 0, "uint16": 32768}
 """What is subtracted from an activation of each type to make it signed."""
 
 
 def lower(path: Path) -> Program:
-    """The integer program of a QDQ ONNX file.
+    """The integer program of a QDQ ONNX file, or of an int8 TFLite file.
 
-    :raises ArtifactError: missing, torn, or no ONNX
+    :raises ArtifactError: missing, torn, or neither of them
     :raises UnsupportedModelError: an operator, a shape or a value range that the integer semantics do not
         cover; the node and the supported set are named
     """
+    if path.suffix == ".tflite":
+        return lower_tflite(path)
     graph = read_graph(path)
     lowering = _Lowering(graph)
     for node in graph.nodes:
@@ -44,11 +47,12 @@ class _Lowering:
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
         self._state = State(graph, Builder())
-        self._host: HostPart | None = HostPart(graph.input_shape)
+        self._host = HostPart(graph.input_shape)
         self._host_values = {graph.input_name}
         self._host_input: HostInput | None = None
         self._input: View | None = None
         self._last = next((n.input[0] for n in graph.nodes if graph.output_name in n.output), "")
+        self._input_name = ""
 
     def take(self, node: Any) -> None:
         """Lower one node."""
@@ -66,13 +70,8 @@ class _Lowering:
 
     def _take_host(self, node: Any) -> None:
         host, graph = self._host, self._graph
-        if host is None:
-            raise graph.unsupported("an observation that is quantized twice", node, expected="one QuantizeLinear")
         if node.op_type == "QuantizeLinear":
-            quantization = self._parameters(node, node.input[0])
-            self._host_input, self._input = host.finish(graph, node, self._state.builder.named(quantization))
-            self._state.values[node.output[0]] = self._input
-            self._host = None
+            self._state.values[node.output[0]] = self._first(node)
             return
         if node.op_type == "Clip":
             host.clip(*clip_bounds(graph, node))
@@ -81,6 +80,19 @@ class _Lowering:
         else:
             host.arithmetic(graph, node)
         self._host_values.add(node.output[0])
+
+    def _first(self, node: Any) -> View:
+        """The program's input: what the first QuantizeLinear, and any other like it, makes of the host's part."""
+        quantization = self._parameters(node, node.input[0])
+        if self._input is None:
+            named = self._state.builder.named(quantization)
+            self._host_input, self._input = self._host.finish(self._graph, node, named)
+        elif self._input.quantization(quantization.name) != quantization or self._input_name != node.input[0]:
+            raise self._graph.unsupported(
+                "an observation that is quantized twice", node, expected="one scale and zero point"
+            )
+        self._input_name = node.input[0]
+        return self._input
 
     def _quantized(self, node: Any) -> View:
         value = self._state.values[node.input[0]]

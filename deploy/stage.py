@@ -1,4 +1,4 @@
-"""The deploy stage: from QDQ ONNX to an integer program, its C, and a board's firmware."""
+"""The deploy stage: from QDQ ONNX or TFLite to an integer program, its C, and a board's firmware."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ VECTOR_OBSERVATIONS = 8
 def deploy(model: Path, config: DeployConfig, out: Path) -> Artifact:
     """Compile a quantized network and build the firmware of a board.
 
-    :param model: folder of a quantize artifact, or a QDQ ``.onnx`` with ``task.json`` and
-        ``observations.npz`` beside it
+    :param model: folder of a quantize artifact, or a QDQ ``.onnx`` or an int8 ``.tflite`` with ``task.json``
+        and ``observations.npz`` beside it
     :raises ConfigError: unknown board
     :raises UnsupportedModelError: an operator or value range outside the integer semantics
     :raises ToolError: no compiler, or it failed
@@ -70,12 +70,14 @@ def machine_inputs(config: DeployConfig) -> dict[str, str]:
 
 
 def _source(model: Path) -> tuple[Path, str]:
-    """The QDQ file to compile, and the key of what it came from."""
+    """The file to compile, and the key of what it came from."""
     if (model / MANIFEST).is_file():
         artifact = open_artifact(model, "quantize")
         return artifact.file("model.onnx"), artifact.key
     if not model.is_file():
-        raise ArtifactError("no model here", where=model, expected="a quantize folder or a QDQ .onnx file")
+        raise ArtifactError(
+            "no model here", where=model, expected="a quantize folder, a QDQ .onnx or an int8 .tflite file"
+        )
     for name in ("task.json", "observations.npz"):
         if not (model.parent / name).is_file():
             raise ArtifactError(
