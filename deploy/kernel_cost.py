@@ -58,10 +58,10 @@ def conv_instructions(window: Window, layout: Layout) -> int:
     calls = (outputs >= 4) + (outputs % 4 != 0)
     columns = prepare * calls + block * _ceil(outputs, 4) + 60 * (outputs % 4 != 0)
     widen = 17 + rows * (6 + 7 * groups + 2 * _ceil(groups, 4))
-    border = rows * (80 + 3 * groups)
+    border = 22 + rows * (80 + 3 * groups)
     pairs = _ceil(height * width, 2)
     at_border = min(pairs, height * width - window.places_inside())
-    return pairs * (columns + widen + 50) + at_border * border
+    return pairs * (columns + widen + 30) + at_border * border
 
 
 def winograd_instructions(window: Window) -> int:

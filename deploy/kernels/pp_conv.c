@@ -14,20 +14,11 @@ typedef struct {
     const int8_t *input;
     uint32_t inside_y;   /* a window whose y and x, as unsigned, are below these is inside the image */
     uint32_t inside_x;
+    uint32_t pair_x;     /* one whose x is below this has its neighbour on the right inside too */
     int32_t end_x;       /* x behind the last place of a row */
     int32_t step_offset; /* to the next place, and from the last of a row to the first of the next */
     int32_t wrap_offset;
 } pp_path_t;
-
-static int pp_has_columns(const pp_path_t *path, int32_t x)
-{
-    return (uint32_t)x < path->inside_x;
-}
-
-static int pp_is_inside(const pp_path_t *path, pp_place_t place)
-{
-    return (uint32_t)place.y < path->inside_y && pp_has_columns(path, place.x);
-}
 
 /* The bytes of a window's row that lie in the image, amid padding; four at a time where there are four. */
 static void pp_patch_row(const pp_conv_t *layer, const int8_t *row, int32_t x, int8_t *patch)
@@ -50,7 +41,7 @@ static const int8_t *pp_window_row(const pp_path_t *path, pp_place_t place, int3
     const pp_conv_t *const layer = path->layer;
     const int8_t *const row = path->input + place.offset + i * layer->input_width * layer->input_channels;
     const int is_row = (uint32_t)(place.y + i) < layer->input_height;
-    if (is_row && pp_has_columns(path, place.x)) {
+    if (is_row && (uint32_t)place.x < path->inside_x) {
         return row;
     }
     const uint32_t padding = (uint8_t)layer->padding * UINT32_C(0x01010101);
@@ -63,7 +54,7 @@ static const int8_t *pp_window_row(const pp_path_t *path, pp_place_t place, int3
     return patch;
 }
 
-/* The windows at two places as columns, one of them at least not wholly inside the image. */
+/* The windows at two places as columns, row by row: at a border, or at the ends of two rows. */
 static void pp_fill_at_border(const pp_path_t *path, pp_place_t a, pp_place_t b, int16_t *columns)
 {
     const pp_conv_window_t *const window = &path->layer->window;
@@ -91,17 +82,18 @@ static pp_path_t pp_start_path(const pp_conv_t *layer, const int8_t *input)
         .input = input,
         .inside_y = pp_inside(layer->input_height, layer->window.rows),
         .inside_x = pp_inside(layer->input_width, layer->kernel_width),
+        .pair_x = pp_inside(layer->input_width, layer->kernel_width + layer->stride_x),
         .end_x = layer->output_width * layer->stride_x - layer->pad_left,
         .step_offset = layer->stride_x * pixel,
         .wrap_offset = layer->stride_y * row - layer->output_width * layer->stride_x * pixel,
     };
 }
 
-/* The places in the order of the output. */
-static inline pp_place_t pp_next_place(const pp_path_t *path, pp_place_t place)
+/* The places in the order of the output, `steps` on. */
+static inline pp_place_t pp_next_place(const pp_path_t *path, pp_place_t place, int32_t steps)
 {
-    place.x += path->layer->stride_x;
-    place.offset += path->step_offset;
+    place.x += steps * path->layer->stride_x;
+    place.offset += steps * path->step_offset;
     if (place.x == path->end_x) {
         place.x = -path->layer->pad_left;
         place.y += path->layer->stride_y;
@@ -136,14 +128,18 @@ static void pp_run(const pp_conv_t *layer, const int8_t *input, int8_t *output, 
     pp_place_t a = {-layer->pad_top, -layer->pad_left,
                     -(layer->pad_top * layer->input_width + layer->pad_left) * layer->input_channels};
     for (uint32_t pixel = 0; pixel < pixels; pixel += 2, output += 2 * channels) {
-        /* The last of an odd number is computed twice. */
-        const int is_pair = pixel + 1 < pixels;
-        const pp_place_t b = is_pair ? pp_next_place(&path, a) : a;
-        const int32_t distance = is_pair ? (int32_t)channels : 0;
-        if (pp_is_inside(&path, a) && pp_is_inside(&path, b)) {
-            (void)pp_widen_windows(input + a.offset, input + b.offset, scratch, &layer->window);
+        int32_t distance = (int32_t)channels;
+        if ((uint32_t)a.y < path.inside_y && (uint32_t)a.x < path.pair_x) {
+            const int8_t *const first = input + a.offset;
+            (void)pp_widen_windows(first, first + path.step_offset, scratch, &layer->window);
+            a = pp_next_place(&path, a, 2);
         } else {
+            /* The last of an odd number is computed twice. */
+            const int is_pair = pixel + 1 < pixels;
+            const pp_place_t b = is_pair ? pp_next_place(&path, a, 1) : a;
+            distance = is_pair ? distance : 0;
             pp_fill_at_border(&path, a, b, scratch);
+            a = pp_next_place(&path, b, 1);
         }
         if (whole != 0) {
             kernel(&work, output, output + whole, distance);
@@ -151,7 +147,6 @@ static void pp_run(const pp_conv_t *layer, const int8_t *input, int8_t *output, 
         if (whole != channels) {
             pp_rest(&rest, kernel, output + whole, distance, channels - whole);
         }
-        a = pp_next_place(&path, b);
     }
 }
 

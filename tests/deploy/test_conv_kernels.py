@@ -138,12 +138,12 @@ def test_other_cores(kernels: Callable[..., Any], core: str, layout: str) -> Non
 @pytest.mark.parametrize(
     ("layout", "shape", "per_mac"),
     [
-        ("pairs", Shape(32, 32, 16, 16), 0.93),
+        ("pairs", Shape(32, 32, 16, 16), 0.925),
         ("nibbles", Shape(32, 32, 16, 16, weight_bits=4), 1.03),
         ("pairs", Shape(16, 16, 64, 64, (1, 1), pads=(0, 0, 0, 0)), 0.9),
         ("nibbles", Shape(16, 16, 64, 64, (1, 1), pads=(0, 0, 0, 0), weight_bits=4), 0.97),
-        ("pairs", Shape(48, 48, 8, 16, (1, 1), pads=(0, 0, 0, 0)), 2.04),
-        ("pairs", Shape(96, 96, 3, 8, stride=(2, 2), pads=(0, 0, 1, 1)), 1.78),
+        ("pairs", Shape(48, 48, 8, 16, (1, 1), pads=(0, 0, 0, 0)), 1.9),
+        ("pairs", Shape(96, 96, 3, 8, stride=(2, 2), pads=(0, 0, 1, 1)), 1.71),
         ("pairs", Shape(49, 10, 1, 64, (10, 4), (2, 2), (4, 1, 5, 1)), 1.17),
     ],
 )
@@ -161,8 +161,8 @@ def test_cost(kernels: Callable[..., Any], layout: str, shape: Shape, per_mac: f
 def test_kernels_are_small(kernels: Callable[..., Any]) -> None:
     machine = kernels("m4", *FILES)
     driver = machine.code_bytes("pp_run", "pp_window_row", "pp_widen_windows")
-    assert driver + machine.code_bytes("pp_columns_pairs") <= 1_700
-    assert driver + machine.code_bytes("pp_columns_nibbles") <= 1_850
+    assert driver + machine.code_bytes("pp_columns_pairs") <= 1_800
+    assert driver + machine.code_bytes("pp_columns_nibbles") <= 1_950
 
 
 def test_a_layout_is_chosen_only_where_it_is_exact() -> None:
