@@ -1,203 +1,332 @@
-"""A program's integers as a TFLite file, written with FlatBuffers table by table.
+"""A program's integers as a TFLite file.
 
-Slots, enumerations and the file identifier are those of TensorFlow Lite's schema, version 3. The
-file's input and output are the integer tensors: what the host does to an observation stays outside.
+The file's input and output are the integer tensors: what the host does to an observation stays outside.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from policyport.core import semantics
 from policyport.core.errors import UnsupportedModelError
+from policyport.core.operators import Window
 from policyport.core.semantics import activation_range
-from policyport.deploy.layers import FullyConnected, Lookup, Tensor
+from policyport.deploy.layers import (
+    Add,
+    Affine,
+    Argmax,
+    Concat,
+    Conv2d,
+    FullyConnected,
+    Layer,
+    Lookup,
+    Multiply,
+    Pad,
+    Pool,
+    Reshape,
+    Resize,
+    Softmax,
+    Tensor,
+    Transpose,
+    TransposedConv2d,
+)
 from policyport.deploy.program import Program
+from policyport.deploy.tflite_writer import Fields, TFLiteWriter
 
-SCHEMA_VERSION = 3
-IDENTIFIER = b"TFL3"
+FUNCTIONS = {
+    "Tanh": "TANH",
+    "Sigmoid": "LOGISTIC",
+    "Relu": "RELU",
+    "HardSwish": "HARD_SWISH",
+    "Elu": "ELU",
+    "LeakyRelu": "LEAKY_RELU",
+}
+"""TFLite's operator for each function that it has."""
 
-FULLY_CONNECTED, LOGISTIC, RELU, TANH = 9, 14, 19, 28
-"""BuiltinOperator"""
+FUSED_NONE, FUSED_RELU, FUSED_RELU6 = 0, 1, 3
+"""ActivationFunctionType"""
 
-OPERATOR_VERSION = {FULLY_CONNECTED: 7, LOGISTIC: 3, RELU: 3, TANH: 3}
-FUNCTIONS = {"Tanh": TANH, "Sigmoid": LOGISTIC, "Relu": RELU}
-FULLY_CONNECTED_OPTIONS = 8
-FUSED_NONE, FUSED_RELU = 0, 1
-TYPES = {"int32": 2, "int64": 4, "int16": 7, "int8": 9}
-"""TensorType"""
+SAME, VALID = 0, 1
+"""Padding"""
+
+Known = dict[str, int]
+"""Number of each activation in the file, by name."""
 
 
 def tflite_bytes(program: Program) -> bytes:
     """The program as the content of a ``.tflite`` file.
 
-    :raises UnsupportedModelError: a clamp that TFLite has no fused activation for
+    :raises UnsupportedModelError: a layer, a clamp or a padding that TFLite has no operator for
     """
-    writer = _Writer()
-    current = writer.activation(program.input)
-    inputs = [current]
+    writer = TFLiteWriter()
+    known = {program.input.name: writer.activation(program.input)}
     for layer in program.layers:
-        if isinstance(layer, FullyConnected):
-            current = _fully_connected(writer, layer, current)
-        elif isinstance(layer, Lookup) and layer.function in FUNCTIONS:
-            current = _function(writer, layer, current)
-        else:
-            raise UnsupportedModelError(
-                "a layer that is not written to TFLite", where=layer.name, got=type(layer).__name__
+        known[layer.output.name] = _WRITERS[type(layer)](writer, layer, known)
+    return writer.finish([known[program.input.name]], [known[program.output.name]], program.name)
+
+
+def _refused(what: str, layer: Layer, **details: object) -> UnsupportedModelError:
+    return UnsupportedModelError(what, where=layer.name, **details)  # type: ignore[arg-type]
+
+
+def _check_widths(layer: Layer, tensor: Tensor) -> None:
+    """Refuse operands of another width than the result: TFLite has no such operators."""
+    for operand in layer.inputs:
+        if operand.bits != tensor.bits:
+            raise _refused(
+                "TFLite has no operator between activations of two widths",
+                layer,
+                expected=f"int{operand.bits}",
+                got=f"int{tensor.bits}",
             )
-    return writer.finish(inputs, [current], program.name)
 
 
-def _fully_connected(writer: _Writer, layer: FullyConnected, source: int) -> int:
-    """The operator, and the function behind it where a table is fused; the tensor it yields."""
-    if layer.input.bits != layer.before_table.bits:
-        raise UnsupportedModelError(
-            "TFLite has no fully connected operator between activations of two widths",
-            where=layer.name,
-            expected=f"int{layer.input.bits}",
-            got=f"int{layer.before_table.bits}",
-        )
-    zero = layer.input.zero_point * layer.weights.sum(axis=1)
+def _affine(writer: TFLiteWriter, layer: Affine, weights: Any, axis: int) -> tuple[int, int, int]:
+    """Numbers of the weights, the bias, and the activation before a fused table."""
+    _check_widths(layer, layer.before_table)
+    zero = layer.input.zero_point * layer.weights.reshape(len(layer.weights), -1).sum(axis=1)
     bias_type = np.int32 if layer.input.bits == 8 else np.int64
-    weights = writer.constant(
-        f"{layer.name}.weight", layer.weights.astype(np.int8), layer.weight_scale, np.zeros_like(layer.bias)
+    none = np.zeros_like(layer.bias)
+    scale = layer.weight_scale
+    return (
+        writer.constant(f"{layer.name}.weight", weights.astype(np.int8), scale, none, axis),
+        writer.constant(f"{layer.name}.bias", (layer.bias + zero).astype(bias_type), scale * layer.input.scale, none),
+        writer.activation(layer.before_table),
     )
-    bias = writer.constant(
-        f"{layer.name}.bias",
-        (layer.bias + zero).astype(bias_type),
-        layer.weight_scale * layer.input.scale,
-        np.zeros_like(layer.bias),
-    )
-    target = writer.activation(layer.before_table)
-    writer.operator(FULLY_CONNECTED, [source, weights, bias], [target], fused=_fused(layer.before_table))
-    if layer.table is None:
-        return target
-    after = writer.activation(layer.output)
-    writer.operator(FUNCTIONS[layer.function], [target], [after])
-    return after
 
 
-def _function(writer: _Writer, layer: Lookup, source: int) -> int:
-    target = writer.activation(layer.output)
-    writer.operator(FUNCTIONS[layer.function], [source], [target])
+def _function(writer: TFLiteWriter, layer: Affine | Lookup, source: int) -> int:
+    """The function behind a layer, or a lookup of its own; the number of what it yields."""
+    if not layer.function:
+        return source
+    if layer.function not in FUNCTIONS:
+        raise _refused("a function that TFLite has no operator for", layer, got=layer.function)
+    target, name = writer.activation(layer.output), FUNCTIONS[layer.function]
+    options: Fields | None = {0: ("float32", 0.01)} if name == "LEAKY_RELU" else None
+    writer.operator(name, [source], [target], options)
     return target
 
 
+def _fully_connected(writer: TFLiteWriter, layer: FullyConnected, known: Known) -> int:
+    weights, bias, target = _affine(writer, layer, layer.weights, 0)
+    fused: Fields = {0: ("int8", _fused(layer.before_table))}
+    writer.operator("FULLY_CONNECTED", [known[layer.input.name], weights, bias], [target], fused)
+    return _function(writer, layer, target)
+
+
+def _convolution(writer: TFLiteWriter, layer: Conv2d, known: Known) -> int:
+    channels = layer.input.shape[2]
+    depthwise = layer.groups == channels > 1
+    if layer.groups > 1 and not depthwise:
+        raise _refused("a grouped convolution, which TFLite's int8 kernels do not compute", layer, got=layer.groups)
+    source, padding = _padded(writer, layer, layer.window, known)
+    values = layer.weights[..., 0].transpose(1, 2, 0)[None] if depthwise else layer.weights
+    weights, bias, target = _affine(writer, layer, values, 3 if depthwise else 0)
+    (down, across), dilation = layer.window.stride, layer.window.dilation
+    fused = _fused(layer.before_table)
+    options: dict[int, tuple[str, Any]] = {0: ("int8", padding), 1: ("int32", across), 2: ("int32", down)}
+    if depthwise:
+        options[3] = ("int32", len(layer.weights) // channels)
+    first = len(options)
+    options |= {first: ("int8", fused), first + 1: ("dilation", dilation[1]), first + 2: ("dilation", dilation[0])}
+    writer.operator("DEPTHWISE_CONV_2D" if depthwise else "CONV_2D", [source, weights, bias], [target], options)
+    return _function(writer, layer, target)
+
+
+def _padded(writer: TFLiteWriter, layer: Layer, window: Window, known: Known) -> tuple[int, int]:
+    """The operand of a window that pads, and TFLite's kind of padding; a border of its own where there is none."""
+    source = layer.input
+    if not any(window.pads):
+        return known[source.name], VALID
+    if window.pads == same_pads(window, source.shape):
+        return known[source.name], SAME
+    top, left, bottom, right = window.pads
+    height, width, channels = source.shape
+    padded = writer.activation(source, (1, height + top + bottom, width + left + right, channels))
+    pads = writer.numbers(f"{layer.name}.pads", [[0, 0], [top, bottom], [left, right], [0, 0]])
+    writer.operator("PAD", [known[source.name], pads], [padded])
+    return padded, VALID
+
+
+def same_pads(window: Window, shape: tuple[int, ...]) -> tuple[int, int, int, int]:
+    """What TFLite's SAME pads: as much as the result needs to have the image's size over the stride, rounded up."""
+    size = zip(shape[:2], window.stride, window.extent, strict=True)
+    over = [max((-(-n // step) - 1) * step + extent - n, 0) for n, step, extent in size]
+    return over[0] // 2, over[1] // 2, over[0] - over[0] // 2, over[1] - over[1] // 2
+
+
+def _transposed(writer: TFLiteWriter, layer: TransposedConv2d, known: Known) -> int:
+    window, target_size = layer.window, layer.output.shape[:2]
+    size = zip(layer.input.shape[:2], window.stride, window.kernel, target_size, strict=True)
+    over = [max((n - 1) * step + kernel - wanted, 0) for n, step, kernel, wanted in size]
+    fused = _fused(layer.before_table)
+    before, centred = window.pads[:2], (over[0] // 2, over[1] // 2)
+    if layer.groups > 1 or window.dilation != (1, 1) or before != centred or fused != FUSED_NONE:
+        raise _refused(
+            "a transposed convolution that TFLite has no operator for",
+            layer,
+            expected=f"one group, no dilation, no clamp, pads of {centred} above and to the left",
+            got=f"{layer.groups} groups, dilation {window.dilation}, clamp {fused}, {before}",
+        )
+    weights, bias, target = _affine(writer, layer, layer.weights, 0)
+    shape = writer.numbers(f"{layer.name}.shape", (1, *layer.output.shape))
+    padding = SAME if any(over) else VALID
+    options: Fields = {0: ("int8", padding), 1: ("int32", window.stride[1]), 2: ("int32", window.stride[0])}
+    writer.operator("TRANSPOSE_CONV", [shape, weights, known[layer.input.name], bias], [target], options)
+    return _function(writer, layer, target)
+
+
+def _pool(writer: TFLiteWriter, layer: Pool, known: Known) -> int:
+    source, target, window = layer.input, layer.output, layer.window
+    if layer.kind == "average" and window.kernel == source.shape[:2] and not any(window.pads):
+        number = writer.activation(target)
+        axes = writer.numbers(f"{layer.name}.axes", [1, 2])
+        writer.operator("MEAN", [known[source.name], axes], [number], {0: ("bool", True)})
+        return number
+    same = same_pads(window, source.shape)
+    if window.pads not in ((0, 0, 0, 0), same) or layer.count_padding or window.dilation != (1, 1):
+        raise _refused("a pool whose padding TFLite has no kind of", layer, expected=f"none or {same}", got=window.pads)
+    own = Tensor(target.name, target.shape, target.bits, source.scale, source.zero_point, target.low, target.high)
+    kept = source.quantized_as(target)
+    number = writer.activation(own)
+    options: Fields = {
+        0: ("int8", SAME if any(window.pads) else VALID),
+        1: ("int32", window.stride[1]),
+        2: ("int32", window.stride[0]),
+        3: ("int32", window.kernel[1]),
+        4: ("int32", window.kernel[0]),
+        5: ("int8", _fused(target) if kept and target.low != source.low else FUSED_NONE),
+    }
+    name = "MAX_POOL_2D" if layer.kind == "max" else "AVERAGE_POOL_2D"
+    writer.operator(name, [known[source.name]], [number], options)
+    return number if kept else _quantized(writer, number, target)
+
+
+def _quantized(writer: TFLiteWriter, source: int, target: Tensor) -> int:
+    number = writer.activation(target)
+    writer.operator("QUANTIZE", [source], [number])
+    return number
+
+
+def _add(writer: TFLiteWriter, layer: Add, known: Known) -> int:
+    target, by = layer.output, layer.by
+    factors = [m / 2.0**by.shift * target.scale / t.scale for m, t in zip(by.multipliers, layer.inputs, strict=True)]
+    if any(abs(abs(factor) - 1) > 0.01 for factor in factors) or factors[0] < 0:
+        raise _refused("a sum of multiples, which TFLite has no operator for", layer, got=factors)
+    operands = [known[tensor.name] for tensor in layer.inputs]
+    if len(operands) == 1:
+        if _fused(target) != FUSED_NONE:
+            number = writer.activation(target)
+            writer.operator("RELU", operands, [number])
+            return number
+        return _quantized(writer, operands[0], target)
+    _check_widths(layer, target)
+    number = writer.activation(target)
+    writer.operator("ADD" if factors[1] > 0 else "SUB", operands, [number], {0: ("int8", _fused(target))})
+    return number
+
+
+def _multiply(writer: TFLiteWriter, layer: Multiply, known: Known) -> int:
+    _check_widths(layer, layer.output)
+    number = writer.activation(layer.output)
+    operands = [known[tensor.name] for tensor in layer.inputs]
+    writer.operator("MUL", operands, [number], {0: ("int8", _fused(layer.output))})
+    return number
+
+
+def _simple(name: str, options: Fields | None = None) -> Callable[[TFLiteWriter, Any, Known], int]:
+    """The writer of an operator without constants."""
+
+    def write(writer: TFLiteWriter, layer: Layer, known: Known) -> int:
+        number = writer.activation(layer.output)
+        writer.operator(name, [known[layer.input.name]], [number], options)
+        return number
+
+    return write
+
+
+def _argmax(writer: TFLiteWriter, layer: Argmax, known: Known) -> int:
+    if layer.input.bits != 8:
+        raise _refused("a choice among 16-bit values, which TFLite has no operator for", layer)
+    axis = writer.numbers(f"{layer.name}.axis", len(layer.input.shape))
+    number = writer.activation(layer.output, (1,), "int32")
+    writer.operator("ARG_MAX", [known[layer.input.name], axis], [number], {0: ("int8", 2)})
+    return number
+
+
+def _concat(writer: TFLiteWriter, layer: Concat, known: Known) -> int:
+    number = writer.activation(layer.output)
+    operands = [known[tensor.name] for tensor in layer.inputs]
+    writer.operator("CONCATENATION", operands, [number], {0: ("int32", layer.axis + 1)})
+    return number
+
+
+def _pad(writer: TFLiteWriter, layer: Pad, known: Known) -> int:
+    top, left, bottom, right = layer.pads
+    number, target = writer.activation(layer.output), layer.output
+    pads = writer.numbers(f"{layer.name}.pads", [[0, 0], [top, bottom], [left, right], [0, 0]])
+    filled = np.array(layer.value, f"int{target.bits}")
+    scale, zero = np.array([target.scale]), np.array([target.zero_point])
+    value = writer.constant(f"{layer.name}.value", filled.reshape(1), scale, zero)
+    writer.operator("PADV2", [known[layer.input.name], pads, value], [number])
+    return number
+
+
+def _resize(writer: TFLiteWriter, layer: Resize, known: Known) -> int:
+    size = writer.numbers(f"{layer.name}.size", layer.output.shape[:2])
+    number = writer.activation(layer.output)
+    writer.operator("RESIZE_NEAREST_NEIGHBOR", [known[layer.input.name], size], [number])
+    return number
+
+
+def _transpose(writer: TFLiteWriter, layer: Transpose, known: Known) -> int:
+    """Read in the layer's shape, turned, named by the output's shape."""
+    turned = tuple(layer.shape[axis] for axis in layer.order)
+    source = _reshaped(writer, known[layer.input.name], layer.input, layer.shape)
+    order = writer.numbers(f"{layer.name}.order", [0, *(axis + 1 for axis in layer.order)])
+    number = writer.activation(layer.output, (1, *turned))
+    writer.operator("TRANSPOSE", [source, order], [number])
+    return number if turned == layer.output.shape else _reshaped(writer, number, layer.output, layer.output.shape)
+
+
+def _reshape(writer: TFLiteWriter, layer: Reshape, known: Known) -> int:
+    return _reshaped(writer, known[layer.input.name], layer.output, layer.output.shape)
+
+
+def _reshaped(writer: TFLiteWriter, source: int, tensor: Tensor, shape: tuple[int, ...]) -> int:
+    number = writer.activation(tensor, (1, *shape))
+    writer.operator("RESHAPE", [source, writer.numbers(f"{tensor.name}.shape", (1, *shape))], [number])
+    return number
+
+
 def _fused(tensor: Tensor) -> int:
+    """The fused activation that is the tensor's clamp."""
     low, high = activation_range(tensor.bits)
     if (tensor.low, tensor.high) == (low, high):
         return FUSED_NONE
-    if tensor.low == tensor.zero_point and tensor.high == high:
-        return FUSED_RELU
+    six = int(semantics.quantize(np.array([6], np.float32), tensor.scale, tensor.zero_point, tensor.bits)[0])
+    if tensor.low == tensor.zero_point and tensor.high in (high, six):
+        return FUSED_RELU if tensor.high == high else FUSED_RELU6
     raise UnsupportedModelError(
         "TFLite has no fused activation for this clamp", where=tensor.name, got=f"[{tensor.low}, {tensor.high}]"
     )
 
 
-class _Writer:
-    """A model under construction: tensors, buffers and operators in the order they are added."""
-
-    def __init__(self) -> None:
-        import flatbuffers
-
-        self._builder = flatbuffers.Builder(1 << 16)
-        self._buffers = [self._table({})]  # buffer 0 is empty by convention
-        self._tensors: list[int] = []
-        self._operators: list[int] = []
-        self._codes: list[int] = []
-
-    def activation(self, tensor: Tensor) -> int:
-        """Add an activation [1, size]; its index."""
-        scale, zero = np.array([tensor.scale]), np.array([tensor.zero_point])
-        return self._tensor(tensor.name, (1, tensor.size), f"int{tensor.bits}", 0, scale, zero)
-
-    def constant(self, name: str, values: NDArray[Any], scale: NDArray[Any], zero: NDArray[Any]) -> int:
-        """Add a constant tensor, quantized per channel along its first axis; its index."""
-        data = self._builder.CreateByteVector(np.ascontiguousarray(values).tobytes())
-        self._buffers.append(self._table({0: ("offset", data)}))
-        return self._tensor(name, values.shape, values.dtype.name, len(self._buffers) - 1, scale, zero)
-
-    def operator(self, code: int, inputs: list[int], outputs: list[int], fused: int = FUSED_NONE) -> None:
-        """Add an operator."""
-        if code not in self._codes:
-            self._codes.append(code)
-        fields: dict[int, tuple[str, Any]] = {
-            0: ("uint32", self._codes.index(code)),
-            1: ("offset", self._vector(np.array(inputs, np.int32))),
-            2: ("offset", self._vector(np.array(outputs, np.int32))),
-        }
-        if code == FULLY_CONNECTED:
-            fields[3] = ("uint8", FULLY_CONNECTED_OPTIONS)
-            fields[4] = ("offset", self._table({0: ("int8", fused)}))
-        self._operators.append(self._table(fields))
-
-    def finish(self, inputs: list[int], outputs: list[int], name: str) -> bytes:
-        """The file's content."""
-        codes = [
-            self._table({0: ("int8", code), 2: ("int32", OPERATOR_VERSION[code]), 3: ("int32", code)})
-            for code in self._codes
-        ]
-        graph = self._table(
-            {
-                0: ("offset", self._offsets(self._tensors)),
-                1: ("offset", self._vector(np.array(inputs, np.int32))),
-                2: ("offset", self._vector(np.array(outputs, np.int32))),
-                3: ("offset", self._offsets(self._operators)),
-                4: ("offset", self._builder.CreateString(name)),
-            }
-        )
-        model = self._table(
-            {
-                0: ("uint32", SCHEMA_VERSION),
-                1: ("offset", self._offsets(codes)),
-                2: ("offset", self._offsets([graph])),
-                3: ("offset", self._builder.CreateString("policyport")),
-                4: ("offset", self._offsets(self._buffers)),
-            }
-        )
-        self._builder.Finish(model, file_identifier=IDENTIFIER)
-        return bytes(self._builder.Output())
-
-    def _tensor(
-        self, name: str, shape: tuple[int, ...], kind: str, buffer: int, scale: NDArray[Any], zero: NDArray[Any]
-    ) -> int:
-        quantization = self._table(
-            {
-                2: ("offset", self._vector(scale.astype(np.float32))),
-                3: ("offset", self._vector(zero.astype(np.int64))),
-                6: ("int32", 0),
-            }
-        )
-        table = {
-            0: ("offset", self._vector(np.array(shape, np.int32))),
-            1: ("int8", TYPES[kind]),
-            2: ("uint32", buffer),
-            3: ("offset", self._builder.CreateString(name)),
-            4: ("offset", quantization),
-        }
-        self._tensors.append(self._table(table))
-        return len(self._tensors) - 1
-
-    def _vector(self, values: NDArray[Any]) -> int:
-        return int(self._builder.CreateNumpyVector(values))
-
-    def _offsets(self, items: list[int]) -> int:
-        self._builder.StartVector(4, len(items), 4)
-        for item in reversed(items):
-            self._builder.PrependUOffsetTRelative(item)
-        return int(self._builder.EndVector())
-
-    def _table(self, fields: dict[int, tuple[str, Any]]) -> int:
-        """A table by slot; values equal to the schema's default 0 are left out, as FlatBuffers does."""
-        add = {
-            "offset": self._builder.PrependUOffsetTRelativeSlot,
-            "int8": self._builder.PrependInt8Slot,
-            "uint8": self._builder.PrependUint8Slot,
-            "int32": self._builder.PrependInt32Slot,
-            "uint32": self._builder.PrependUint32Slot,
-        }
-        self._builder.StartObject(max(fields, default=-1) + 1)
-        for slot, (kind, value) in fields.items():
-            add[kind](slot, value, 0)
-        return int(self._builder.EndObject())
+_WRITERS: dict[type[Layer], Callable[[TFLiteWriter, Any, Known], int]] = {
+    FullyConnected: _fully_connected,
+    Conv2d: _convolution,
+    TransposedConv2d: _transposed,
+    Pool: _pool,
+    Add: _add,
+    Multiply: _multiply,
+    Lookup: lambda writer, layer, known: _function(writer, layer, known[layer.input.name]),
+    Softmax: _simple("SOFTMAX", {0: ("float32", 1.0)}),
+    Argmax: _argmax,
+    Concat: _concat,
+    Pad: _pad,
+    Resize: _resize,
+    Transpose: _transpose,
+    Reshape: _reshape,
+}

@@ -247,6 +247,9 @@ _GOLDEN: dict[str, Callable[[np.random.Generator], Program]] = {
     "transposed": _plain(
         lambda g, x: g.convolution(x, 3, Window((3, 3), (2, 2), (1, 1), (1, 1, 1, 1)), output_padding=(1, 0))
     ),
+    "transposed_whole": _plain(
+        lambda g, x: g.convolution(x, 3, Window((3, 2), (2, 2), (1, 1), (0, 0, 1, 0)), output_padding=(0, 0))
+    ),
     "transposed_grouped_w4": _plain(
         lambda g, x: g.convolution(
             x, 4, Window((2, 4), (2, 3), (1, 1), (0, 1, 1, 2)), groups=2, weight_bits=4, output_padding=(0, 1)
@@ -255,6 +258,7 @@ _GOLDEN: dict[str, Callable[[np.random.Generator], Program]] = {
     "max_pool": _plain(lambda g, x: g.max_pool(x, Window((3, 2), (2, 2), (1, 1), (1, 0, 0, 1)))),
     "max_pool_s16": _plain(lambda g, x: g.max_pool(x, Window((2, 2), (2, 2))), bits=16),
     "average_pool": _plain(lambda g, x: g.average_pool(x, Window((3, 3), (2, 2), (1, 1), (1, 1, 1, 1)))),
+    "average_pool_behind": _plain(lambda g, x: g.average_pool(x, Window((2, 2), (2, 2), (1, 1), (0, 0, 1, 0)))),
     "average_pool_padding": _plain(lambda g, x: g.average_pool(x, Window((2, 3), (2, 2), (1, 1), (1, 1, 0, 1)), True)),
     "global_average_s16": _plain(lambda g, x: g.average_pool(x, Window((5, 6))), bits=16),
     "add": _plain(lambda g, x: g.add(x, g.convolution(x, 4, THREE), clamp=(0.0, np.inf))),
