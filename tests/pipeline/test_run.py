@@ -11,7 +11,7 @@ import pytest
 from policyport.core.artifact import open_artifact
 from policyport.core.errors import ConfigError, GateError, UsageError
 from policyport.pipeline.recipe import read_recipe
-from policyport.pipeline.run import Asked, Event, Outcome, run_recipe
+from policyport.pipeline.run import Asked, Event, Outcome, run_recipe, run_stage
 from policyport.pipeline.status import status
 
 ALL = ["train", "deploy", "flash", "hil"]
@@ -203,6 +203,19 @@ def test_two_runs_in_one_folder_are_one_too_many(job: Job) -> None:
 
     job.recipe = read_recipe(job.write(""), job.stubs.stages)
     run_recipe(job.recipe, FOLDER, again, Asked(until="train"), job.stubs.stages)
+    assert "tried" in job.stubs.calls
+
+
+def test_two_processes_on_one_artifact_are_one_too_many(job: Job) -> None:
+    stage = job.stubs.stages[0]
+
+    def again(_: Event) -> None:
+        with pytest.raises(UsageError, match=f"another process is writing[\\s\\S]*held by pid {os.getpid()}: "):
+            run_stage(stage, {}, {}, config, FOLDER / stage.name, job.events.append)
+        job.stubs.calls.append("tried")
+
+    config = read_recipe(job.write(""), job.stubs.stages).configs[stage.name]
+    run_stage(stage, {}, {}, config, FOLDER / stage.name, again)
     assert "tried" in job.stubs.calls
 
 
