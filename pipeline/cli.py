@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from policyport.core.errors import PolicyportError
+from policyport.pipeline import bench_command
 from policyport.pipeline.stages import IMPORT, STAGES, Stage, stage_named
 
 INTERRUPTED = 130
@@ -105,6 +106,7 @@ def _commands() -> tuple[Command, ...]:
         Command("run", "do every stage of a recipe, skipping what is done", _add_run, _run),
         *stages,
         Command("status", "say how each stage of a run stands, and why one is stale", _add_status, _status),
+        Command("bench", bench_command.SUMMARY, bench_command.add_arguments, bench_command.execute),
         Command("doctor", "say what this machine lacks, and the command that cures it", _add_doctor, _doctor),
     )
 

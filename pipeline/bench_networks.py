@@ -1,0 +1,227 @@
+"""The networks that ``policyport bench`` measures by itself: known shapes, weights from a seed, written as float ONNX.
+
+How many instructions an inference takes hardly depends on the weights' values, so networks with random ones
+stand for trained ones. Images are channels first, as ONNX has them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+OBSERVATIONS = 128
+"""Random inputs for calibration, and as many held out."""
+
+
+@dataclass(frozen=True)
+class Dense:
+    """A fully connected layer."""
+
+    outputs: int
+    function: str = "Relu"
+    """ONNX operator behind it; empty for none."""
+
+
+@dataclass(frozen=True)
+class Conv:
+    """A convolution, padded as TensorFlow's SAME."""
+
+    outputs: int
+    kernel: tuple[int, int] = (3, 3)
+    stride: int = 1
+    depthwise: bool = False
+    function: str = "Relu"
+    padded: bool = True
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Max pooling by ``size``, or the average of the whole image where ``size`` is 0."""
+
+    size: int
+
+
+@dataclass(frozen=True)
+class Residual:
+    """The sum of two branches, behind which a ReLU follows."""
+
+    body: tuple[Conv, ...]
+    shortcut: tuple[Conv, ...] = ()
+
+
+Layer = Dense | Conv | Pool | Residual
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network by its shape."""
+
+    id: str
+    """Also the key of its recorded peers."""
+
+    label: str
+    shape: tuple[int, ...]
+    """(features,) or (channels, height, width)."""
+
+    layers: tuple[Layer, ...]
+    quick: bool = False
+    """Whether ``--quick`` measures it."""
+
+
+def _mlp(name: str, label: str, widths: Sequence[int], function: str, quick: bool = False) -> Network:
+    last = len(widths) - 2
+    layers = tuple(Dense(width, function if i < last else "") for i, width in enumerate(widths[1:]))
+    return Network(name, label, (widths[0],), layers, quick)
+
+
+def _separable(outputs: int, stride: int = 1) -> tuple[Conv, Conv]:
+    return Conv(0, stride=stride, depthwise=True), Conv(outputs, (1, 1))
+
+
+NETWORKS = (
+    _mlp("cartpole-relu", "CartPole 4-64-64-2, ReLU", (4, 64, 64, 2), "Relu", quick=True),
+    _mlp("cartpole-tanh", "CartPole 4-64-64-2, tanh", (4, 64, 64, 2), "Tanh", quick=True),
+    _mlp("lunar", "LunarLander 8-64-64-4", (8, 64, 64, 4), "Relu"),
+    _mlp("walker", "Walker 24-256-256-4", (24, 256, 256, 4), "Relu"),
+    _mlp("fc-256", "fully connected 256x256", (256, 256), ""),
+    _mlp("quarl-p1", "QuaRL P1 31-64x3-25", (31, 64, 64, 64, 25), "Relu"),
+    _mlp("quarl-p2", "QuaRL P2 31-256x3-25", (31, 256, 256, 256, 25), "Relu"),
+    _mlp("mlperf-ad", "MLPerf Tiny AD", (640, 128, 128, 128, 128, 8, 128, 128, 128, 128, 640), "Relu"),
+)
+
+
+def write_network(network: Network, folder: Path) -> Path:
+    """Write a network with random weights, its task and observations; the ONNX file's path.
+
+    :param folder: made where it is missing
+    """
+    from policyport.core.task import Environment, Task
+
+    folder.mkdir(parents=True, exist_ok=True)
+    generator = np.random.default_rng(0)
+    path = folder / "policy.onnx"
+    outputs = _Writer(generator).write(network, path)
+    inputs = int(np.prod(network.shape))
+    seen, held_out = generator.normal(size=(2, OBSERVATIONS, inputs)).astype(np.float32)
+    np.savez(folder / "observations.npz", observations=seen, held_out=held_out)
+    bound = (10.0,) * inputs
+    low = tuple(-value for value in bound)
+    Task("policy", network.id, Environment("CartPole-v1"), inputs, low, bound, outputs, "argmax").write(
+        folder / "task.json"
+    )
+    return path
+
+
+class _Writer:
+    """Builds the ONNX graph node by node."""
+
+    def __init__(self, generator: np.random.Generator) -> None:
+        self._generator = generator
+        self._nodes: list[Any] = []
+        self._constants: list[Any] = []
+        self._shape: tuple[int, ...] = ()
+
+    def write(self, network: Network, path: Path) -> int:
+        """Write the file.
+
+        :returns: size of the output
+        """
+        import onnx
+        from onnx import helper
+
+        self._shape = network.shape
+        current = "observation"
+        for layer in network.layers:
+            current = self._add(layer, current)
+        self._nodes[-1].output[0] = "output"
+        size = int(np.prod(self._shape))
+        ends = [("observation", network.shape), ("output", self._shape)]
+        values = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["N", *shape]) for name, shape in ends]
+        graph = helper.make_graph(self._nodes, network.id, values[:1], values[1:], self._constants)
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])
+        model.ir_version = 10
+        onnx.save(model, str(path))
+        return size
+
+    def _add(self, layer: Layer, current: str) -> str:
+        if isinstance(layer, Dense):
+            return self._dense(layer, current)
+        if isinstance(layer, Conv):
+            return self._conv(layer, current)
+        if isinstance(layer, Pool):
+            return self._pool(layer, current)
+        return self._residual(layer, current)
+
+    def _dense(self, layer: Dense, current: str) -> str:
+        if len(self._shape) > 1:
+            current = self._node("Flatten", [current])
+            self._shape = (int(np.prod(self._shape)),)
+        weight = self._constant((layer.outputs, *self._shape), int(self._shape[0]))
+        current = self._node("Gemm", [current, weight, self._bias(layer.outputs)], transB=1)
+        self._shape = (layer.outputs,)
+        return self._node(layer.function, [current]) if layer.function else current
+
+    def _conv(self, layer: Conv, current: str) -> str:
+        channels, *size = self._shape
+        outputs = channels if layer.depthwise else layer.outputs
+        per_group = 1 if layer.depthwise else channels
+        weight = self._constant((outputs, per_group, *layer.kernel), per_group * int(np.prod(layer.kernel)))
+        pads = [_same(n, k, layer.stride) if layer.padded else (0, 0) for n, k in zip(size, layer.kernel, strict=True)]
+        current = self._node(
+            "Conv",
+            [current, weight, self._bias(outputs)],
+            kernel_shape=layer.kernel,
+            strides=[layer.stride] * 2,
+            pads=[pad[side] for side in (0, 1) for pad in pads],
+            group=channels if layer.depthwise else 1,
+        )
+        places = zip(size, layer.kernel, pads, strict=True)
+        self._shape = (outputs, *((n + sum(pad) - k) // layer.stride + 1 for n, k, pad in places))
+        return self._node(layer.function, [current]) if layer.function else current
+
+    def _pool(self, layer: Pool, current: str) -> str:
+        if layer.size == 0:
+            self._shape = (self._shape[0], 1, 1)
+            return self._node("GlobalAveragePool", [current])
+        self._shape = (self._shape[0], *(n // layer.size for n in self._shape[1:]))
+        return self._node("MaxPool", [current], kernel_shape=[layer.size] * 2, strides=[layer.size] * 2)
+
+    def _residual(self, layer: Residual, current: str) -> str:
+        entry, shape = current, self._shape
+        for convolution in layer.body:
+            current = self._conv(convolution, current)
+        other, self._shape = entry, shape
+        for convolution in layer.shortcut:
+            other = self._conv(convolution, other)
+        return self._node("Relu", [self._node("Add", [current, other])])
+
+    def _node(self, operator: str, inputs: list[str], **attributes: Any) -> str:
+        from onnx import helper
+
+        name = f"{operator.lower()}{len(self._nodes)}"
+        self._nodes.append(helper.make_node(operator, inputs, [name], **attributes))
+        return name
+
+    def _constant(self, shape: tuple[int, ...], fan_in: int) -> str:
+        """Weights that keep the spread of what they multiply, the Kaiming way for ReLU."""
+        return self._initializer(self._generator.normal(size=shape) * np.sqrt(2 / fan_in))
+
+    def _bias(self, size: int) -> str:
+        return self._initializer(0.1 * self._generator.normal(size=size))
+
+    def _initializer(self, values: Any) -> str:
+        from onnx import numpy_helper
+
+        name = f"constant{len(self._constants)}"
+        self._constants.append(numpy_helper.from_array(values.astype(np.float32), name))
+        return name
+
+
+def _same(size: int, kernel: int, stride: int) -> tuple[int, int]:
+    """Pads of TensorFlow's SAME: the smaller one first."""
+    total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+    return total // 2, total - total // 2
