@@ -9,6 +9,9 @@ from policyport.deploy import layout_blocks, layout_conv, layout_depthwise, layo
 from policyport.deploy.kernel_cost import Window, conv_instructions, depthwise_instructions, winograd_instructions
 from policyport.deploy.layers import Affine, Conv2d, FullyConnected, TransposedConv2d
 
+LARGEST_STEP = 255
+"""Largest stride and padding of the DSP kernels, which hold them in a byte."""
+
 Kernel = Literal["pairs", "nibbles", "winograd", "depthwise"]
 BlockLayout = layout_blocks.Layout | layout_digits.DigitLayout
 
@@ -33,6 +36,8 @@ def choose_convolution(layer: Conv2d, optimize: str) -> Choice | None:
     """
     plain = isinstance(layer, TransposedConv2d) or layer.window.dilation != (1, 1)
     if plain or layer.input.bits != 8 or layer.output.bits != 8:
+        return None
+    if max(*layer.window.stride, *layer.window.pads) > LARGEST_STEP:
         return None
     if layer.groups != 1:
         return _depthwise(layer)
@@ -97,7 +102,7 @@ def _winograd(layer: Conv2d) -> Choice | None:
 def _depthwise(layer: Conv2d) -> Choice | None:
     channels, stride = layer.input.shape[2], layer.window.stride
     alone = layer.groups == channels == layer.output.shape[2] and channels >= 4
-    if not alone or layer.window.kernel != (3, 3) or stride not in ((1, 1), (2, 2)):
+    if not alone or layer.window.kernel != (3, 3) or stride not in ((1, 1), (2, 2)) or max(layer.window.pads) > 2:
         return None
     window = window_of(layer)
     straight = Choice(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+from policyport.core.semantics import activation_range
 from policyport.deploy.choice import Choice
 from policyport.deploy.codegen_affine import fused_table
 from policyport.deploy.codegen_memory import Memory
@@ -52,15 +53,18 @@ def convolution(number: int, layer: Conv2d, choice: Choice, memory: Memory, cons
 
 
 def _ending(number: int, layer: Conv2d, memory: Memory, constants: Constants) -> tuple[str, str, tuple[str, ...]]:
-    """What follows a kernel that clamps to int8: a table, or a clamp narrower than that. Definitions, call, kernels."""
-    place, size = memory.at(layer.output), layer.output.size
+    """What follows a kernel that clamps to int8: a clamp narrower than that, a table. Definitions, call, kernels."""
+    place, size, before = memory.at(layer.output), layer.output.size, layer.before_table
+    definition, table = fused_table(layer, constants)
+    call = ""
+    kernels: tuple[str, ...] = ()
+    if (before.low, before.high) != activation_range(8):
+        call = f"    pp_clamp_s8({place}, {size}, {before.low}, {before.high});\n"
+        kernels = ("pp_s8x4.c", *S8X4_HEADERS)
     if layer.table is not None:
-        definition, table = fused_table(layer, constants)
-        return definition, f"    pp_lookup_s8({table}, {place}, {place}, {size});\n", ("pp_kernels.h", "pp_lookup.c")
-    low, high = layer.before_table.low, layer.before_table.high
-    if (low, high) == (-128, 127):
-        return "", "", ()
-    return "", f"    pp_clamp_s8({place}, {size}, {low}, {high});\n", ("pp_s8x4.c", *S8X4_HEADERS)
+        call += f"    pp_lookup_s8({table}, {place}, {place}, {size});\n"
+        kernels += ("pp_kernels.h", "pp_lookup.c")
+    return definition, call, kernels
 
 
 def _sizes(source: Tensor, target: Tensor) -> dict[str, object]:

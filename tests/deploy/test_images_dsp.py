@@ -52,6 +52,26 @@ def test_every_kernel_is_chosen() -> None:
     assert kernels_of(program, "speed")[1] == "winograd"
 
 
+def test_a_table_follows_a_convolution(policies: Callable[..., Any]) -> None:
+    rng = np.random.default_rng(4)
+    graph = RandomGraph(rng, (5, 6, 4))
+    x = graph.convolution(graph.input, 8, Window((3, 3), pads=SAME))
+    program = graph.finish(graph.lookup(x, "Tanh"))
+    inputs = random_inputs(program, 2, rng)
+    policy = policies("m4", program, "speed")
+    for q, expected in zip(inputs, reference.run(program, inputs)[-1], strict=True):
+        np.testing.assert_array_equal(policy.infer(q), expected.reshape(-1))
+
+
+def test_what_no_dsp_kernel_holds_stays_plain() -> None:
+    graph = RandomGraph(np.random.default_rng(5), (8, 8, 6))
+    x = graph.convolution(graph.input, 6, Window((3, 3), dilation=(2, 1), pads=SAME))
+    x = graph.convolution(x, 6, Window((5, 3), pads=(2, 1, 2, 1)), groups=6)
+    x = graph.convolution(x, 6, Window((3, 3), pads=SAME), groups=3)
+    x = graph.convolution(x, 4, Window((1, 1)), bits=16)
+    assert kernels_of(graph.finish(x), "speed") == ["plain"] * 4
+
+
 @pytest.mark.parametrize(
     ("core", "optimize"),
     [("m4", "size"), ("m4", "speed"), ("m7", "speed"), ("m33", "size"), ("m3", "speed"), ("m0", "size")],
