@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from policyport.deploy import reference
 from policyport.deploy.choice import choose_convolution
 from policyport.deploy.codegen import write_sources
 from policyport.deploy.host import HostLibrary
-from policyport.deploy.layers import Conv2d
+from policyport.deploy.layers import Conv2d, Lookup
 from policyport.deploy.lower_builder import OPEN
 from policyport.deploy.program import Program
 from policyport.deploy.random_graph import RandomGraph
@@ -55,11 +56,14 @@ def test_every_kernel_is_chosen() -> None:
 def test_a_table_follows_a_convolution(policies: Callable[..., Any]) -> None:
     rng = np.random.default_rng(4)
     graph = RandomGraph(rng, (5, 6, 4))
-    x = graph.convolution(graph.input, 8, Window((3, 3), pads=SAME))
-    program = graph.finish(graph.lookup(x, "Tanh"))
-    inputs = random_inputs(program, 2, rng)
-    policy = policies("m4", program, "speed")
-    for q, expected in zip(inputs, reference.run(program, inputs)[-1], strict=True):
+    x = graph.convolution(graph.input, 8, Window((3, 3), pads=SAME), clamp=(-1.0, 1.0))
+    unfused = graph.finish(graph.lookup(x, "Tanh"))
+    layer, lookup = unfused.layers
+    assert isinstance(layer, Conv2d) and isinstance(lookup, Lookup)
+    fused = replace(layer, output=lookup.output, table=lookup.table, function="Tanh")
+    inputs = random_inputs(unfused, 2, rng)
+    policy = policies("m4", replace(unfused, layers=(fused,)), "size")
+    for q, expected in zip(inputs, reference.run(unfused, inputs)[-1], strict=True):
         np.testing.assert_array_equal(policy.infer(q), expected.reshape(-1))
 
 
