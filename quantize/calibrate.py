@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import gcd
 from typing import Any
 
 import numpy as np
@@ -63,13 +64,16 @@ class Statistics:
 
     def __init__(self, stride: int = 1) -> None:
         self.batches: list[Range] = []
-        self._stride = stride
+        self._stride, self._next = stride, 0
         self._samples: list[NDArray[np.float64]] = []
 
     def update(self, values: Values) -> None:
         """Add a batch of any shape."""
         self.batches.append(minmax_range(values))
-        self._samples.append(np.asarray(values, np.float64).reshape(-1)[:: self._stride])
+        flat = np.asarray(values, np.float64).reshape(-1)
+        taken = flat[self._next :: self._stride]
+        self._next += len(taken) * self._stride - len(flat)
+        self._samples.append(taken)
 
     @property
     def sample(self) -> NDArray[np.float64]:
@@ -82,11 +86,16 @@ class Statistics:
         return Range(min(batch.low for batch in self.batches), max(batch.high for batch in self.batches))
 
 
-def statistics_of(values: Values) -> Statistics:
-    """The statistics of values that are all at hand, as one batch."""
-    found = Statistics(-(-max(1, values.size) // LARGEST_SAMPLE))
-    found.update(values)
-    return found
+def stride_for(size: int, count: int) -> int:
+    """Of how many values one is kept, so that no feature or channel is left out for good.
+
+    :param size: values of one observation
+    :param count: number of observations
+    """
+    stride = -(-max(1, size * count) // LARGEST_SAMPLE)
+    while gcd(stride, max(1, size)) > 1:
+        stride += 1
+    return stride
 
 
 def collect(graph: FloatGraph, observations: Floats) -> dict[str, Statistics]:
@@ -102,7 +111,7 @@ def collect(graph: FloatGraph, observations: Floats) -> dict[str, Statistics]:
     for start in range(0, count, BATCH):
         for name, values in graph.trace(observations[start : start + BATCH]).items():
             if name not in found:
-                found[name] = Statistics(-(-(values.size // len(values)) * count // LARGEST_SAMPLE))
+                found[name] = Statistics(stride_for(values.size // len(values), count))
             found[name].update(values)
     return found
 

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from policyport.core.errors import ObservationError
 from policyport.quantize.calibrate import (
+    LARGEST_SAMPLE,
     Range,
     Statistics,
     activation_for,
@@ -19,7 +20,7 @@ from policyport.quantize.calibrate import (
     observed_range,
     percentile_range,
     rounded,
-    statistics_of,
+    stride_for,
 )
 from policyport.quantize.config import QuantizeConfig
 from policyport.quantize.entropy import LARGEST_BINS, LEVELS, entropy_limit
@@ -66,7 +67,9 @@ def test_observers_differ_on_an_outlier():
 @pytest.mark.parametrize("calibrator", ["minmax", "moving_average", "percentile", "mse", "entropy"])
 def test_every_calibrator_is_reached(calibrator):
     values = np.linspace(-1, 2, 1000)
-    found = observed_range(statistics_of(values), QuantizeConfig(calibrator=calibrator), 8)
+    statistics = Statistics()
+    statistics.update(values)
+    found = observed_range(statistics, QuantizeConfig(calibrator=calibrator), 8)
     assert -1.0 <= found.low < -0.2 and 0.5 < found.high <= 2.0
 
 
@@ -110,11 +113,20 @@ def test_statistics_over_batches_are_those_of_the_whole(make_graph, count, seed)
 
 
 def test_a_sample_is_thinned_out_evenly():
-    found = Statistics(stride=10)
-    for part in np.split(np.arange(1000.0), 4):
-        found.update(part)
-    assert found.range == Range(0.0, 999.0)
-    assert found.sample.tolist() == list(range(0, 1000, 10))
+    for ends in ([250, 500, 750], [3, 4, 17, 18, 500], []):
+        found = Statistics(stride=7)
+        for part in np.split(np.arange(1000.0), ends):
+            found.update(part)
+        assert found.range == Range(0.0, 999.0)
+        assert found.sample.tolist() == list(range(0, 1000, 7))
+
+
+@given(st.integers(1, 5000), st.integers(1, 10**6))
+def test_a_sample_sees_every_feature(size, count):
+    stride = stride_for(size, count)
+    assert size * count / stride <= LARGEST_SAMPLE
+    if count >= stride:
+        assert len({place % size for place in range(0, stride * size, stride)}) == size
 
 
 def test_nothing_to_calibrate_on_is_an_error():
