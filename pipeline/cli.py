@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from policyport.core.errors import PolicyportError
-from policyport.pipeline import bench_command
+from policyport.pipeline import bench_command, study_command
 from policyport.pipeline.stages import IMPORT, STAGES, Stage, stage_named
 
 INTERRUPTED = 130
@@ -107,6 +107,7 @@ def _commands() -> tuple[Command, ...]:
         *stages,
         Command("status", "say how each stage of a run stands, and why one is stale", _add_status, _status),
         Command("bench", bench_command.SUMMARY, bench_command.add_arguments, bench_command.execute),
+        Command("study", study_command.SUMMARY, study_command.add_arguments, study_command.execute),
         Command("doctor", "say what this machine lacks, and the command that cures it", _add_doctor, _doctor),
     )
 

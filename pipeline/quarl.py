@@ -1,0 +1,134 @@
+"""``policyport study quarl``: what quantization does to policies, environment by algorithm by method by width.
+
+Krishnan et al., "QuaRL: Quantization for Sustainable Reinforcement Learning" (arXiv 1910.01055). Each cell is one file
+under ``cells/``; an interrupted study goes on with the cells that it lacks, on one machine or on many.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from policyport.core.errors import ConfigError, ToolError
+from policyport.core.install import pip_install
+from policyport.core.progress import progress
+from policyport.pipeline.quarl_agents import StudyAgent, find_agents, trained_agents
+from policyport.pipeline.quarl_cell import Cell, CellResult, measured, recall
+from policyport.pipeline.quarl_methods import DESCRIPTIONS, FLOAT, widths
+from policyport.pipeline.quarl_rows import Study, study_of
+from policyport.pipeline.run import Say
+
+METHODS = ("weights", "fp16", "integer", "lattice", "last-layer")
+"""Those that take seconds a cell; ``adaround`` takes minutes."""
+
+BITS = (32, 16, 8, 7, 6, 5, 4, 3, 2)
+
+Done = Callable[[CellResult], None]
+
+
+@dataclass(frozen=True)
+class StudyRequest:
+    """What to study."""
+
+    out: Path
+    agents: Path | None = None
+    """Folder of zips; none trains small agents."""
+
+    environments: tuple[str, ...] = ()
+    algorithms: tuple[str, ...] = ()
+    bits: tuple[int, ...] = BITS
+    methods: tuple[str, ...] = METHODS
+    activation_bits: int = 8
+    seeds: tuple[int, ...] = (0,)
+    """Of the trainings."""
+
+    episodes: int = 20
+    first_seed: int = 10_000
+    """Episode i is reset with this seed plus i."""
+
+    workers: int = 1
+    ray: str = ""
+    """Address of a Ray cluster, ``local`` for one on this machine; empty for a pool of processes."""
+
+
+def run_study(request: StudyRequest, say: Say, done: Done) -> Study:
+    """Measure every cell and sum up.
+
+    :param say: is told of the agents as they are trained or imported
+    :param done: is told of each cell
+    :raises ConfigError: no such method or width, or no agents
+    :raises ToolError: Ray is asked for and not installed
+    """
+    _check(request)
+    agents = _agents(request, say)
+    cells = [cell for agent in agents for cell in _cells(agent, request)]
+    folder = request.out / "cells"
+    found = {cell.name: result for cell in cells if (result := recall(cell, folder)) is not None}
+    pending = [cell for cell in cells if cell.name not in found]
+    with progress("study", len(cells)) as advance:
+        for name, result in _measure(pending, folder, request):
+            found[name] = result
+            advance(len(found), name)
+            done(result)
+    return study_of(agents, [found[cell.name] for cell in cells], request.episodes)
+
+
+def _check(request: StudyRequest) -> None:
+    for method in request.methods:
+        if method not in DESCRIPTIONS:
+            raise ConfigError("no such method", where="methods", expected=", ".join(DESCRIPTIONS), got=method)
+    for bits in request.bits:
+        if not 2 <= bits <= 32:
+            raise ConfigError("no such width of weights", where="bits", expected="2 to 32", got=bits)
+    if request.episodes < 2:
+        raise ConfigError("too few episodes for a statistic", where="episodes", expected="2 or more")
+
+
+def _agents(request: StudyRequest, say: Say) -> list[StudyAgent]:
+    place = request.out / "agents"
+    if request.agents is not None:
+        return find_agents(request.agents, place, request.environments, request.algorithms, say)
+    return trained_agents(place, request.environments, request.algorithms, request.seeds, say)
+
+
+def _cells(agent: StudyAgent, request: StudyRequest) -> list[Cell]:
+    pairs = [(FLOAT, 32)]
+    pairs += [(m, bits) for m in request.methods if m != FLOAT for bits in widths(m, request.bits)]
+    more = request.activation_bits, request.episodes, request.first_seed
+    return [Cell(agent.name, str(agent.artifact.resolve()), method, bits, *more) for method, bits in pairs]
+
+
+def _measure(cells: list[Cell], folder: Path, request: StudyRequest) -> Iterator[tuple[str, CellResult]]:
+    """Name and result of each cell, in the order in which they end."""
+    if request.ray and cells:
+        yield from _on_ray(cells, folder, request.ray)
+    elif request.workers == 1 or len(cells) < 2:
+        yield from ((cell.name, measured(cell, folder)) for cell in cells)
+    else:
+        # Spawned, for a process that has used torch or BLAS threads does not fork safely.
+        with ProcessPoolExecutor(request.workers, mp_context=get_context("spawn")) as pool:
+            running = {pool.submit(measured, cell, folder): cell.name for cell in cells}
+            for future in as_completed(running):
+                yield running[future], future.result()
+
+
+def _on_ray(cells: list[Cell], folder: Path, address: str) -> Iterator[tuple[str, CellResult]]:
+    """The cells on a Ray cluster, which must see the same folders."""
+    try:
+        import ray
+    except ImportError as error:
+        raise ToolError("Ray is not installed", got=error, cure=pip_install("[ray]")) from error
+    ray.init(address=address, include_dashboard=False, log_to_driver=False)
+    try:
+        remote: Any = ray.remote(measured)
+        running = {remote.remote(cell, folder.resolve()): cell.name for cell in cells}
+        while running:
+            ended, _ = ray.wait(list(running), num_returns=1)
+            for reference in ended:
+                yield running.pop(reference), ray.get(reference)
+    finally:
+        ray.shutdown()

@@ -1,0 +1,129 @@
+"""One cell of the study: an agent, a method, a width; its returns on seeds that all cells of the agent share."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from policyport.core.artifact import code_version, read_manifest, sha256_json
+from policyport.core.environment import open_environment
+from policyport.core.task import Task
+from policyport.pipeline.quarl_methods import FLOAT, Outputs, outputs_of
+from policyport.quantize.source import Source, open_source
+
+_ROOT = Path(__file__).resolve().parent
+CODE = (_ROOT.parent / "quantize", _ROOT.parent / "core")
+
+CLOSE = 0.01
+"""Continuous actions agree when they differ by at most this share of the range, in every dimension."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What is to be measured; the same cell gives the same result anywhere."""
+
+    agent: str
+    artifact: str
+    """Folder of the agent's train artifact."""
+
+    method: str
+    bits: int
+    activation_bits: int
+    episodes: int
+    seed: int
+    """Episode i is reset with this seed plus i."""
+
+    @property
+    def name(self) -> str:
+        """Of its file."""
+        return f"{self.agent}.{self.method}.{self.bits}"
+
+
+@dataclass(frozen=True)
+class CellResult:
+    """What was measured."""
+
+    agent: str
+    method: str
+    bits: int
+    returns: tuple[float, ...]
+    agreement: float
+    """Share of the held-out observations on which the action is float32's."""
+
+
+def measure(cell: Cell) -> CellResult:
+    """Quantize, and play."""
+    source = open_source(Path(cell.artifact))
+    outputs = outputs_of(source, cell.method, cell.bits, cell.activation_bits)
+    returns = play_together(outputs, source.task, cell.seed, cell.episodes)
+    return CellResult(cell.agent, cell.method, cell.bits, tuple(returns), _agreement(source, outputs))
+
+
+def measured(cell: Cell, folder: Path) -> CellResult:
+    """The result out of its file, or measured and written there, whole or not at all."""
+    found = recall(cell, folder)
+    if found is not None:
+        return found
+    result = measure(cell)
+    folder.mkdir(parents=True, exist_ok=True)
+    fresh = folder / f".{cell.name}.{os.getpid()}"
+    fresh.write_text(json.dumps({"key": key_of(cell), **dataclasses.asdict(result)}, indent=1) + "\n")
+    fresh.rename(folder / f"{cell.name}.json")
+    return result
+
+
+def recall(cell: Cell, folder: Path) -> CellResult | None:
+    """The result that lies in a folder of earlier results, where it is of the same agent, settings and code."""
+    path = folder / f"{cell.name}.json"
+    if not path.is_file():
+        return None
+    table = json.loads(path.read_text())
+    if table.pop("key") != key_of(cell):
+        return None
+    return CellResult(**{**table, "returns": tuple(table["returns"])})
+
+
+def key_of(cell: Cell) -> str:
+    """Hash of everything that the result depends on."""
+    settings = {key: value for key, value in dataclasses.asdict(cell).items() if key not in ("artifact", "agent")}
+    own = [Path(__file__), Path(__file__).with_name("quarl_methods.py")]
+    code = [code_version(*CODE), *(path.read_text() for path in own)]
+    return sha256_json({"agent": read_manifest(Path(cell.artifact)).key, **settings, "code": code})
+
+
+def play_together(outputs: Outputs, task: Task, seed: int, episodes: int) -> list[float]:
+    """Return of each episode; all are played side by side, so that the network is asked for many actions at once."""
+    playing = {number: open_environment(task.environment) for number in range(episodes)}
+    seen = {number: environment.reset(seed=seed + number)[0] for number, environment in playing.items()}
+    returns = [0.0] * episodes
+    while playing:
+        numbers = sorted(playing)
+        observations = np.concatenate([task.check_observation(seen[number]) for number in numbers])
+        for number, action in zip(numbers, task.action(outputs(observations)), strict=True):
+            seen[number], reward, terminated, truncated, _ = playing[number].step(action)
+            returns[number] += float(reward)
+            if terminated or truncated:
+                playing.pop(number).close()
+    return returns
+
+
+def _agreement(source: Source, outputs: Outputs) -> float:
+    task, observations = source.task, source.held_out
+    exact = outputs_of(source, FLOAT, 32, 8)(observations)
+    ours, theirs = task.action(outputs(observations)), task.action(exact)
+    return float(np.mean(_same(task, ours, theirs)))
+
+
+def _same(task: Task, ours: NDArray[Any], theirs: NDArray[Any]) -> NDArray[np.bool_]:
+    """[n]: whether two actions are the same."""
+    count = len(ours)
+    if task.discrete:
+        return np.asarray((ours == theirs).reshape(count, -1).all(axis=1))
+    span = np.subtract(task.action_high, task.action_low)
+    return np.asarray((np.abs(ours - theirs).reshape(count, -1) <= CLOSE * span).all(axis=1))

@@ -1,0 +1,100 @@
+"""The ways of quantizing a policy that the study compares, each as a function from observations to outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+from policyport.core.errors import ConfigError
+from policyport.quantize.config import WEIGHT_BITS, QuantizeConfig
+from policyport.quantize.graph import FloatGraph
+from policyport.quantize.half import evaluate_half
+from policyport.quantize.last_layer import Head, post_train
+from policyport.quantize.network import QuantizedNetwork
+from policyport.quantize.nodes import Weighted
+from policyport.quantize.ptq import quantize_graph
+from policyport.quantize.quarl import quantize_policy
+from policyport.quantize.rounding.methods import Method, rounding
+from policyport.quantize.simulate import predict, simulate
+from policyport.quantize.source import Source
+from policyport.quantize.transforms import centre_outputs
+
+Outputs = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+"""Observations [n, observation size] to outputs [n, output size]."""
+
+FLOAT = "float32"
+
+DESCRIPTIONS = {
+    FLOAT: "the policy as it is",
+    "fp16": "weights, activations and results in half precision",
+    "weights": "QuaRL's post-training quantization: weights alone, one step per layer, half precision at 16 bits",
+    "integer": "weights and activations as integers, weights to the nearest",
+    "lattice": "weights and activations as integers, weights by integer least squares",
+    "adaround": "weights and activations as integers, weights by AdaRound",
+    "last-layer": "as lattice, the last layer solved anew on what the integer layers before it yield",
+}
+"""Method to what it does."""
+
+_ROUNDING: dict[str, Method] = {
+    "integer": "nearest",
+    "lattice": "lattice",
+    "adaround": "adaround",
+    "last-layer": "lattice",
+}
+
+
+def widths(method: str, asked: tuple[int, ...]) -> tuple[int, ...]:
+    """Those of the widths asked for that a method has, the widest first."""
+    if method == FLOAT:
+        return (32,)
+    if method == "fp16":
+        return (16,) if 16 in asked else ()
+    if method == "weights":
+        return tuple(sorted((bits for bits in asked if bits < 32), reverse=True))
+    return tuple(sorted((bits for bits in asked if bits in WEIGHT_BITS), reverse=True))
+
+
+def outputs_of(source: Source, method: str, bits: int, activation_bits: int) -> Outputs:
+    """The policy under a method.
+
+    :param bits: of weights
+    :param activation_bits: 8 or 16, for the methods that quantize activations
+    :raises ConfigError: no such method
+    """
+    graph = source.graph
+    if method == FLOAT:
+        return graph.evaluate
+    if method == "fp16":
+        return lambda observations: evaluate_half(graph, observations)
+    if method == "weights":
+        return quantize_policy(graph, bits, "repository").evaluate
+    if method not in _ROUNDING:
+        raise ConfigError("no such method", where="methods", expected=", ".join(DESCRIPTIONS), got=method)
+    network = _integers(source, method, bits, activation_bits)
+    return lambda observations: predict(network, observations)
+
+
+def _integers(source: Source, method: str, bits: int, activation_bits: int) -> QuantizedNetwork:
+    config = QuantizeConfig(weight_bits=bits)
+    graph = centre_outputs(source.graph) if source.task.action_rule == "argmax" else source.graph
+    solver = rounding(_ROUNDING[method], refit_bias=config.bias_correction)
+    network = quantize_graph(graph, source.observations, config, activation_bits, solver)
+    if method != "last-layer":
+        return network
+    graph = _with_new_head(graph, network, source.observations)
+    return quantize_graph(graph, source.observations, config, activation_bits, solver)
+
+
+def _with_new_head(graph: FloatGraph, network: QuantizedNetwork, observations: NDArray[np.float32]) -> FloatGraph:
+    """The float graph whose last layer makes the best of the quantized features."""
+    last: Weighted = graph.weighted[-1]
+    name = last.inputs[0]
+    q = simulate(network, observations).tensors[name]
+    features = np.asarray(network.activations[name].dequantize(q), np.float64).reshape(len(observations), -1)
+    exact = graph.trace(observations) | {graph.input_name: graph.enter(observations)}
+    targets = last.linear(exact[name]).reshape(len(observations), -1)
+    start = Head(last.weights.astype(np.float64), last.bias.astype(np.float64))
+    head = post_train(start, features, targets, "outputs").head
+    return graph.replaced(replace(last, weights=head.weights.astype(np.float32), bias=head.bias.astype(np.float32)))

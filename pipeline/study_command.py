@@ -1,0 +1,80 @@
+"""The command ``policyport study``: its flags, and what it prints."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from policyport.pipeline.quarl_cell import CellResult
+
+SUMMARY = "study what quantization does to policies, by environment, algorithm, method and width"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Its flags."""
+    add = parser.add_argument
+    add("study", choices=("quarl",), help="quarl: the tables of Krishnan et al. (arXiv 1910.01055)")
+    add("--agents", type=Path, metavar="DIR", help="zips, as ALGO/ENV/ENV.zip [default: small ones trained here]")
+    add("--envs", nargs="+", default=(), metavar="ENV", help="environments [default: all that there are agents of]")
+    add("--algos", nargs="+", default=(), metavar="ALGO", help="algorithms [default: all that there are agents of]")
+    add("--bits", nargs="+", type=int, metavar="BITS", help="widths of weights [default: 32 16 8 7 6 5 4 3 2]")
+    add(
+        "--methods",
+        nargs="+",
+        metavar="METHOD",
+        help="float32, weights, fp16, integer, lattice, adaround, last-layer [default: all but adaround]",
+    )
+    add("--activation-bits", type=int, choices=(8, 16), default=8, help="where they are quantized [default: 8]")
+    add("--seeds", nargs="+", type=int, default=(0,), metavar="SEED", help="of the trainings [default: 0]")
+    add("--episodes", type=int, default=20, help="of each cell, on seeds that all cells share [default: 20]")
+    add("--workers", type=int, default=1, help="processes that measure cells [default: 1]")
+    add(
+        "--ray",
+        default="",
+        metavar="ADDRESS",
+        help="a Ray cluster that sees the same folders; local: one on this machine [default: none]",
+    )
+    add("--out", type=Path, default=Path("runs/quarl"), metavar="DIR", help="folder to write [default: runs/quarl]")
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """Run the study and write its files."""
+    from policyport.pipeline import speak
+    from policyport.pipeline.quarl import BITS, METHODS, StudyRequest, run_study
+    from policyport.pipeline.quarl_page import render_page
+    from policyport.pipeline.quarl_tables import to_csv, to_json, to_markdown
+
+    quiet = arguments.quiet > arguments.verbose
+    request = StudyRequest(
+        arguments.out,
+        arguments.agents,
+        tuple(arguments.envs),
+        tuple(arguments.algos),
+        tuple(arguments.bits or BITS),
+        tuple(arguments.methods or METHODS),
+        arguments.activation_bits,
+        tuple(arguments.seeds),
+        arguments.episodes,
+        workers=arguments.workers,
+        ray=arguments.ray,
+    )
+    study = run_study(request, speak.silent if quiet else speak.say, _silent if quiet else say)
+    files = {"study.json": to_json, "study.csv": to_csv, "study.md": to_markdown, "study.html": render_page}
+    for name, write in files.items():
+        (request.out / name).write_text(write(study), encoding="utf-8")
+    if not quiet:
+        print(request.out / "study.html")
+    return 0
+
+
+def say(result: CellResult) -> None:
+    """One line on a cell."""
+    mean = sum(result.returns) / len(result.returns)
+    figures = f"return {mean:.1f}, agreement {result.agreement:.2%}"
+    print(f"{result.agent:<32} {result.method:<11} {result.bits:>2} bits  {figures}", flush=True)
+
+
+def _silent(_: CellResult) -> None:
+    """Say nothing."""

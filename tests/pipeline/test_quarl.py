@@ -1,0 +1,218 @@
+"""The study: its cells repeat and resume, anywhere the same; its figures add up; its files read."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from policyport.core.environment import open_environment
+from policyport.core.errors import ConfigError
+from policyport.pipeline import quarl, quarl_cell
+from policyport.pipeline.cli import main
+from policyport.pipeline.quarl import StudyRequest, run_study
+from policyport.pipeline.quarl_cell import Cell, CellResult, play_together
+from policyport.pipeline.quarl_methods import DESCRIPTIONS, outputs_of, widths
+from policyport.pipeline.quarl_page import render_page
+from policyport.pipeline.quarl_tables import to_markdown
+from policyport.pipeline.speak import silent
+from policyport.quantize.source import open_source
+
+METHODS = ("weights", "integer")
+
+
+@pytest.fixture(scope="module")
+def zips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with two agents: PPO and DQN on CartPole-v1, untrained."""
+    from stable_baselines3 import DQN, PPO
+
+    folder = tmp_path_factory.mktemp("zips")
+    for algorithm in ("ppo", "dqn"):
+        (folder / algorithm / "CartPole-v1").mkdir(parents=True)
+    PPO("MlpPolicy", "CartPole-v1", n_steps=64, batch_size=64, seed=0).save(folder / "ppo/CartPole-v1/CartPole-v1")
+    DQN("MlpPolicy", "CartPole-v1", buffer_size=64, seed=0).save(folder / "dqn/CartPole-v1/CartPole-v1")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def request_of(zips: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., StudyRequest]:
+    """Requests on PPO alone; they share the imported agent, not the cells."""
+    first = StudyRequest(tmp_path_factory.mktemp("first"), zips, algorithms=("PPO",), bits=(16, 8, 2), episodes=3)
+    first = dataclasses.replace(first, methods=METHODS)
+    run_study(first, silent, lambda _: None)
+
+    def request(out: Path, **more: object) -> StudyRequest:
+        out.mkdir(exist_ok=True)
+        if not (out / "agents").exists():
+            (out / "agents").symlink_to(first.out / "agents")
+        return dataclasses.replace(first, out=out, **more)  # type: ignore[arg-type]
+
+    return request
+
+
+def test_every_cell_is_measured_once(request_of: Callable[..., StudyRequest], tmp_path: Path) -> None:
+    seen: list[CellResult] = []
+    study = run_study(request_of(tmp_path), silent, seen.append)
+    names = {(result.method, result.bits) for result in seen}
+    assert names == {("float32", 32), ("weights", 16), ("weights", 8), ("weights", 2), ("integer", 8), ("integer", 2)}
+    assert len(seen) == len(study.rows) == 6 and study.groups == ("PPO CartPole-v1",)
+    exact = study.row("PPO CartPole-v1", "float32", 32)
+    assert exact is not None and exact.equivalence.difference == 0 and exact.agreement == 1.0 and exact.episodes == 3
+
+    again: list[CellResult] = []
+    assert run_study(request_of(tmp_path), silent, again.append) == study and again == []
+
+
+def test_an_interrupted_study_goes_on(
+    request_of: Callable[..., StudyRequest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measure, calls = quarl_cell.measure, []
+
+    def interrupted(cell: Cell) -> CellResult:
+        calls.append(cell.name)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return measure(cell)
+
+    monkeypatch.setattr(quarl_cell, "measure", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_study(request_of(tmp_path), silent, lambda _: None)
+    assert len(list((tmp_path / "cells").iterdir())) == 2
+    rest: list[CellResult] = []
+    run_study(request_of(tmp_path), silent, rest.append)
+    assert len(rest) == 4 and len(calls) == 7
+
+
+def test_cells_of_other_settings_are_not_taken(request_of: Callable[..., StudyRequest], tmp_path: Path) -> None:
+    run_study(request_of(tmp_path), silent, lambda _: None)
+    seen: list[CellResult] = []
+    run_study(request_of(tmp_path, episodes=2), silent, seen.append)
+    assert len(seen) == 6
+
+
+def test_a_pool_gives_the_same_figures(request_of: Callable[..., StudyRequest], tmp_path: Path) -> None:
+    alone = run_study(request_of(tmp_path / "alone"), silent, lambda _: None)
+    pooled = run_study(request_of(tmp_path / "pooled", workers=2), silent, lambda _: None)
+    assert pooled == alone
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::ResourceWarning", "ignore::DeprecationWarning")
+def test_ray_gives_the_same_figures(request_of: Callable[..., StudyRequest], tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    alone = run_study(request_of(tmp_path / "alone"), silent, lambda _: None)
+    cluster = run_study(request_of(tmp_path / "cluster", ray="local"), silent, lambda _: None)
+    assert cluster == alone
+
+
+@pytest.mark.parametrize("method", [method for method in DESCRIPTIONS if method != "adaround"])
+def test_a_wide_enough_method_acts_as_float32(
+    request_of: Callable[..., StudyRequest], tmp_path: Path, method: str
+) -> None:
+    request = request_of(tmp_path)
+    source = open_source(request.out / "agents/ppo-CartPole-v1")
+    bits = max(widths(method, (32, 16, 8)))
+    outputs = outputs_of(source, method, bits, 16)(source.held_out)
+    exact = source.graph.evaluate(source.held_out)
+    # The outputs of a policy that has learned nothing lie close together, so a few actions are near ties.
+    assert np.mean(source.task.action(outputs) == source.task.action(exact)) > 0.9
+
+
+def test_episodes_side_by_side_are_episodes_by_themselves(
+    request_of: Callable[..., StudyRequest], tmp_path: Path
+) -> None:
+    source = open_source(request_of(tmp_path).out / "agents/ppo-CartPole-v1")
+    outputs = outputs_of(source, "integer", 8, 8)
+    returns = play_together(outputs, source.task, 5, 3)
+    environment = open_environment(source.task.environment)
+    for number in range(3):
+        seen, total, over = environment.reset(seed=5 + number)[0], 0.0, False
+        while not over:
+            action = source.task.action(outputs(source.task.check_observation(seen)))[0]
+            seen, reward, terminated, truncated, _ = environment.step(action)
+            total, over = total + float(reward), terminated or truncated
+        assert returns[number] == total
+
+
+def test_the_lowest_equivalent_width_has_none_that_fails_above_it(
+    request_of: Callable[..., StudyRequest], tmp_path: Path
+) -> None:
+    study = run_study(request_of(tmp_path), silent, lambda _: None)
+    group = study.groups[0]
+
+    def with_outcomes(outcomes: dict[int, bool]) -> int | None:
+        row = study.rows[0]
+        rows = [
+            dataclasses.replace(
+                row, method="weights", bits=bits, equivalence=dataclasses.replace(row.equivalence, equivalent=held)
+            )
+            for bits, held in outcomes.items()
+        ]
+        return dataclasses.replace(study, rows=tuple(rows)).lowest_equivalent(group, "weights")
+
+    assert with_outcomes({8: True, 6: True, 4: False, 2: True}) == 6
+    assert with_outcomes({8: True, 4: True}) == 4
+    assert with_outcomes({8: False, 4: True}) is None
+
+
+def test_the_command_writes_its_files(zips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = ["study", "quarl", "--agents", str(zips), "--bits", "8", "--methods", "weights", "--episodes", "2"]
+    assert main([*given, "--out", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == str(tmp_path / "study.html")
+    table = json.loads((tmp_path / "study.json").read_text())
+    with (tmp_path / "study.csv").open() as stream:
+        lines = list(csv.DictReader(stream))
+    assert [(line["group"], line["method"], int(line["bits"])) for line in lines] == [
+        (row["group"], row["method"], row["bits"]) for row in table["rows"]
+    ]
+    assert {row["group"] for row in table["rows"]} == {"PPO CartPole-v1", "DQN CartPole-v1"}
+    page = (tmp_path / "study.html").read_text()
+    assert page.count("<svg") == 4 and "http://" not in page.replace("http://www.w3.org", "")
+
+
+def test_tables_and_page_say_the_same(request_of: Callable[..., StudyRequest], tmp_path: Path) -> None:
+    study = run_study(request_of(tmp_path), silent, lambda _: None)
+    row = study.row("PPO CartPole-v1", "integer", 8)
+    assert row is not None
+    shown = f"{row.mean.value:.1f} ± {(row.mean.high - row.mean.low) / 2:.1f}"
+    assert shown in to_markdown(study) and shown in render_page(study)
+
+
+@pytest.mark.parametrize(
+    ("more", "word"),
+    [
+        ({"methods": ("magic",)}, "magic"),
+        ({"bits": (1,)}, "width"),
+        ({"episodes": 1}, "episodes"),
+        ({"environments": ("Pendulum-v1",)}, "no agents"),
+    ],
+)
+def test_what_cannot_be_studied_is_named(
+    request_of: Callable[..., StudyRequest], tmp_path: Path, more: dict[str, object], word: str
+) -> None:
+    with pytest.raises(ConfigError, match=word):
+        run_study(request_of(tmp_path, **more), silent, lambda _: None)
+
+
+def test_small_agents_are_those_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from policyport.pipeline import quarl_agents
+
+    trained: list[tuple[str, str, int]] = []
+
+    def train(stage: object, inputs: object, keys: object, config: quarl_agents.TrainConfig, *_: object) -> None:
+        trained.append((config.algorithm, config.environment, config.seed))
+
+    monkeypatch.setattr(quarl_agents, "run_stage", train)
+    monkeypatch.setattr(quarl_agents, "_agent", lambda name, made: quarl_agents.StudyAgent(name, "", tmp_path))
+    quarl_agents.trained_agents(tmp_path, (), (), (0,), silent)
+    assert trained == [(algorithm, environment, 0) for algorithm, environment in quarl_agents.TRAINED]
+    trained.clear()
+    quarl_agents.trained_agents(tmp_path, ("Acrobot-v1",), ("PPO",), (3, 4), silent)
+    assert trained == [("PPO", "Acrobot-v1", 3), ("PPO", "Acrobot-v1", 4)]
+    with pytest.raises(ConfigError, match="TRPO"):
+        quarl_agents.trained_agents(tmp_path, (), ("TRPO",), (0,), silent)
+    assert quarl.METHODS[0] in DESCRIPTIONS
