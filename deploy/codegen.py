@@ -23,6 +23,9 @@ from policyport.deploy.program import Program, program_sha256
 Optimize = Literal["size", "speed"]
 
 KERNEL_FOLDER = Path(__file__).with_name("kernels")
+LARGEST_LAYER = 2**16 - 1
+"""Elements of a layer's output: the bridge counts them in 16 bits."""
+
 POLICY_FILES = ("policy.c", "policy.h")
 
 CONTRACTS = frozenset(
@@ -59,10 +62,11 @@ def generate(program: Program, variant: Variant, optimize: Optimize = "size") ->
 
     :param variant: ``c`` for any core, ``dsp`` for cores with the DSP extension
     :param optimize: ``speed`` keeps the weights as int16 where that saves instructions: twice the flash
-    :raises UnsupportedModelError: a program without layers
+    :raises UnsupportedModelError: a program without layers, or one whose sizes the generated C cannot hold
     """
     if not program.layers:
         raise UnsupportedModelError("a program without layers", where=program.name, cure="give a network that computes")
+    _check_sizes(program)
     memory, constants = plan_memory(program, variant, optimize), Constants()
     codes = [
         codegen_c.layer_code(i + 1, layer, memory, constants)
@@ -79,6 +83,19 @@ def generate(program: Program, variant: Variant, optimize: Optimize = "size") ->
         arena_bytes=memory.plan.arena_bytes,
         macs=program.macs,
     )
+
+
+def _check_sizes(program: Program) -> None:
+    """Refuse what the 16-bit sizes of the traced layers and of the kernels' images do not hold."""
+    for layer in program.layers:
+        if layer.output.size > LARGEST_LAYER:
+            raise UnsupportedModelError(
+                "a layer too large for its trace",
+                where=layer.name,
+                expected=f"at most {LARGEST_LAYER} elements",
+                got=layer.output.size,
+                cure="make the image or the layer smaller",
+            )
 
 
 def write_sources(program: Program, variant: Variant, folder: Path, optimize: Optimize = "size") -> Generated:

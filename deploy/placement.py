@@ -11,7 +11,7 @@ from dataclasses import dataclass
 ALIGNMENT = 8
 """Bytes; every buffer starts at a multiple of it, so double-word loads are aligned."""
 
-SEARCHED = 20_000
+SEARCHED = 5_000
 """Placements that the exact search tries at most."""
 
 
@@ -116,9 +116,10 @@ class _Search:
         if len(placed) == len(self._buffers):
             self._best, self._extent = [placed[i] for i in range(len(placed))], extent
             return
-        options = []
+        options, alike = [], set[Buffer]()
         for i in range(len(self._buffers)):
-            if i not in placed:
+            if i not in placed and self._buffers[i] not in alike:
+                alike.add(self._buffers[i])
                 offset = _free_offset(self._buffers, placed, i)
                 options.append((offset, -self._buffers[i].padded_bytes, i))
         for offset, negative_size, i in sorted(options):

@@ -11,12 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from policyport.core.errors import UnsupportedModelError
-from policyport.core.semantics import Integers
+from policyport.core.operators import Window
+from policyport.core.semantics import Integers, weight_range
 from policyport.deploy import codegen_dsp, vectors
 from policyport.deploy.choice import choose_blocks
 from policyport.deploy.codegen import KERNEL_FOLDER, Variant, generate, write_sources
 from policyport.deploy.layers import FullyConnected
+from policyport.deploy.packing import pack_rows, packed_row_bytes
 from policyport.deploy.program import Program, program_sha256
+from policyport.deploy.random_graph import RandomGraph
 from policyport.deploy.vectors import Spec
 
 TANH = Spec((4, 8, 8, 2), (8, 8, 8, 8), ("Tanh", "Tanh", ""))
@@ -115,6 +118,28 @@ def test_names_from_the_model_cannot_break_the_comment() -> None:
 def test_a_program_without_layers_is_refused() -> None:
     with pytest.raises(UnsupportedModelError, match="without layers"):
         generate(replace(make(), layers=()), "c")
+
+
+def test_layers_too_large_for_the_bridge_are_refused() -> None:
+    graph = RandomGraph(np.random.default_rng(0), (64, 64, 1))
+    wide = graph.convolution(graph.input, 16, Window((1, 1)))
+    program = graph.finish(graph.average_pool(wide, Window((64, 64))))
+    with pytest.raises(UnsupportedModelError, match="too large"):
+        generate(program, "c")
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from([2, 3, 4]), st.integers(1, 5), st.integers(1, 40))
+def test_packed_rows_hold_every_weight(seed: int, bits: int, rows: int, taps: int) -> None:
+    """Read bit by bit, as docs/integer-semantics.md says where each one lies."""
+    low, high = weight_range(bits)
+    weights = np.random.default_rng(seed).integers(low, high, (rows, taps), endpoint=True)
+    packed = pack_rows(weights, bits)
+    assert packed.shape == (rows, packed_row_bytes(taps, bits))
+    for row, expected in zip(packed, weights, strict=True):
+        bit = [int(row[n // 8]) >> (n % 8) & 1 for n in range(8 * len(row))]
+        raw = [sum(bit[bits * i + j] << j for j in range(bits)) for i in range(taps)]
+        assert [n - 2**bits * (n >> (bits - 1)) for n in raw] == expected.tolist()
+        assert not any(bit[bits * taps :])
 
 
 def unpack_pairs(words: list[int], rows: Integers) -> Integers:

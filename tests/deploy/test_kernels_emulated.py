@@ -20,6 +20,7 @@ from policyport.deploy import reference, vectors
 from policyport.deploy.codegen import write_sources
 from policyport.deploy.layers import FullyConnected
 from policyport.deploy.program import Program
+from policyport.deploy.random_graph import golden_graphs
 from policyport.deploy.vectors import Spec
 
 unicorn = pytest.importorskip("unicorn", reason="the emulator comes with policyport[rig]")
@@ -214,6 +215,15 @@ def test_other_cores(tmp_path: Path, core: str) -> None:
         program = vectors.random_program(vectors.GOLDEN[name], rng)
         emulated = build(program, tmp_path / f"{name}-{variant}", core, gcc, variant)
         check(emulated, program, vectors.random_inputs(program, 5, rng))
+
+
+@pytest.mark.parametrize("core", ["m7", "m33", "m3", "m0"])
+@pytest.mark.parametrize("variant", ["c", "dsp"])
+def test_a_small_residual_network_on_other_cores(tmp_path: Path, core: str, variant: str) -> None:
+    """Strided, depthwise and pointwise convolutions, a sum, a mean, a fully connected layer and a softmax."""
+    program = golden_graphs()["residual"]
+    emulated = build(program, tmp_path / "residual", core, gcc, variant)
+    check(emulated, program, vectors.random_inputs(program, 4, np.random.default_rng(2)))
 
 
 @st.composite

@@ -33,6 +33,7 @@ def overlap(a: tuple[int, int], b: tuple[int, int]) -> bool:
     return a[0] < b[0] + b[1] and b[0] < a[0] + a[1]
 
 
+@settings(deadline=None, max_examples=50)
 @given(buffers())
 def test_buffers_needed_at_once_do_not_overlap(made: list[Buffer]) -> None:
     arena, offsets = place(made)
