@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 from policyport.core.semantics import activation_range
@@ -48,7 +49,7 @@ def convolution(number: int, layer: Conv2d, choice: Choice, memory: Memory, cons
     scratch = memory.scratch(number, 0) if stem == "pp_conv" else memory.scratch_words(number, 0)
     call = f"    {kernel}(&{name}, {memory.at(layer.input)}, {memory.at(layer.output)}, {scratch});\n"
     definition, ending, kernels = _ending(number, layer, memory, constants)
-    files = (f"{stem}.S", f"{stem}.c", f"{stem}.h", "pp_intrinsics.h")
+    files = (f"{stem}.S", f"{stem}.c", f"{stem}.h", "pp_intrinsics.h", "pp_simd.h")
     return LayerCode(definition + array + struct, call + ending, (*files, *kernels))
 
 
@@ -88,14 +89,23 @@ def _common(layer: Conv2d) -> dict[str, object]:
     }
 
 
+def _as_one_row(image: Tensor) -> Tensor:
+    """An image whose pixels are all neighbours, where that makes no difference and its width can be held."""
+    height, width, channels = image.shape
+    return replace(image, shape=(1, height * width, channels)) if height * width < 2**16 else image
+
+
 def _direct(layer: Conv2d, choice: Choice) -> tuple[Words, str, Fields]:
     rows, columns = layer.window.kernel
-    row_bytes = columns * layer.input.shape[2]
+    source, target = layer.input, layer.output
+    if rows == columns == 1 and layer.window.stride == (1, 1) and not any(layer.window.pads):
+        source, target = _as_one_row(source), _as_one_row(target)
+    row_bytes = columns * source.shape[2]
     groups = -(-row_bytes // 4)
     window = {
         "rows": rows,
         "groups": groups,
-        "skip": layer.input.shape[1] * layer.input.shape[2] - 4 * groups,
+        "skip": source.shape[1] * source.shape[2] - 4 * groups,
         "bytes": row_bytes,
     }
     layout = "nibbles" if choice.kernel == "nibbles" else "pairs"
@@ -105,7 +115,7 @@ def _direct(layer: Conv2d, choice: Choice) -> tuple[Words, str, Fields]:
     comment = f"blocks of 4 channels: 4 start values, {steps} x {per_step} words of weights ({layout}), 4 multipliers"
     down, across = layer.window.stride
     fields = {"steps": steps, "window": window, "kernel_width": columns, "stride_y": down, "stride_x": across}
-    return words, comment, {**fields, **_sizes(layer.input, layer.output), **_common(layer)}
+    return words, comment, {**fields, **_sizes(source, target), **_common(layer)}
 
 
 def _winograd(layer: Conv2d, choice: Choice) -> tuple[Words, str, Fields]:

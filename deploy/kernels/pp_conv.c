@@ -164,6 +164,7 @@ PP_CONV_KERNEL(nibbles_shifted, 1)
 #if !defined(__ARM_FEATURE_DSP)
 
 #include "pp_intrinsics.h"
+#include "pp_simd.h"
 
 int16_t *pp_widen_windows(const int8_t *first, const int8_t *second, int16_t *columns, const pp_conv_window_t *window)
 {
@@ -186,11 +187,6 @@ int16_t *pp_widen_windows(const int8_t *first, const int8_t *second, int16_t *co
 }
 
 typedef void pp_unpack_t(const uint32_t *step, uint32_t half, int32_t weights[4]);
-
-static int32_t pp_half(uint32_t word, uint32_t half)
-{
-    return (int16_t)((half ? word >> 16 : word) & 0xFFFFU);
-}
 
 static void pp_unpack_pairs(const uint32_t *step, uint32_t half, int32_t weights[4])
 {
@@ -254,7 +250,7 @@ static void pp_columns(const pp_columns_t *work, int8_t *output, const int8_t *e
                 const int32_t shifted = sums[i] * (int32_t)(UINT32_C(1) << shift);
                 const int32_t multiplier = (int32_t)block[4 + weights + i];
                 const int32_t q = pp_multiply_high_round(shifted, multiplier) + work->zero_point;
-                output[(int32_t)i + pixel * distance] = (int8_t)(q < INT8_MIN ? INT8_MIN : q > INT8_MAX ? INT8_MAX : q);
+                output[(int32_t)i + pixel * distance] = (int8_t)pp_saturate_s8(q);
             }
         }
     }

@@ -58,6 +58,7 @@ PP_DEPTHWISE(s2_shifted, 2)
 #if !defined(__ARM_FEATURE_DSP)
 
 #include "pp_intrinsics.h"
+#include "pp_simd.h"
 
 /* A row of four channels to the ring, which has its place at slot. */
 static void pp_gather(const pp_depthwise_work_t *work, int32_t row, uint32_t *slot)
@@ -79,8 +80,7 @@ static void pp_gather(const pp_depthwise_work_t *work, int32_t row, uint32_t *sl
 /* A halfword of the ring: pixel x of the row at index slot. */
 static int32_t pp_pixel(const uint32_t *plane, uint32_t slot, uint32_t x)
 {
-    const uint32_t word = plane[3 * (x / 2) + slot];
-    return (int16_t)((x % 2 ? word >> 16 : word) & 0xFFFFU);
+    return pp_half(plane[3 * (x / 2) + slot], x % 2);
 }
 
 static int32_t pp_sum(const uint32_t *weights, const uint32_t *plane, uint32_t rotation, uint32_t x)
@@ -89,9 +89,9 @@ static int32_t pp_sum(const uint32_t *weights, const uint32_t *plane, uint32_t r
     for (uint32_t row = 0; row < 3; row++) {
         const uint32_t *const w = weights + 2 + 2 * row;
         const uint32_t slot = (row + rotation) % 3;
-        sum += (int16_t)(w[0] & 0xFFFFU) * pp_pixel(plane, slot, x);
-        sum += (int16_t)(w[1] & 0xFFFFU) * pp_pixel(plane, slot, x + 1);
-        sum += (int16_t)(w[1] >> 16) * pp_pixel(plane, slot, x + 2);
+        sum += pp_low_half(w[0]) * pp_pixel(plane, slot, x);
+        sum += pp_low_half(w[1]) * pp_pixel(plane, slot, x + 1);
+        sum += pp_high_half(w[1]) * pp_pixel(plane, slot, x + 2);
     }
     return sum;
 }
@@ -106,7 +106,7 @@ static void pp_row(const pp_depthwise_work_t *work, const uint32_t *ring, int8_t
             const int32_t sum = pp_sum(weights, ring, rotation, x * stride);
             const int32_t shifted = sum * (int32_t)(UINT32_C(1) << shift);
             const int32_t q = pp_multiply_high_round(shifted, (int32_t)weights[1]) + work->zero_point;
-            output[x * work->output_pixel + channel] = (int8_t)(q < INT8_MIN ? INT8_MIN : q > INT8_MAX ? INT8_MAX : q);
+            output[x * work->output_pixel + channel] = (int8_t)pp_saturate_s8(q);
         }
     }
 }

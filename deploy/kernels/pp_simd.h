@@ -27,6 +27,11 @@ static inline int32_t pp_high_half(uint32_t word)
     return (int32_t)word >> 16;
 }
 
+static inline int32_t pp_half(uint32_t word, uint32_t is_high)
+{
+    return is_high ? pp_high_half(word) : pp_low_half(word);
+}
+
 #if defined(__ARM_FEATURE_DSP)
 
 /* SSUB8 leaves in GE which differences are not negative; SEL takes those bytes from its first operand. */

@@ -87,6 +87,7 @@ void pp_winograd_shifted(const pp_winograd_t *layer, const int8_t *input, int8_t
 #if !defined(__ARM_FEATURE_DSP)
 
 #include "pp_intrinsics.h"
+#include "pp_simd.h"
 
 /* (a - c, b + c, c - b, b - d) of four values, distance apart, in place. */
 static void pp_transform(int32_t *values, uint32_t distance)
@@ -123,11 +124,6 @@ void pp_winograd_input(const int8_t *window, uint32_t *inputs, uint32_t channels
     }
 }
 
-static int32_t pp_half(uint32_t word, uint32_t half)
-{
-    return (int16_t)((half ? word >> 16 : word) & 0xFFFFU);
-}
-
 /* The product at one place of a tile; sums wrap. */
 static uint32_t pp_product(const uint32_t *weights, const uint32_t *inputs, uint32_t pairs)
 {
@@ -142,7 +138,7 @@ static int8_t pp_finished(uint32_t sum, int32_t multiplier, int32_t zero_point, 
 {
     const int32_t accumulator = ((int32_t)sum >> 2) * (int32_t)(UINT32_C(1) << shift);
     const int32_t q = pp_multiply_high_round(accumulator, multiplier) + zero_point;
-    return (int8_t)(q < INT8_MIN ? INT8_MIN : q > INT8_MAX ? INT8_MAX : q);
+    return (int8_t)pp_saturate_s8(q);
 }
 
 /* The four outputs of a tile from its products m, eight apart: A'mA with A' = (1 1 1 0; 0 1 -1 -1). */
