@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 from policyport.core.errors import ObservationError
+from policyport.quantize.affine import Affine
 from policyport.quantize.graph import FloatGraph
 from policyport.quantize.nodes import (
     NONE,
@@ -25,7 +26,6 @@ from policyport.quantize.nodes import (
     Resize,
     Weighted,
 )
-from policyport.quantize.onnx_head import Affine
 
 SWEEPS = 40
 """How often all pairs are equalized at most; a chain of layers converges in a few."""

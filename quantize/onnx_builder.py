@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from policyport.core.errors import UnsupportedModelError
 from policyport.core.operators import Window
+from policyport.quantize.affine import Affine
 from policyport.quantize.graph import FloatGraph
 from policyport.quantize.nodes import NONE, Convolution, Function, Linear, Node, Pointwise, Shape, Sum, Weighted, clip
 from policyport.quantize.onnx_file import OnnxFile
-from policyport.quantize.onnx_head import Affine, Head
+from policyport.quantize.onnx_head import Head
 
 TO_LAST, TO_FIRST = [0, 2, 3, 1], [0, 3, 1, 2]
 """Permutations of a Transpose between [n, channels, height, width] and [n, height, width, channels]."""

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from policyport.core.operators import Window
+from policyport.quantize.affine import Affine
 from policyport.quantize.graph import FloatGraph
 from policyport.quantize.nodes import (
     AveragePool,
@@ -33,7 +34,6 @@ from policyport.quantize.nodes import (
 from policyport.quantize.onnx_builder import TO_FIRST, TO_LAST, Builder, Value
 from policyport.quantize.onnx_file import PASSED_OVER, open_onnx, per_channel
 from policyport.quantize.onnx_functions import FUNCTIONS, read_function
-from policyport.quantize.onnx_head import Affine
 from policyport.quantize.onnx_windows import joined_pads, read_margin, read_size, read_window
 
 Reals = NDArray[np.float64]
