@@ -1,7 +1,8 @@
 """``policyport study quarl``: what quantization does to policies, environment by algorithm by method by width.
 
-Krishnan et al., "QuaRL: Quantization for Sustainable Reinforcement Learning" (arXiv 1910.01055). Each cell is one file
-under ``cells/``; an interrupted study goes on with the cells that it lacks, on one machine or on many.
+Krishnan et al., "QuaRL: Quantization for Fast and Environmentally Sustainable Reinforcement Learning" (arXiv
+1910.01055). Each cell is one file under ``cells/``; an interrupted study goes on with the cells that it lacks, on one
+machine or on many.
 """
 
 from __future__ import annotations
