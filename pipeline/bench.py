@@ -7,6 +7,7 @@ Each network goes through the same stages as a run: quantize, deploy, flash, hil
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,8 +30,17 @@ QUICK_BOARDS = ("microbit", "mps2-an386")
 
 MODEL_ENDINGS = (".onnx", ".tflite")
 
-OBSERVATIONS = 8
-"""Held-out inputs whose inference is counted, and whose every layer is compared."""
+RANDOM_INPUTS = 32
+"""Made for a model file that comes without any."""
+
+OBSERVATIONS, IMAGES = 8, 2
+"""Held-out inputs whose inference is counted, and whose every layer is compared; fewer where an input is an image."""
+
+IMAGE_BYTES = 1024
+"""Inputs from this size on count as images."""
+
+TIMEOUT_S = 30.0
+"""Until a request is sent again: an image takes a second or two over an emulated serial line."""
 
 
 @dataclass(frozen=True)
@@ -179,10 +189,38 @@ def _quantized(contender: Contender, variant: Variant, folder: Path) -> Path:
 
     source = contender.source
     if isinstance(source, Path) and is_quantized(source):
-        return source
+        return with_companions(source, folder.with_name("model"))
     model = source if isinstance(source, Path) else write_network(source, folder.with_name("float"))
     config = QuantizeConfig(activations=variant.activations)  # type: ignore[arg-type]
     return _stage("quantize", {"model": model}, config, folder / "quantize").path
+
+
+def with_companions(model: Path, folder: Path) -> Path:
+    """A quantized model file with a task and observations beside it: its own, or random ones over its input's range.
+
+    :param folder: for a copy of the model and what it lacks
+    """
+    if all((model.parent / name).is_file() for name in ("task.json", "observations.npz")):
+        return model
+    import numpy as np
+    from policyport.core.task import Environment, Task
+    from policyport.deploy.lower import lower
+
+    folder.mkdir(parents=True, exist_ok=True)
+    copy = folder / model.name
+    shutil.copyfile(model, copy)
+    program = lower(copy)
+    tensor = program.input
+    generator = np.random.default_rng(0)
+    q = generator.integers(-(2 ** (tensor.bits - 1)), 2 ** (tensor.bits - 1), (2, RANDOM_INPUTS, tensor.size))
+    seen, held_out = ((q - tensor.zero_point) * tensor.scale).astype(np.float32)
+    np.savez(folder / "observations.npz", observations=seen, held_out=held_out)
+    low, high = (float(edge) for edge in (seen.min(), seen.max()))
+    bounds = (low,) * tensor.size, (high,) * tensor.size
+    Task("policy", model.stem, Environment(""), tensor.size, *bounds, program.output.size, "argmax").write(
+        folder / "task.json"
+    )
+    return copy
 
 
 def is_quantized(model: Path) -> bool:
@@ -198,6 +236,7 @@ def _measure(
     model: Path, variant: Variant, board: Board, request: Request, folder: Path, names: tuple[str, str]
 ) -> Row:
     from policyport.deploy import DeployConfig, FlashConfig
+    from policyport.deploy.program import read_program
     from policyport.hil import HilConfig
     from policyport.hil.result import Result
 
@@ -205,11 +244,13 @@ def _measure(
     deploy = DeployConfig(board=board.name, toolchain=request.toolchain, optimize=variant.optimize)  # type: ignore[arg-type]
     built = _stage("deploy", {"model": model}, deploy, place / "deploy")
     flashed = _stage("flash", {"image": built.path}, FlashConfig(verify=False), place / "flash")
+    observations = OBSERVATIONS if read_program(built.path).input.size < IMAGE_BYTES else IMAGES
     hil = HilConfig(
         episodes=0,
-        parity_observations=OBSERVATIONS,
-        latency_observations=OBSERVATIONS,
+        parity_observations=observations,
+        latency_observations=observations,
         emulator=request.emulator,
+        timeout_s=TIMEOUT_S,
     )
     measured = _stage("hil", {"image": built.path, "board": flashed.path}, hil, place / "hil")
     result = Result.read(measured.file("result.json"))

@@ -82,6 +82,12 @@ def _separable(outputs: int, stride: int = 1) -> tuple[Conv, Conv]:
     return Conv(0, stride=stride, depthwise=True), Conv(outputs, (1, 1))
 
 
+def _block(outputs: int, stride: int = 1) -> Residual:
+    """A residual block of ResNet: two 3x3 convolutions, and a 1x1 one beside them where the size changes."""
+    shortcut = () if stride == 1 else (Conv(outputs, (1, 1), stride, function=""),)
+    return Residual((Conv(outputs, stride=stride), Conv(outputs, function="")), shortcut)
+
+
 NETWORKS = (
     _mlp("cartpole-relu", "CartPole 4-64-64-2, ReLU", (4, 64, 64, 2), "Relu", quick=True),
     _mlp("cartpole-tanh", "CartPole 4-64-64-2, tanh", (4, 64, 64, 2), "Tanh", quick=True),
@@ -90,7 +96,22 @@ NETWORKS = (
     _mlp("fc-256", "fully connected 256x256", (256, 256), ""),
     _mlp("quarl-p1", "QuaRL P1 31-64x3-25", (31, 64, 64, 64, 25), "Relu"),
     _mlp("quarl-p2", "QuaRL P2 31-256x3-25", (31, 256, 256, 256, 25), "Relu"),
+    Network("conv3x3", "conv 3x3, 16-16 at 32x32", (16, 32, 32), (Conv(16),)),
+    Network("pointwise", "pointwise, 64-64 at 16x16", (64, 16, 16), (Conv(64, (1, 1)),)),
+    Network("depthwise", "depthwise 3x3, 64 at 16x16", (64, 16, 16), (Conv(0, depthwise=True),)),
     _mlp("mlperf-ad", "MLPerf Tiny AD", (640, 128, 128, 128, 128, 8, 128, 128, 128, 128, 640), "Relu"),
+    Network(
+        "mlperf-ic",
+        "MLPerf Tiny IC, ResNet-8",
+        (3, 32, 32),
+        (Conv(16), _block(16), _block(32, 2), _block(64, 2), Pool(0), Dense(10, "")),
+    ),
+    Network(
+        "mlperf-kws",
+        "MLPerf Tiny KWS, DS-CNN",
+        (1, 49, 10),
+        (Conv(64, (10, 4), 2), *(layer for _ in range(4) for layer in _separable(64)), Pool(0), Dense(12, "")),
+    ),
 )
 
 

@@ -11,9 +11,12 @@
 
 #define PP_PROTOCOL_VERSION 1u
 
-/* Largest payload of a frame, in bytes, either way. */
+/* Largest payload of a frame, in bytes, either way: 1024, or what one input or output of the network takes. */
 #ifndef PP_PAYLOAD_MAX
-#define PP_PAYLOAD_MAX 1024u
+#include "policy.h"
+#define PP_WIDEST (PP_INPUT_SIZE * PP_INPUT_BITS > PP_OUTPUT_SIZE * PP_OUTPUT_BITS ? \
+                       PP_INPUT_SIZE * PP_INPUT_BITS / 8u : PP_OUTPUT_SIZE * PP_OUTPUT_BITS / 8u)
+#define PP_PAYLOAD_MAX (PP_WIDEST + 16u > 1024u ? PP_WIDEST + 16u : 1024u)
 #endif
 
 #define PP_HEADER_BYTES 6u

@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from policyport.deploy.board import load_board
 from policyport.hil import qemu_board
 from policyport.pipeline import bench, bench_output, cli, figures
 from policyport.pipeline.bench import Contender, Request, compare, find_boards, find_contenders
-from policyport.pipeline.bench_networks import NETWORKS, write_network
+from policyport.pipeline.bench_networks import NETWORKS, Conv, Dense, Network, Pool, write_network
 from policyport.pipeline.bench_peers import Published, load_peers
 from policyport.pipeline.bench_plot import bars
 from policyport.pipeline.bench_row import Row, Variant, agreement, rows_from_table, rows_to_table
@@ -31,6 +32,7 @@ from policyport.pipeline.bench_tables import (
     summary_table,
     write_csv,
 )
+from policyport.quantize import QuantizeConfig, quantize
 
 RELU, TANH = NETWORKS[0], NETWORKS[1]
 ROW = Row(
@@ -107,6 +109,18 @@ def test_rows_come_from_a_board_and_are_not_measured_twice(
     assert cli.main([*command, "--compare", str(out / "bench.json")]) == 0
     assert (out / "work" / RELU.id / "int8-size" / "mps2-an386" / "hil" / "manifest.json").stat().st_mtime_ns == before
     assert "instructions" in capsys.readouterr().out
+
+
+def test_a_file_from_elsewhere_is_measured_on_random_inputs(tmp_path: Path) -> None:
+    """A convolution of more input than 1024 bytes, as a QDQ ONNX file with nothing beside it."""
+    image = Network("image", "image", (8, 12, 12), (Conv(4), Pool(0), Dense(3, "")))
+    model = write_network(image, tmp_path / "float")
+    quantized = quantize(model, QuantizeConfig(activations="int8"), tmp_path / "quantize")
+    (tmp_path / "bare").mkdir()
+    bare = shutil.copyfile(quantized.file("model.onnx"), tmp_path / "bare" / "image.onnx")
+    (row,) = bench.run_bench(Request(tmp_path / "out", (bare,), ("mps2-an386",), quick=True), lambda row: None)
+    assert (row.network, row.error, row.parity) == ("image", "", True)
+    assert row.macs == 12 * 12 * 8 * 9 * 4 + 4 * 3 < row.instructions * 4
 
 
 def test_a_count_that_rose_fails(tmp_path: Path) -> None:
