@@ -19,6 +19,11 @@ from policyport.firmware_bridge.log import WireLog
 READ_BYTES = 4096
 """Asked for at once: ``socket://`` knows no better how much has come."""
 
+PIECE_BYTES = 1024
+"""What is written at a time: the line may be slow, but not so slow that a piece takes :data:`WRITE_TIMEOUT_S`."""
+
+WRITE_TIMEOUT_S = 5.0
+
 POLL_S = 0.05
 """Longest wait of one read."""
 
@@ -85,7 +90,8 @@ class Link(Closing):
         if self._log is not None:
             self._log.write(">", data)
         try:
-            self._port.write(data)
+            for begin in range(0, len(data), PIECE_BYTES):
+                self._port.write(data[begin : begin + PIECE_BYTES])
         except (serial.SerialException, OSError) as error:
             raise self._gone(error) from error
 
@@ -148,7 +154,7 @@ def _runtime_folder() -> Path:
 
 
 def _open(url: str, baud: int) -> Any:
-    arguments: dict[str, Any] = {"baudrate": baud, "timeout": POLL_S, "write_timeout": 5.0}
+    arguments: dict[str, Any] = {"baudrate": baud, "timeout": POLL_S, "write_timeout": WRITE_TIMEOUT_S}
     if "://" not in url and os.name == "posix":
         arguments["exclusive"] = True
     try:
