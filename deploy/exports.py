@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,7 @@ from policyport.core.install import pip_install
 
 if TYPE_CHECKING:
     from policyport.core.semantics import Integers
-    from policyport.deploy.layers import Layer, Tensor
+    from policyport.deploy.layers import Tensor
     from policyport.deploy.program import Program
 
 ONNX_NAME = "policy.qdq.onnx"
@@ -55,26 +54,36 @@ def _interpreter(package: str, given: dict[str, Any]) -> Any:
 def write_exports(program: Program, source: Path, q: Integers, folder: Path) -> dict[str, Any]:
     """Write the program's integers as QDQ ONNX and as TFLite, and run both in their runtimes.
 
-    :param source: the file that the program was lowered from: QDQ ONNX, which is copied, or TFLite
+    :param source: the file that the program was lowered from; a TFLite file is run beside it too
     :param q: [n, inputs] quantized inputs
     :returns: the table of ``exports.json``: per runtime and layer the values compared, how many are
         equal, and the largest difference; and what could not be written or run, with the reason
     """
-    from policyport.deploy.export_tflite import tflite_bytes
-
     rows, skipped = [], []
     if source.suffix == ".tflite":
-        rows += _tflite_rows(program, source, q)
-    else:
-        shutil.copyfile(source, folder / ONNX_NAME)
-        rows += _onnx_rows(program, folder / ONNX_NAME, q)
-    try:
-        (folder / TFLITE_NAME).write_bytes(tflite_bytes(program))
-        rows += _tflite_rows(program, folder / TFLITE_NAME, q)
-    except (UnsupportedModelError, ToolError) as error:
-        (folder / TFLITE_NAME).unlink(missing_ok=True)
-        skipped.append({"export": TFLITE_NAME, "reason": str(error)})
+        rows += [{**row, "runtime": f"{row['runtime']}, source"} for row in _tflite_rows(program, source, q)]
+    for name, write, run in (
+        (ONNX_NAME, _onnx_bytes, _onnx_rows),
+        (TFLITE_NAME, _tflite_bytes, _tflite_rows),
+    ):
+        try:
+            (folder / name).write_bytes(write(program))
+            rows += run(program, folder / name, q)
+        except (UnsupportedModelError, ToolError) as error:
+            skipped.append({"export": name, "reason": str(error)})
     return {"schema": 1, "observations": len(q), "rows": rows, "skipped": skipped}
+
+
+def _onnx_bytes(program: Program) -> bytes:
+    from policyport.deploy.export_onnx import onnx_bytes
+
+    return onnx_bytes(program)
+
+
+def _tflite_bytes(program: Program) -> bytes:
+    from policyport.deploy.export_tflite import tflite_bytes
+
+    return tflite_bytes(program)
 
 
 def _tflite_rows(program: Program, path: Path, q: Integers) -> list[dict[str, Any]]:
@@ -130,44 +139,36 @@ def _row(runtime: str, layer: str, wanted: Integers, got: Integers) -> dict[str,
 
 
 def _onnx_rows(program: Program, path: Path, q: Integers) -> list[dict[str, Any]]:
-    import numpy as np
+    """Every layer of the exported ONNX beside the reference."""
     import onnxruntime
     from policyport.deploy import reference
 
-    expected = reference.run(program, q)
     options = onnxruntime.SessionOptions()
     # What the nodes say: optimized, 16-bit layers are fused into kernels that round far more coarsely.
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    compared = _comparable(program, path)
-    model = _with_layer_outputs(path, [layer.output.name for layer, _ in compared])
-    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    got = session.run(None, {session.get_inputs()[0].name: _observations(program, q)})[1:]
+    names = [f"{layer.output.name}_quantized" for layer in program.layers]
+    session = onnxruntime.InferenceSession(_with_outputs(path, names), options, providers=["CPUExecutionProvider"])
+    got = session.run(names, {session.get_inputs()[0].name: observations_for(program, q)})
     runtime = f"onnxruntime {onnxruntime.__version__}"
     return [
-        _row(runtime, layer.name, expected[at], _in_device_order(layer.output, np.asarray(values)))
-        for (layer, at), values in zip(compared, got, strict=True)
-        if values.size == expected[at].size  # channels that are dead are cut out of the program alone
+        _row(runtime, layer.name, wanted, _in_device_order(layer.output, values))
+        for layer, wanted, values in zip(program.layers, reference.run(program, q), got, strict=True)
     ]
-
-
-def _comparable(program: Program, path: Path) -> list[tuple[Layer, int]]:
-    """The layers whose output the file names too, and which of all they are; the compiler adds some of its own."""
-    import onnx
-
-    named = _integers(onnx.load(str(path)).graph.node)
-    return [(layer, at) for at, layer in enumerate(program.layers) if layer.output.name in named]
 
 
 def _in_device_order(tensor: Tensor, values: Any) -> Any:
     """[n, elements] of what a runtime gives as [n, channels, height, width] or [n, elements]."""
     import numpy as np
 
-    shaped = np.moveaxis(values, 1, -1) if values.ndim == 4 and len(tensor.shape) == 3 else values
+    shaped = np.moveaxis(values, 1, -1) if len(tensor.shape) == 3 else values
     return shaped.reshape(len(values), -1)
 
 
-def _observations(program: Program, q: Integers) -> Any:
-    """Observations that quantize to exactly these inputs, in their own shape."""
+def observations_for(program: Program, q: Integers) -> Any:
+    """Observations that quantize to exactly these inputs, in their own shape.
+
+    :param q: [n, inputs], inside what the host's clip leaves
+    """
     import numpy as np
 
     real = (q - program.input.zero_point).astype(np.float64) * program.input.scale
@@ -178,25 +179,11 @@ def _observations(program: Program, q: Integers) -> Any:
     return (real / host.gain + host.offset).astype(np.float32)
 
 
-def _with_layer_outputs(path: Path, names: list[str]) -> bytes:
-    """The model with every layer's integers as a further output."""
+def _with_outputs(path: Path, names: list[str]) -> bytes:
+    """The model with every layer's integers as its outputs."""
     import onnx
 
     model = onnx.load(str(path))
-    integers = _integers(model.graph.node)
-    for name in names:
-        if name not in integers:
-            raise ToolError("the exported ONNX holds no such tensor", where=name, expected=", ".join(integers))
-        model.graph.output.append(onnx.helper.make_empty_tensor_value_info(integers[name]))
+    del model.graph.output[:]
+    model.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in names)
     return bytes(model.SerializeToString())
-
-
-def _integers(nodes: Any) -> dict[str, str]:
-    """Name of a quantized tensor by every name it has: before it is quantized, quantized, and dequantized."""
-    names: dict[str, str] = {}
-    for node in nodes:
-        if node.op_type == "QuantizeLinear":
-            names |= {node.input[0]: node.output[0], node.output[0]: node.output[0]}
-        elif node.op_type == "DequantizeLinear":
-            names[node.output[0]] = node.input[0]
-    return names

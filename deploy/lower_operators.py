@@ -410,6 +410,8 @@ def _resized(state: State, node: Any, size: tuple[int, ...]) -> tuple[int, int]:
     """
     last = len(node.input) - 1
     given = state.graph.array(node, last)
+    if given is not None and list(attribute(node, "axes", [])) == [2, 3]:
+        given = np.concatenate([np.ones(2, given.dtype), given])
     if given is None or given.size != 4:
         raise state.graph.unsupported("a Resize without sizes or scales for four axes", node)
     scaled = node.op_type == "Upsample" or last != 3
