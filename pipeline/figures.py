@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from policyport.pipeline import cli
     from policyport.pipeline.bench import Request, run_bench
     from policyport.pipeline.bench_command import say
-    from policyport.pipeline.bench_output import page_markdown, write_files
+    from policyport.pipeline.bench_output import NOTES, page_markdown, write_files
     from policyport.pipeline.bench_peers import load_peers
     from policyport.pipeline.bench_tables import markdown, summary_table
 
@@ -77,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     peers = load_peers()
     blocks = {
         "results": results_table(results),
-        "peers": markdown(summary_table(rows, peers)),
+        "peers": f"{markdown(summary_table(rows, peers))}\n\n{NOTES[0]}",
         "bench": page_markdown(rows, peers),
     }
     for page in given.pages:
