@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from policyport.core import semantics
 from policyport.core.errors import ObservationError
+from policyport.core.progress import progress
 from policyport.quantize.activation import Activation, fixed_output, float32
 from policyport.quantize.config import QuantizeConfig
 from policyport.quantize.entropy import entropy_limit
@@ -108,11 +109,13 @@ def collect(graph: FloatGraph, observations: Floats) -> dict[str, Statistics]:
     if not count:
         raise ObservationError("no observation to calibrate on", expected="at least one")
     found: dict[str, Statistics] = {}
-    for start in range(0, count, BATCH):
-        for name, values in graph.trace(observations[start : start + BATCH]).items():
-            if name not in found:
-                found[name] = Statistics(stride_for(values.size // len(values), count))
-            found[name].update(values)
+    with progress("calibrate", count) as advance:
+        for start in range(0, count, BATCH):
+            for name, values in graph.trace(observations[start : start + BATCH]).items():
+                if name not in found:
+                    found[name] = Statistics(stride_for(values.size // len(values), count))
+                found[name].update(values)
+            advance(start)
     return found
 
 

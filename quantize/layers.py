@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from policyport.core.progress import progress
 from policyport.quantize.activation import Activation
 from policyport.quantize.graph import FloatGraph
 from policyport.quantize.integer_nodes import QuantizedLayer, QuantizedNode
@@ -31,11 +32,13 @@ def layer_rows(graph: FloatGraph, network: QuantizedNetwork, observations: Float
     :param observations: [n, inputs] or [n, *shape], float32, held out from calibration
     """
     noises = {node.name: Noise() for node in network.nodes}
-    for start in range(0, len(observations), BATCH):
-        part = observations[start : start + BATCH]
-        floats, integers = graph.trace(part), simulate(network, part).tensors
-        for node in network.nodes:
-            noises[node.name].update(floats[node.name], node.output.dequantize(integers[node.name]))
+    with progress("compare", len(observations)) as advance:
+        for start in range(0, len(observations), BATCH):
+            part = observations[start : start + BATCH]
+            floats, integers = graph.trace(part), simulate(network, part).tensors
+            for node in network.nodes:
+                noises[node.name].update(floats[node.name], node.output.dequantize(integers[node.name]))
+            advance(start)
     return [_row(node, noises[node.name].sqnr_db) for node in network.nodes]
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from policyport.core.errors import UnsupportedModelError
+from policyport.core.progress import each
 from policyport.quantize import quantizers
 from policyport.quantize.activation import Activation
 from policyport.quantize.calibrate import collect
@@ -82,7 +83,7 @@ class _Walk:
         floats = Live({graph.input_name: features}, graph.reader_counts)
         integers = Live({graph.input_name: entry.compact(entry.quantize(features))}, graph.reader_counts)
         nodes: list[QuantizedNode] = []
-        for node in graph.nodes:
+        for node in each("quantize", graph.nodes):
             exact = [floats.take(name) for name in node.inputs]
             q = [integers.take(name) for name in node.inputs]
             values = evaluate(node, *exact)
