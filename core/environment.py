@@ -122,7 +122,7 @@ def _atari(environment: Any, described: Environment) -> Any:
             "Atari images are prepared by Stable-Baselines3 and OpenCV",
             where=described.id,
             got=error,
-            cure=pip_install("[train]", "opencv-python-headless"),
+            cure=pip_install("[train]", "[atari]"),
         ) from error
     return AtariWrapper(environment, terminal_on_life_loss=False, clip_reward=False)
 

@@ -131,6 +131,23 @@ def test_a_frame_stack_is_seen_by_the_shape(
     assert "a stack of 3 frames" in caplog.text
 
 
+@pytest.mark.slow
+def test_atari_preprocessing_is_seen_by_the_shape(tmp_path: Path) -> None:
+    ale_py = pytest.importorskip("ale_py", reason="ale-py is not installed: pip install policyport[atari]")
+    pytest.importorskip("cv2", reason="OpenCV is not installed: pip install policyport[atari]")
+    import gymnasium
+    from stable_baselines3.common.env_util import make_atari_env
+    from stable_baselines3.common.vec_env import VecFrameStack
+
+    gymnasium.register_envs(ale_py)
+    environments = VecFrameStack(make_atari_env("PongNoFrameskip-v4", 1), 4)
+    artifact = take(save_agent(tmp_path / "agent.zip", "DQN", environments, "CnnPolicy"), "PongNoFrameskip-v4")
+    task = Task.read(artifact.file("task.json"))
+    assert task.environment.atari and task.environment.frame_stack == 4
+    assert task.observation_size == 84 * 84 * 4
+    assert -21 <= artifact.manifest.figures["mean_return"] <= 21
+
+
 @pytest.fixture
 def normalized(tmp_path: Path) -> tuple[Path, Path]:
     """An agent that learned behind VecNormalize, and its statistics."""
