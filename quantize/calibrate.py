@@ -115,7 +115,7 @@ def collect(graph: FloatGraph, observations: Floats) -> dict[str, Statistics]:
                 if name not in found:
                     found[name] = Statistics(stride_for(values.size // len(values), count))
                 found[name].update(values)
-            advance(start)
+            advance(min(start + BATCH, count))
     return found
 
 

@@ -38,7 +38,7 @@ def layer_rows(graph: FloatGraph, network: QuantizedNetwork, observations: Float
             floats, integers = graph.trace(part), simulate(network, part).tensors
             for node in network.nodes:
                 noises[node.name].update(floats[node.name], node.output.dequantize(integers[node.name]))
-            advance(start)
+            advance(min(start + BATCH, len(observations)))
     return [_row(node, noises[node.name].sqnr_db) for node in network.nodes]
 
 
