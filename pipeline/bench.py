@@ -6,6 +6,7 @@ Each network goes through the same stages as a run: quantize, deploy, flash, hil
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +18,7 @@ from policyport.core.artifact import Artifact, input_key
 from policyport.core.errors import ArtifactError, ConfigError, GateError, PolicyportError, ProtocolError, ToolError
 from policyport.core.progress import progress
 from policyport.deploy.board import Board, board_names, load_board
+from policyport.pipeline.bench_live import live_agreement
 from policyport.pipeline.bench_networks import NETWORKS, Network, write_network
 from policyport.pipeline.bench_peers import load_peers
 from policyport.pipeline.bench_row import Row, Variant, failed_row, row_of, rows_from_table, rows_to_table
@@ -255,7 +257,8 @@ def _measure(
     measured = _stage("hil", {"image": built.path, "board": flashed.path}, hil, place / "hil")
     result = Result.read(measured.file("result.json"))
     exports = json.loads(measured.file("exports.json").read_text())
-    return row_of(result, exports, int(built.manifest.figures["macs"]), names, variant)
+    row = row_of(result, exports, int(built.manifest.figures["macs"]), names, variant)
+    return dataclasses.replace(row, runtimes=row.runtimes | live_agreement(built))
 
 
 def _stage(name: str, inputs: dict[str, Path], config: Any, out: Path) -> Artifact:

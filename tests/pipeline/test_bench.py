@@ -7,18 +7,23 @@ import dataclasses
 import json
 import re
 import shutil
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from policyport.core.errors import ArtifactError, ConfigError, GateError
+from policyport.deploy import DeployConfig, deploy, reference
 from policyport.deploy.board import load_board
+from policyport.deploy.program import read_program
 from policyport.hil import qemu_board
 from policyport.pipeline import bench, bench_output, cli, figures
 from policyport.pipeline.bench import Contender, Request, compare, find_boards, find_contenders
-from policyport.pipeline.bench_networks import NETWORKS, Conv, Dense, Network, Pool, write_network
+from policyport.pipeline.bench_live import live_agreement
+from policyport.pipeline.bench_networks import NETWORKS, OBSERVATIONS, Conv, Dense, Network, Pool, write_network
 from policyport.pipeline.bench_peers import Published, load_peers
 from policyport.pipeline.bench_plot import bars
 from policyport.pipeline.bench_row import Row, Variant, agreement, rows_from_table, rows_to_table
@@ -246,3 +251,42 @@ def test_a_block_of_a_page_is_replaced_and_nothing_else() -> None:
     text = "a\n<!-- figures:peers -->\nold\n<!-- /figures:peers -->\nb\n"
     assert figures.replace_block(text, "peers", "new") == text.replace("old", "new")
     assert figures.replace_block(text, "other", "new") == text
+
+
+def test_an_installed_peer_is_asked_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in for the package, whose first output is one too large, on a real artifact."""
+    network = Network("small", "small", (3,), (Dense(2, ""),))
+    model = write_network(network, tmp_path / "float")
+    quantized = quantize(model, QuantizeConfig(activations="int8"), tmp_path / "quantize")
+    built = deploy(quantized.path, DeployConfig(), tmp_path / "deploy")
+    program = read_program(built.path)
+
+    class Interpreter:
+        def __init__(self) -> None:
+            self.inputs: list[np.ndarray] = []  # type: ignore[type-arg]
+
+        @classmethod
+        def from_file(cls, path: str) -> Interpreter:
+            assert Path(path).is_file()
+            return cls()
+
+        def get_input_details(self, index: int) -> dict[str, object]:
+            return {"dtype": np.int8, "shape": np.array([1, 3])}
+
+        def get_output_details(self, index: int) -> dict[str, object]:
+            return {"dtype": np.int8, "shape": np.array([1, 2])}
+
+        def set_input(self, value: np.ndarray, index: int) -> None:  # type: ignore[type-arg]
+            self.inputs.append(value)
+
+        def invoke(self) -> None:
+            self.output = reference.run(program, self.inputs[-1].reshape(1, -1).astype(np.int64))[-1]
+            self.output[0, 0] += len(self.inputs) == 1
+
+        def get_output(self, index: int) -> np.ndarray:  # type: ignore[type-arg]
+            return self.output
+
+    monkeypatch.setitem(sys.modules, "tflite_micro", SimpleNamespace(runtime=SimpleNamespace(Interpreter=Interpreter)))
+    assert live_agreement(built) == {"tflite-micro": 1 - 1 / (2 * OBSERVATIONS)}
+    monkeypatch.setitem(sys.modules, "tflite_micro", None)
+    assert live_agreement(built) == {}
