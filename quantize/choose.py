@@ -9,6 +9,7 @@ from policyport.quantize.config import QuantizeConfig
 from policyport.quantize.metrics import Closeness, closeness
 from policyport.quantize.network import QuantizedNetwork
 from policyport.quantize.ptq import quantize_graph
+from policyport.quantize.rounding.methods import rounding
 from policyport.quantize.simulate import predict
 from policyport.quantize.source import Source
 
@@ -50,7 +51,8 @@ def candidates(source: Source, config: QuantizeConfig) -> list[Candidate]:
 
 def _candidate(source: Source, config: QuantizeConfig, activations: str) -> Candidate:
     bits = 8 if activations == "int8" else 16
-    network = quantize_graph(source.graph, source.observations, config, bits)
+    round_layer = rounding(config.method, refit_bias=config.bias_correction)
+    network = quantize_graph(source.graph, source.observations, config, bits, round_layer)
     figures = [
         closeness(source.task, source.graph.evaluate(part), predict(network, part))
         for part in (source.observations, source.held_out)

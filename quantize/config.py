@@ -24,6 +24,11 @@ class QuantizeConfig:
         choices=("auto", "int8", "int16"),
     )
     weight_bits: int = option(8, "width of weights, in bits", choices=WEIGHT_BITS)
+    method: Literal["lattice", "adaround", "gptq", "nearest"] = option(
+        "lattice",
+        "how weights are rounded: integer least squares, learned up or down, one after the other, each by itself",
+        choices=("lattice", "adaround", "gptq", "nearest"),
+    )
     layer_weight_bits: tuple[str, ...] = option(
         (), "layers whose weights have another width, each NAME=BITS; layers.json has the names"
     )

@@ -54,10 +54,14 @@ def layer_scales(
     :param scale_output: of the result before a table
     """
     scales = row_scales(weights, bias, scale_input, bits, per_channel=per_channel)
-    largest = float(scales.max()) * scale_input / scale_output
-    shift = max(0, int(np.ceil(np.log2(largest))) + 1) if np.isfinite(largest) and largest > 0 else 0
-    limit = BIAS_LIMIT >> min(shift, 20)
+    limit = bias_limit(float(scales.max()) * scale_input / scale_output)
     return row_scales(weights, bias, scale_input, bits, per_channel=per_channel, bias_limit=limit)
+
+
+def bias_limit(largest_ratio: float) -> int:
+    """Largest integer a bias may take in a layer whose accumulators are scaled by that much at the most."""
+    shift = max(0, int(np.ceil(np.log2(largest_ratio))) + 1) if np.isfinite(largest_ratio) and largest_ratio > 0 else 0
+    return BIAS_LIMIT >> min(shift, 20)
 
 
 def bounded_bias(

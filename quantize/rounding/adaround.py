@@ -203,7 +203,7 @@ class _Reconstruction:
         """The loss on the chosen observations, and its slope by the integers [G, R, D]."""
         features = self._features(chosen)
         linear = self._linear(features, integers * self._scale)
-        error: Floats = self._function(linear) - self._wanted(chosen)
+        error = np.subtract(self._function(linear), self._wanted(chosen), dtype=np.float32)
         by_linear = np.float32(2 / linear.shape[1]) * error * slope_of(self._function, linear)
         by_weights: Floats = by_linear.transpose(0, 2, 1) @ features
         return float(np.vdot(error, error)) / linear.shape[1], by_weights * self._scale

@@ -35,7 +35,6 @@ class LatticeSettings:
 
     lowest: float = 0.3
     highest: float = 1.3
-    highest_at_two_bits: float = 1.6
     finalists: int = 3
     """Scales of a row at which everything is tried."""
 
@@ -44,6 +43,13 @@ class LatticeSettings:
 
     per_tensor: bool = False
     """One scale for all rows of the layer."""
+
+    @classmethod
+    def for_bits(cls, bits: int, *, per_tensor: bool = False) -> LatticeSettings:
+        """What is worth its time at a width: at 8 bits little can be gained, at 2 the best scale may be large."""
+        if bits == 8:
+            return cls(factors=5, lowest=0.85, highest=1.05, finalists=1, refits=1, per_tensor=per_tensor)
+        return cls(highest=1.6 if bits == 2 else 1.3, per_tensor=per_tensor)
 
 
 Found = tuple[Reals, Reals, Reals]
@@ -57,9 +63,8 @@ def lattice(
 
     :param smallest_scales: [G, R], what no scale may go below; None for no bound
     """
-    settings = settings or LatticeSettings()
-    highest = settings.highest_at_two_bits if problem.bits == 2 else settings.highest
-    factors = np.linspace(settings.lowest, highest, settings.factors)
+    settings = settings or LatticeSettings.for_bits(problem.bits)
+    factors = np.linspace(settings.lowest, settings.highest, settings.factors)
     scales = _bounded(candidate_scales(problem, factors, per_tensor=settings.per_tensor), smallest_scales, settings)
     _, tried, cost = _over_scales(problem, scales, _quick)
     finalists = _cheapest(tried, cost, settings.finalists, settings)

@@ -18,6 +18,9 @@ from policyport.quantize.rounding.problem import LayerProblem, Solution, solutio
 
 Method = Literal["lattice", "adaround", "gptq", "nearest"]
 
+LARGEST_FACTOR = 2.0
+"""How much larger than the min-max scale a searched one may get."""
+
 METHODS: tuple[Method, ...] = ("lattice", "adaround", "gptq", "nearest")
 
 
@@ -36,7 +39,8 @@ def rounding(method: Method, *, refit_bias: bool, seed: int = 0) -> Rounding:
 
 
 def _lattice(data: LayerData, problem: LayerProblem) -> Solution:
-    return lattice(problem, LatticeSettings(per_tensor=not data.per_channel), _smallest_scales(data))
+    settings = LatticeSettings.for_bits(data.weight_bits, per_tensor=not data.per_channel)
+    return lattice(problem, settings, _smallest_scales(data))
 
 
 def _gptq(data: LayerData, problem: LayerProblem) -> Solution:
@@ -65,9 +69,13 @@ def _scales(data: LayerData, problem: LayerProblem) -> Reals:
 
 
 def _smallest_scales(data: LayerData) -> Reals:
-    """Scales [G, R] below which a bias would not fit."""
-    fits = np.abs(data.node.bias.astype(np.float64)) / (data.source.scale * quantizers.BIAS_LIMIT)
-    return as_float32(fits).reshape(data.node.group_count, -1)
+    """Scales [G, R] below which a bias would not fit, with the shift that the layer's largest scale may ask for."""
+    bias = data.node.bias.astype(np.float64)
+    weights = data.node.weights.astype(np.float64)
+    scales = data.source.scale, data.before.scale
+    largest = LARGEST_FACTOR * float(quantizers.layer_scales(weights, bias, *scales, data.weight_bits).max())
+    limit = quantizers.bias_limit(largest * data.source.scale / data.before.scale)
+    return as_float32(np.abs(bias) / (data.source.scale * limit)).reshape(data.node.group_count, -1)
 
 
 def _as_layer(data: LayerData, found: Solution) -> RoundedLayer:
