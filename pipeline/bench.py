@@ -128,6 +128,7 @@ def find_boards(request: Request) -> list[Board]:
     if request.boards:
         return [load_board(name) for name in request.boards]
     found: dict[str, Board] = {}
+    missing: ToolError | None = None
     for board in map(load_board, QUICK_BOARDS if request.quick else board_names()):
         try:
             choose_emulator(board, request.emulator)
@@ -135,7 +136,7 @@ def find_boards(request: Request) -> list[Board]:
             missing = error
             continue
         found.setdefault(board.core, board)
-    if not found:
+    if missing is not None and not found:
         raise missing
     return list(found.values())
 

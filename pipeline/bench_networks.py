@@ -180,8 +180,8 @@ class _Writer:
     def _dense(self, layer: Dense, current: str) -> str:
         if len(self._shape) > 1:
             current = self._node("Flatten", [current])
-            self._shape = (int(np.prod(self._shape)),)
-        weight = self._constant((layer.outputs, *self._shape), int(self._shape[0]))
+        inputs = int(np.prod(self._shape))
+        weight = self._constant((layer.outputs, inputs), inputs)
         current = self._node("Gemm", [current, weight, self._bias(layer.outputs)], transB=1)
         self._shape = (layer.outputs,)
         return self._node(layer.function, [current]) if layer.function else current

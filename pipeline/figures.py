@@ -63,7 +63,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from policyport.pipeline.bench_peers import load_peers
     from policyport.pipeline.bench_tables import markdown, summary_table
 
-    parser = argparse.ArgumentParser(prog="python -m policyport.pipeline.figures", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m policyport.pipeline.figures", description=(__doc__ or "").split("\n")[0]
+    )
     parser.add_argument("pages", type=Path, nargs="+", help="Markdown files with <!-- figures:NAME --> markers")
     given = parser.parse_args(arguments)
     results = []
