@@ -20,7 +20,7 @@ from policyport.deploy import reference, vectors
 from policyport.deploy.codegen import write_sources
 from policyport.deploy.layers import FullyConnected
 from policyport.deploy.program import Program
-from policyport.deploy.random_graph import golden_graphs
+from policyport.deploy.random_graph import golden_graphs, random_graph
 from policyport.deploy.vectors import Spec
 
 unicorn = pytest.importorskip("unicorn", reason="the emulator comes with policyport[rig]")
@@ -246,6 +246,18 @@ def test_random_networks_on_the_m4(
     program = vectors.random_program(spec, rng)
     folder = tmp_path_factory.mktemp("random")
     check(build(program, folder, "m4", gcc, optimize=optimize), program, vectors.random_inputs(program, 5, rng))
+    shutil.rmtree(folder)
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(layers=st.integers(1, 6), seed=st.integers(0, 2**32 - 1), optimize=st.sampled_from(["size", "speed"]))
+def test_random_graphs_on_the_m4(
+    tmp_path_factory: pytest.TempPathFactory, layers: int, seed: int, optimize: str
+) -> None:
+    rng = np.random.default_rng(seed)
+    program = random_graph(rng, layers)
+    folder = tmp_path_factory.mktemp("random")
+    check(build(program, folder, "m4", gcc, optimize=optimize), program, vectors.random_inputs(program, 3, rng))
     shutil.rmtree(folder)
 
 
