@@ -111,7 +111,8 @@ def row_of(result: Result, exports: dict[str, Any], macs: int, names: tuple[str,
 
 def failed_row(board: str, core: str, names: tuple[str, str], variant: Variant, error: PolicyportError) -> Row:
     """The row of a network that a board cannot run."""
-    reason = error.what if error.got is None else f"{error.what}: {str(error.got).splitlines()[0]}"
+    said = [line for line in str(error.got or "").splitlines() if line and not line.isdigit()]  # no exit code alone
+    reason = ": ".join([error.what, *said[:1]])
     return Row(*names, board=board, core=core, variant=variant.label, error=reason)
 
 

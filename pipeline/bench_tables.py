@@ -148,10 +148,10 @@ def published_table(rows: Sequence[Row], peers: Peers) -> Table:
     """Published latencies as cycles for each multiply-accumulate, ours estimated on the same kinds of core."""
     networks = list(dict.fromkeys(entry.network for entry in peers.published))
     lines: dict[tuple[str, ...], dict[str, str]] = {}
-    for row in reversed(rows):  # the first variant is the one that stays
+    for row in rows:
         if row.network in networks and row.cycles is not None:
             place = ("policyport", f"Cortex-{core_name(row.core)}, estimated")
-            lines.setdefault(place, {})[row.network] = ratio(row.cycles, row.macs)
+            lines.setdefault(place, {}).setdefault(row.network, ratio(row.cycles, row.macs))  # of the first variant
     for entry in peers.published:
         place = (f"{entry.who}, {entry.software}, {entry.round}", f"{entry.board}, Cortex-{core_name(entry.core)}")
         lines.setdefault(place, {})[entry.network] = ratio(entry.cycles, peers.networks[entry.network].macs)

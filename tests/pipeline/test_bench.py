@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from policyport.core.errors import ArtifactError, ConfigError, GateError
+from policyport.core.errors import ArtifactError, ConfigError, GateError, ToolError
 from policyport.deploy import DeployConfig, deploy, reference
 from policyport.deploy.board import load_board
 from policyport.deploy.program import read_program
@@ -26,7 +26,7 @@ from policyport.pipeline.bench_live import live_agreement
 from policyport.pipeline.bench_networks import NETWORKS, OBSERVATIONS, Conv, Dense, Network, Pool, write_network
 from policyport.pipeline.bench_peers import Published, load_peers
 from policyport.pipeline.bench_plot import bars
-from policyport.pipeline.bench_row import Row, Variant, agreement, rows_from_table, rows_to_table
+from policyport.pipeline.bench_row import Row, Variant, agreement, failed_row, rows_from_table, rows_to_table
 from policyport.pipeline.bench_tables import (
     YARDSTICK,
     core_name,
@@ -231,6 +231,16 @@ def test_bars_are_grouped_and_sorted() -> None:
     first = [bar for bar in drawn if bar.place < names[1][0]]
     assert [bar.instructions for bar in first] == sorted(bar.instructions for bar in first)
     assert [bar.colour for bar in first[:3]] == ["ours", "ours", "yardstick"]
+
+
+def test_a_reason_is_more_than_an_exit_code() -> None:
+    linker = ToolError("the firmware does not link", got="1\nld: region RAM overflowed by 60 bytes\nmore")
+    for error, reason in (
+        (linker, "the firmware does not link: ld: region RAM overflowed by 60 bytes"),
+        (ToolError("no emulator"), "no emulator"),
+    ):
+        row = failed_row("microbit", "cortex-m0", ("n", "N"), Variant(), error)
+        assert (row.error, row.instructions, row.key) == (reason, 0, ("n", "microbit", "int8"))
 
 
 def test_agreement_sums_the_layers() -> None:
