@@ -203,9 +203,9 @@ class _Reconstruction:
         """The loss on the chosen observations, and its slope by the integers [G, R, D]."""
         features = self._features(chosen)
         linear = self._linear(features, integers * self._scale)
-        error = np.subtract(self._function(linear), self._wanted(chosen), dtype=np.float32)
+        error = self._function(linear) - self._wanted(chosen)
         by_linear = np.float32(2 / linear.shape[1]) * error * slope_of(self._function, linear)
-        by_weights: Floats = by_linear.transpose(0, 2, 1) @ features
+        by_weights = np.asarray(by_linear.transpose(0, 2, 1) @ features, np.float32)
         return float(np.vdot(error, error)) / linear.shape[1], by_weights * self._scale
 
     def _linear(self, features: Floats, weights: Floats) -> Floats:

@@ -83,7 +83,7 @@ class Block(torch.nn.Module):  # type: ignore[misc]
 
 
 class TinyResNet(torch.nn.Module):  # type: ignore[misc]
-    """A stem and three residual blocks of 8, 16 and 32 channels; 19,762 parameters with its norms folded."""
+    """A stem and three residual blocks of 8, 16 and 32 channels; 19,762 parameters, 19,642 with its norms folded."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,0 +1,165 @@
+"""Rounding methods side by side on scikit-learn's digits, with recorded figures of other tools.
+
+    python -m policyport.quantize.rounding.benchmark --out rounding
+
+Trains the networks of :mod:`policyport.quantize.rounding.digits`, quantizes their weights per channel to
+4, 3 and 2 bits by every method, and writes results.json, results.csv, results.md and results.png.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from policyport.core.errors import ToolError
+
+if TYPE_CHECKING:
+    from policyport.quantize.rounding.study import Row
+
+SCHEMA = 1
+
+BITS = (4, 3, 2)
+
+PEERS = Path(__file__).with_name("peers.json")
+
+FIGURES = ("accuracy", "agreement", "sqnr_db", "seconds")
+
+Line = dict[str, Any]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run from the command line."""
+    parser = argparse.ArgumentParser(prog="python -m policyport.quantize.rounding.benchmark", description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("rounding"), help="folder for the results")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of training and of what is learned")
+    parser.add_argument("--networks", nargs="+", default=["mlp", "resnet"], choices=["mlp", "resnet"])
+    parser.add_argument("--bits", type=int, nargs="+", default=list(BITS), choices=BITS)
+    parser.add_argument("--study", action="store_true", help="the variants of AdaRound's paper too")
+    parser.add_argument("--quick", action="store_true", help="few epochs and iterations: to see that it runs")
+    options = parser.parse_args(arguments)
+    rows = list(_rows(options))
+    write(rows, options.out)
+    print((options.out / "results.md").read_text())
+
+
+def _rows(options: argparse.Namespace) -> Iterator[Row]:
+    """Every measurement, said as it is made."""
+    try:
+        import sklearn  # noqa: F401
+        import torch
+    except ImportError as error:
+        raise ToolError(
+            "the benchmark needs torch and scikit-learn", got=str(error), cure='pip install "policyport[bench]"'
+        ) from error
+    from policyport.quantize.rounding.digits import EPOCHS, graph_of, load_digits, trained
+    from policyport.quantize.rounding.study import METHODS, VARIANTS, measure
+
+    torch.set_num_threads(1)
+    data = load_digits()
+    names = [*METHODS, *(VARIANTS if options.study else ())]
+    epochs, iterations = (5, 200) if options.quick else (EPOCHS, 10_000)
+    for network in options.networks:
+        for seed in options.seeds:
+            graph = graph_of(trained(network, data, seed, epochs))
+            for bits in options.bits:
+                for name in names:
+                    row = measure(graph, data, network, name, bits, seed, iterations)
+                    print(
+                        f"{network} seed {seed} w{bits} {name}: {row.sqnr_db:.2f} dB, {row.seconds:.1f} s", flush=True
+                    )
+                    yield row
+
+
+def write(rows: Sequence[Row], out: Path) -> None:
+    """Write every measurement and their means over seeds, beside what is recorded of other tools."""
+    out.mkdir(parents=True, exist_ok=True)
+    peers = json.loads(PEERS.read_text())
+    lines = means(rows)
+    document = {"schema": SCHEMA, "rows": [asdict(row) for row in rows], "means": lines, "peers": peers}
+    (out / "results.json").write_text(json.dumps(document, indent=2) + "\n")
+    with (out / "results.csv").open("w", newline="") as stream:
+        table = csv.DictWriter(stream, list(asdict(rows[0])), lineterminator="\n")
+        table.writeheader()
+        table.writerows(asdict(row) for row in rows)
+    (out / "results.md").write_text(markdown(lines, peers))
+    _plot(lines, peers["rows"], out / "results.png")
+
+
+def means(rows: Sequence[Row]) -> list[Line]:
+    """One line for each network, width and method: means over seeds, and the spread of the noise."""
+    groups: dict[tuple[str, int, str], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row.network, row.bits, row.method), []).append(row)
+    return [
+        {
+            "network": network,
+            "bits": bits,
+            "method": method,
+            "seeds": len(group),
+            **{figure: float(np.mean([getattr(row, figure) for row in group])) for figure in FIGURES},
+            "sqnr_db_spread": float(np.std([row.sqnr_db for row in group])),
+        }
+        for (network, bits, method), group in groups.items()
+    ]
+
+
+def markdown(lines: Sequence[Line], peers: Line) -> str:
+    """Tables by network: a line for each method, SQNR, accuracy and seconds for each width."""
+    parts = []
+    for network in dict.fromkeys(line["network"] for line in lines):
+        own = [line for line in lines if line["network"] == network]
+        widths = list(dict.fromkeys(line["bits"] for line in own))
+        others = [row for row in peers["rows"] if row["network"] == network and row["bits"] in widths]
+        head = [
+            f"| {network} |" + "".join(f" w{bits}: dB, %, s |" for bits in widths),
+            "|---" * (len(widths) + 1) + "|",
+        ]
+        parts += [*head, *_table(own, widths, ""), *_table(others, widths, ", recorded"), ""]
+    parts.append(f"Recorded: {peers['source']}. a8: with int8 activations, not to be compared with weights alone.")
+    return "\n".join(parts) + "\n"
+
+
+def _table(lines: Sequence[Line], widths: Sequence[int], note: str) -> list[str]:
+    rows = []
+    for method in dict.fromkeys(line["method"] for line in lines):
+        by_bits = {line["bits"]: line for line in lines if line["method"] == method}
+        a8 = ", a8" if any("activation_bits" in line for line in by_bits.values()) else ""
+        cells = [_cell(by_bits.get(bits)) for bits in widths]
+        rows.append(f"| {method}{a8}{note} | " + " | ".join(cells) + " |")
+    return rows
+
+
+def _cell(line: Line | None) -> str:
+    if line is None:
+        return ""
+    digits = {"sqnr_db": 1, "accuracy": 1, "seconds": 1}
+    return ", ".join(f"{line[key]:.{places}f}" if key in line else "-" for key, places in digits.items())
+
+
+def _plot(lines: Sequence[Line], peers: Sequence[Line], path: Path) -> None:
+    """SQNR against width, a panel for each network; recorded figures as crosses."""
+    from matplotlib.figure import Figure
+
+    networks = list(dict.fromkeys(line["network"] for line in lines))
+    figure = Figure(figsize=(6.5 * len(networks), 5), layout="constrained")
+    for panel, network in enumerate(networks, 1):
+        axes = figure.add_subplot(1, len(networks), panel)
+        for source, style in ((lines, "o-"), (peers, "x--")):
+            chosen = [line for line in source if line["network"] == network]
+            for method in dict.fromkeys(line["method"] for line in chosen):
+                points = sorted((line["bits"], line["sqnr_db"]) for line in chosen if line["method"] == method)
+                axes.plot(*zip(*points, strict=True), style, label=method, linewidth=1)
+        axes.set(title=network, xlabel="bits of a weight", ylabel="SQNR of the logits, dB", xticks=BITS)
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=7)
+    figure.savefig(path, dpi=120)
+
+
+if __name__ == "__main__":
+    main()

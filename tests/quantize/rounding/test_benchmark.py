@@ -1,0 +1,64 @@
+"""The benchmark: it runs from end to end, and its tables say what was measured."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from policyport.quantize.graph import FloatGraph
+from policyport.quantize.rounding import benchmark, digits
+from policyport.quantize.rounding.study import Row
+
+
+@pytest.fixture(scope="module")
+def data() -> digits.Digits:
+    return digits.load_digits()
+
+
+def test_a_quick_run_writes_every_result(tmp_path, capsys):
+    arguments = ["--quick", "--networks", "mlp", "--seeds", "0", "--bits", "2", "--out", str(tmp_path)]
+    benchmark.main(arguments)
+    shown = capsys.readouterr().out
+    document = json.loads((tmp_path / "results.json").read_text())
+    noise = {line["method"]: line["sqnr_db"] for line in document["means"]}
+    assert noise["lattice"] > noise["nearest"] + 6
+    assert noise["lattice"] > noise["AdaRound, converged"]
+    with (tmp_path / "results.csv").open() as stream:
+        assert [row["method"] for row in csv.DictReader(stream)] == list(noise)
+    table = (tmp_path / "results.md").read_text()
+    assert table in shown and "| lattice |" in table and "AIMET AdaRound, recorded | 15.3, 95.0, 188.0" in table
+    assert (tmp_path / "results.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_means_are_over_seeds():
+    rows = [Row("mlp", 4, "nearest", seed, 90.0 + seed, 95.0, 20.0 + 2 * seed, 1.0) for seed in range(3)]
+    (line,) = benchmark.means(rows)
+    assert (line["seeds"], line["accuracy"], line["sqnr_db"]) == (3, 91.0, 22.0)
+    assert line["sqnr_db_spread"] == pytest.approx(np.std([20, 22, 24]))
+
+
+def test_recorded_figures_name_their_source():
+    peers = json.loads(benchmark.PEERS.read_text())
+    assert "AIMET 2.42.0" in peers["source"]
+    assert all(row["network"] in digits.NETWORKS and row["bits"] in benchmark.BITS for row in peers["rows"])
+
+
+@pytest.mark.parametrize(("kind", "parameters"), [("mlp", 3466), ("resnet", 19642)])
+def test_graphs_are_the_networks(data, kind, parameters):
+    import torch
+
+    network = digits.trained(kind, data, seed=0, epochs=1)
+    graph = digits.graph_of(network)
+    assert isinstance(graph, FloatGraph) and graph.parameters == parameters
+    images = data.test_images[:50]
+    with torch.no_grad():
+        expected = network(torch.from_numpy(images)).numpy()
+    assert np.allclose(graph.evaluate(images), expected, atol=1e-3)
+
+
+def test_the_data_are_split_the_same_way_each_time(data):
+    again = digits.load_digits()
+    assert (len(data.train_images), len(data.test_images)) == (1078, 719)
+    assert np.array_equal(data.test_images, again.test_images) and data.train_images.max() == 1.0
