@@ -22,6 +22,7 @@ class Pending(Protocol):
 
         :raises UnsupportedModelError: no integer layer computes it
         """
+        ...
 
 
 Value = View | Pending

@@ -157,7 +157,8 @@ def _write_vectors(program: Program, q: Integers, path: Path) -> None:
     import numpy as np
     from policyport.deploy.vectors import model_vectors
 
-    np.savez_compressed(path, **model_vectors(program, q))
+    arrays: dict[str, Any] = model_vectors(program, q)
+    np.savez_compressed(path, **arrays)
 
 
 def _write_exports(program: Program, source: Path, q: Integers, folder: Path) -> None:
