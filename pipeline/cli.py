@@ -187,7 +187,7 @@ def _run_stage(arguments: argparse.Namespace) -> int:
     from policyport.pipeline import speak
     from policyport.pipeline.single import run_single
 
-    stage = stage_named(arguments.stage)
+    stage = stage_named(arguments.stage, (*STAGES, IMPORT))
     quiet = arguments.json or arguments.quiet > arguments.verbose
     artifact = run_single(stage, arguments, speak.silent if quiet else speak.say, STAGES)
     if arguments.json:
