@@ -1,15 +1,31 @@
-"""Operators of the integer network as torch modules, between integers held as float64 [n, *shape]."""
+"""Operators of the integer network in torch, between integers held as float64 [n, *shape].
+
+Each yields the exact integers and, for training, the gradient of the real values that they stand for: to its inputs,
+to the weights, and to the scales of all of them.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from math import isfinite
 from typing import Any
 
 import numpy as np
 import torch
 from policyport.core.operators import Window
-from policyport.core.semantics import weight_range
-from policyport.quantize.fake_rounding import Lookup, Requantize, Round, ShiftDown, Softmax
+from policyport.core.semantics import INT32_MAX, Integers, activation_range, requantization, weight_range
+from policyport.quantize.activation import Activation
+from policyport.quantize.fake_rounding import (
+    EXACT,
+    Straight,
+    clamped,
+    looked_up,
+    requantized,
+    rounded,
+    softmax_shares,
+)
+from policyport.quantize.fake_steps import WeightSteps
 from policyport.quantize.integer_nodes import (
     QuantizedAverage,
     QuantizedConcat,
@@ -21,252 +37,238 @@ from policyport.quantize.integer_nodes import (
     QuantizedSoftmax,
     QuantizedSum,
 )
-from policyport.quantize.nodes import Convolution, MaxPool, Pad, Reshape, Resize, TransposedConvolution
+from policyport.quantize.nodes import (
+    Convolution,
+    Function,
+    MaxPool,
+    Pad,
+    Reshape,
+    Resize,
+    TransposedConvolution,
+)
 from torch.nn import functional
 
 Tensor = Any  # torch carries no types that a strict checker is shown here
+
+Steps = Mapping[str, Tensor]
+"""The scale of every tensor by name, 0-dimensional, float64 holding a float32 value."""
+
+Source = Callable[[], tuple[Tensor, Tensor]]
+"""Gives weights [outputs, taps...] and bias [outputs] before rounding, float64."""
 
 CELL = 0.499
 """How far from its integer, in steps, a float weight starts at most: rounding it gives that integer."""
 
 
-def fake_node(node: QuantizedNode) -> torch.nn.Module:
-    """The module of an operator."""
+def fake_operator(node: QuantizedNode, steps: Steps, *q: Tensor) -> Tensor:
+    """The integers of an operator without weights."""
     match node:
-        case QuantizedLayer():
-            return FakeLayer(node)
         case QuantizedSum():
-            return FakeSum(node)
+            return _sum(node, steps, *q)
         case QuantizedProduct():
-            return FakeProduct(node)
+            return _product(node, steps, *q)
         case QuantizedConcat():
-            return FakeConcat(node)
+            return _concat(node, steps, *q)
         case QuantizedAverage():
-            return FakeAverage(node)
+            return _average(node, steps, q[0])
         case QuantizedLookup():
-            return FakeLookup(node)
+            return _table(node.node.function, node.table, node.inputs[0], node.output, steps, q[0])
         case QuantizedSoftmax():
-            return FakeSoftmax(node)
+            smooth = 256 * torch.softmax(steps[node.inputs[0].name] * q[0], dim=-1)
+            return _everywhere(smooth, softmax_shares(q[0], _tensor(node.table, q[0])))
     assert isinstance(node, QuantizedMove)
-    return FakeMove(node)
+    return _move(node, q[0])
 
 
 class FakeLayer(torch.nn.Module):  # type: ignore[misc]
-    """A layer with weights."""
+    """A layer with weights: its own parameters, or those that a source gives."""
 
-    weight_scale: Tensor
-    bias_scale: Tensor
-    multiplier: Tensor
-    table: Tensor
-
-    def __init__(self, layer: QuantizedLayer) -> None:
+    def __init__(self, layer: QuantizedLayer, *, learn_steps: bool = False, source: Source | None = None) -> None:
         super().__init__()
-        self._layer = layer
-        scale = layer.weight_scale.astype(np.float64).reshape(-1, *[1] * (layer.weights.ndim - 1))
-        cell = (layer.weights - CELL) * scale, (layer.weights + CELL) * scale
-        floats = np.clip(layer.node.weights.astype(np.float64), *cell)
-        self.weights = torch.nn.Parameter(torch.from_numpy(floats))
-        self.bias = torch.nn.Parameter(torch.from_numpy(layer.bias * layer.bias_scale))
-        self.register_buffer("weight_scale", torch.from_numpy(scale))
-        self.register_buffer("bias_scale", torch.from_numpy(layer.bias_scale))
-        self.register_buffer("multiplier", torch.from_numpy(layer.requantize.multiplier))
-        table = np.zeros(0, np.int64) if layer.table is None else layer.table
-        self.register_buffer("table", torch.from_numpy(table))
+        self._source = source
+        if source is None:
+            self.weights, self.bias = map(torch.nn.Parameter, starting_floats(layer))
+        self.steps = WeightSteps(layer, learned=learn_steps)
 
-    def forward(self, q: Tensor) -> Tensor:
-        """Integers to integers."""
-        layer, target = self._layer, self._layer.before
-        accumulator = self._accumulate(q - layer.input.zero_point)
+    def forward(self, layer: QuantizedLayer, steps: Steps, q: Tensor) -> dict[str, Tensor]:
+        """Integers to integers, by tensor name: behind the requantization, then behind a table.
+
+        :param layer: with the scales as they are now
+        """
+        target, weight_steps = layer.before, self.steps()
+        weights, bias = self._integers(layer, steps, weight_steps)
+        accumulator = _accumulate(layer, q - layer.input.zero_point, weights, bias)
         each = (-1, *[1] * (accumulator.ndim - 2))
-        ratio = (self.bias_scale / target.scale).reshape(each)
-        bounds = target.low, target.high
-        by = self.multiplier.reshape(each), ratio, layer.requantize.shift
-        q = Requantize.apply(accumulator, *by, target.zero_point, bounds)
-        if not layer.has_table:
-            return q
-        before = target.scale, target.zero_point
-        return Lookup.apply(q, self.table, layer.node.function.name, before, layer.output.scale)
+        by = requantization(layer.bias_scale / float(target.scale), 0, f"layer {layer.name}")
+        exact = requantized(accumulator, _tensor(by.multiplier, q).reshape(each), by.shift)
+        ratio = (steps[layer.input.name] * weight_steps / steps[target.name]).reshape(each)
+        found = {target.name: _bounded(accumulator * ratio, exact, target, layer.node.function, steps)}
+        if layer.table is not None:
+            given = layer.node.function, layer.table, target, layer.output, steps
+            found[layer.name] = _table(*given, found[target.name])
+        return found
 
-    def _accumulate(self, centred: Tensor) -> Tensor:
-        """The accumulators for integers less their zero point, so that padding is zero."""
-        weights, bias, node = self._rounded_weights(), self._rounded_bias(), self._layer.node
-        if isinstance(node, Convolution):
-            padded = functional.pad(centred, _margins(node.window))
-            geometry = {"stride": node.window.stride, "dilation": node.window.dilation, "groups": node.groups}
-            return functional.conv2d(padded, weights, bias, **geometry)
-        if isinstance(node, TransposedConvolution):
-            return self._transposed(centred, weights, node) + bias.reshape(-1, 1, 1)
-        return centred @ weights.T + bias
+    def quantized(self, layer: QuantizedLayer, steps: Steps) -> QuantizedLayer:
+        """The layer with the integers that its weights round to now.
 
-    @staticmethod
-    def _transposed(centred: Tensor, weights: Tensor, node: TransposedConvolution) -> Tensor:
-        outputs, share, *kernel = weights.shape
-        stored = weights.reshape(node.groups, outputs // node.groups, share, *kernel).transpose(1, 2)
-        stored = stored.reshape(node.groups * share, outputs // node.groups, *kernel)
-        stride, dilation = node.window.stride, node.window.dilation
-        whole = functional.conv_transpose2d(centred, stored, stride=stride, dilation=dilation, groups=node.groups)
-        top, left, bottom, right = node.window.pads
-        down, across = node.output_padding
-        return functional.pad(whole, (-left, across - right, -top, down - bottom))
-
-    def quantized(self) -> QuantizedLayer:
-        """The layer with the integers that its parameters round to now."""
+        :raises UnsupportedModelError: an accumulator could overflow
+        """
         with torch.no_grad():
-            weights = self._rounded_weights().to(torch.int64).cpu().numpy()
-            bias = self._rounded_bias().to(torch.int64).cpu().numpy()
-            floats = self.weights.detach().cpu().numpy().astype(np.float32)
-        return replace(self._layer, weights=weights, bias=bias, node=replace(self._layer.node, weights=floats))
+            floats, _ = self._floats()
+            weights, bias = (x.to(torch.int64).cpu().numpy() for x in self._integers(layer, steps, self.steps()))
+        node = replace(layer.node, weights=floats.detach().cpu().numpy().astype(np.float32))
+        made = replace(layer, weights=weights, bias=bias, node=node)
+        _ = made.requantize  # proves that no accumulator overflows
+        return made
 
-    def _rounded_weights(self) -> Tensor:
-        return Round.apply(self.weights / self.weight_scale, 0, *weight_range(self._layer.weight_bits))
+    def _floats(self) -> tuple[Tensor, Tensor]:
+        return (self.weights, self.bias) if self._source is None else self._source()
 
-    def _rounded_bias(self) -> Tensor:
-        return Round.apply(self.bias / self.bias_scale, 0, -(2**31) + 1, 2**31 - 1)
-
-
-class FakeSum(torch.nn.Module):  # type: ignore[misc]
-    """A weighted sum."""
-
-    def __init__(self, node: QuantizedSum) -> None:
-        super().__init__()
-        self._node = node
-
-    def forward(self, *q: Tensor) -> Tensor:
-        """Integers to integers."""
-        by, output = self._node.by, self._node.output
-        total = sum(m * x for m, x in zip(by.multipliers, q, strict=True)) + by.constant
-        return ShiftDown.apply(total, by.shift, output.low, output.high)
-
-
-class FakeProduct(torch.nn.Module):  # type: ignore[misc]
-    """A product of two tensors."""
-
-    multiplier: Tensor
-    ratio: Tensor
-
-    def __init__(self, node: QuantizedProduct) -> None:
-        super().__init__()
-        self._node = node
-        a, b = node.inputs
-        self.register_buffer("multiplier", torch.from_numpy(node.by.multiplier))
-        self.register_buffer("ratio", torch.tensor(a.scale * b.scale / node.output.scale, dtype=torch.float64))
-
-    def forward(self, *q: Tensor) -> Tensor:
-        """Integers to integers."""
-        (a, b), output = self._node.inputs, self._node.output
-        product = (q[0] - a.zero_point) * (q[1] - b.zero_point)
-        bounds = output.low, output.high
-        return Requantize.apply(product, self.multiplier, self.ratio, self._node.by.shift, output.zero_point, bounds)
+    def _integers(self, layer: QuantizedLayer, steps: Steps, weight_steps: Tensor) -> tuple[Tensor, Tensor]:
+        """Weights and bias; a bias that an accumulator has no room for is cut."""
+        floats, bias = self._floats()
+        each = weight_steps.reshape(-1, *[1] * (floats.ndim - 1))
+        weights = rounded(floats / each, 0, *weight_range(layer.weight_bits))
+        whole = rounded(bias / (steps[layer.input.name] * weight_steps), 0, -INT32_MAX, INT32_MAX)
+        with torch.no_grad():
+            by = requantization(layer.bias_scale / float(layer.before.scale), 0, f"layer {layer.name}")
+            flat, source = weights.flatten(1), layer.input
+            room = (INT32_MAX >> by.shift) - flat.abs().sum(1) * max(abs(source.low), abs(source.high))
+            room, folded = room.clamp(min=0), source.zero_point * flat.sum(1)
+            within = torch.clamp(whole - folded, -room, room) + folded
+        return weights, Straight.apply(whole, within, within == whole)
 
 
-class FakeConcat(torch.nn.Module):  # type: ignore[misc]
-    """Tensors side by side."""
-
-    def __init__(self, node: QuantizedConcat) -> None:
-        super().__init__()
-        self._node = node
-
-    def forward(self, *q: Tensor) -> Tensor:
-        """Integers to integers."""
-        output, parts = self._node.output, []
-        for x, by in zip(q, self._node.rescales, strict=True):
-            if by is not None:
-                x = ShiftDown.apply(by.multipliers[0] * x + by.constant, by.shift, output.low, output.high)
-            parts.append(x)
-        return torch.cat(parts, dim=1)
+def starting_floats(layer: QuantizedLayer) -> tuple[Tensor, Tensor]:
+    """Weights and bias that round to the layer's integers, the weights as near to the float ones as that allows."""
+    scale = layer.weight_scale.astype(np.float64).reshape(-1, *[1] * (layer.weights.ndim - 1))
+    cell = (layer.weights - CELL) * scale, (layer.weights + CELL) * scale
+    floats = np.clip(layer.node.weights.astype(np.float64), *cell)
+    return torch.from_numpy(floats), torch.from_numpy(layer.bias * layer.bias_scale)
 
 
-class FakeAverage(torch.nn.Module):  # type: ignore[misc]
-    """The mean of windows."""
-
-    multiplier: Tensor
-    ratio: Tensor
-    ones: Tensor
-
-    def __init__(self, node: QuantizedAverage) -> None:
-        super().__init__()
-        self._node = node
-        source, window = node.inputs[0], node.node.window
-        channels, height, width = source.shape
-        self.register_buffer("ones", torch.ones(channels, 1, *window.kernel, dtype=torch.float64))
-        image = torch.ones(1, channels, height, width, dtype=torch.float64)
-        count = self._sums(image, float(node.node.count_padding)).to(torch.int64)
-        self.register_buffer("multiplier", torch.from_numpy(node.by.multiplier)[count - 1])
-        self.register_buffer("ratio", source.scale / node.output.scale / count)
-
-    def forward(self, q: Tensor) -> Tensor:
-        """Integers to integers."""
-        output, by = self._node.output, self._node.by
-        sums = self._sums(q - self._node.inputs[0].zero_point, 0.0)
-        bounds = output.low, output.high
-        return Requantize.apply(sums, self.multiplier, self.ratio, by.shift, output.zero_point, bounds)
-
-    def _sums(self, image: Tensor, fill: float) -> Tensor:
-        window = self._node.node.window
-        padded = functional.pad(image, _margins(window), value=fill)
-        return functional.conv2d(
-            padded, self.ones, stride=window.stride, dilation=window.dilation, groups=image.shape[1]
-        )
+def _accumulate(layer: QuantizedLayer, centred: Tensor, weights: Tensor, bias: Tensor) -> Tensor:
+    """The accumulators for integers less their zero point, so that padding is zero."""
+    node = layer.node
+    if isinstance(node, Convolution):
+        padded = functional.pad(centred, _margins(node.window))
+        geometry = {"stride": node.window.stride, "dilation": node.window.dilation, "groups": node.groups}
+        return functional.conv2d(padded, weights, bias, **geometry)
+    if isinstance(node, TransposedConvolution):
+        return _transposed(centred, weights, node) + bias.reshape(-1, 1, 1)
+    return centred @ weights.T + bias
 
 
-class FakeMove(torch.nn.Module):  # type: ignore[misc]
+def _transposed(centred: Tensor, weights: Tensor, node: TransposedConvolution) -> Tensor:
+    outputs, share, *kernel = weights.shape
+    stored = weights.reshape(node.groups, outputs // node.groups, share, *kernel).transpose(1, 2)
+    stored = stored.reshape(node.groups * share, outputs // node.groups, *kernel)
+    stride, dilation = node.window.stride, node.window.dilation
+    whole = functional.conv_transpose2d(centred, stored, stride=stride, dilation=dilation, groups=node.groups)
+    top, left, bottom, right = node.window.pads
+    down, across = node.output_padding
+    return functional.pad(whole, (-left, across - right, -top, down - bottom))
+
+
+def _bounded(smooth: Tensor, exact: Tensor, target: Activation, function: Function, steps: Steps) -> Tensor:
+    """``clamp(exact + zero_point)`` with the gradient of ``smooth`` behind the function where it is a clamp.
+
+    :param smooth: in steps of the target, before rounding
+    :param exact: the same rounded, int64
+    """
+    if function.clamps:
+        # A bound of the function is a real value: in steps it moves with them, unlike the bound of the width.
+        ends = [end / steps[target.name] if isfinite(end) else None for end in (function.low, function.high)]
+        smooth = torch.clamp(smooth, *ends)
+    q, (low, high) = exact + target.zero_point, activation_range(target.bits)
+    inside = (q >= low) & (q <= high)
+    return Straight.apply(smooth, torch.clamp(q, target.low, target.high).to(torch.float64), inside)
+
+
+def _table(
+    function: Function, table: Integers, before: Activation, after: Activation, steps: Steps, q: Tensor
+) -> Tensor:
+    """A function by its table, with the exact function's gradient."""
+    real = steps[before.name] * (q - before.zero_point)
+    return _everywhere(EXACT[function.name](real) / steps[after.name], looked_up(q, _tensor(table, q)))
+
+
+def _everywhere(smooth: Tensor, exact: Tensor) -> Tensor:
+    """``exact`` as float64 with the gradient of ``smooth``."""
+    return Straight.apply(smooth, exact.to(torch.float64), torch.ones_like(exact, dtype=torch.bool))
+
+
+def _sum(node: QuantizedSum, steps: Steps, *q: Tensor) -> Tensor:
+    by, output = node.by, node.output
+    total = sum(m * x.detach() for m, x in zip(by.multipliers, q, strict=True)) + by.constant
+    exact = (total.to(torch.int64) >> by.shift) - output.zero_point
+    real = sum(
+        sign * steps[source.name] * (x - source.zero_point)
+        for sign, source, x in zip(node.node.signs, node.inputs, q, strict=True)
+    )
+    return _bounded(real / steps[node.name], exact, output, node.node.function, steps)
+
+
+def _product(node: QuantizedProduct, steps: Steps, *q: Tensor) -> Tensor:
+    (a, b), output = node.inputs, node.output
+    product = (q[0] - a.zero_point) * (q[1] - b.zero_point)
+    exact = requantized(product, _tensor(node.by.multiplier, product), node.by.shift) + output.zero_point
+    ratio = steps[a.name] * steps[b.name] / steps[node.name]
+    return clamped(product * ratio, exact, output.low, output.high)
+
+
+def _concat(node: QuantizedConcat, steps: Steps, *q: Tensor) -> Tensor:
+    output, parts = node.output, []
+    for x, source, by in zip(q, node.inputs, node.rescales, strict=True):
+        if by is not None:
+            exact = (by.multipliers[0] * x.detach() + by.constant).to(torch.int64) >> by.shift
+            smooth = steps[source.name] * (x - source.zero_point) / steps[node.name]
+            x = clamped(smooth, exact, output.low, output.high)
+        parts.append(x)
+    return torch.cat(parts, dim=1)
+
+
+def _average(node: QuantizedAverage, steps: Steps, q: Tensor) -> Tensor:
+    source, output, by = node.inputs[0], node.output, node.by
+    channels, height, width = source.shape
+    image = torch.ones(1, channels, height, width, dtype=torch.float64, device=q.device)
+    count = _window_sums(node, image, float(node.node.count_padding)).to(torch.int64)
+    sums = _window_sums(node, q - source.zero_point, 0.0)
+    exact = requantized(sums, _tensor(by.multiplier, q)[count - 1], by.shift) + output.zero_point
+    ratio = steps[source.name] / steps[node.name] / count
+    return clamped(sums * ratio, exact, output.low, output.high)
+
+
+def _window_sums(node: QuantizedAverage, image: Tensor, fill: float) -> Tensor:
+    window, channels = node.node.window, image.shape[1]
+    ones = torch.ones(channels, 1, *window.kernel, dtype=torch.float64, device=image.device)
+    padded = functional.pad(image, _margins(window), value=fill)
+    return functional.conv2d(padded, ones, stride=window.stride, dilation=window.dilation, groups=channels)
+
+
+def _move(node: QuantizedMove, q: Tensor) -> Tensor:
     """Pooling of the largest, another shape, margin or size, a clamp."""
-
-    def __init__(self, node: QuantizedMove) -> None:
-        super().__init__()
-        self._node = node
-
-    def forward(self, q: Tensor) -> Tensor:
-        """Integers to integers."""
-        output = self._node.output
-        match self._node.node:
-            case MaxPool(window=window):
-                padded = functional.pad(q, _margins(window), value=-torch.inf)
-                return functional.max_pool2d(padded, window.kernel, window.stride, dilation=window.dilation)
-            case Pad(pads=(top, left, bottom, right)):
-                return functional.pad(q, (left, right, top, bottom), value=float(output.zero_point))
-            case Reshape(target=target, channels_last=last):
-                turned = q.permute(0, 2, 3, 1) if last and q.ndim == 4 else q
-                return turned.reshape(-1, *target)
-            case Resize(height=height, width=width):
-                rows, columns = (
-                    torch.arange(end, device=q.device) * size // end
-                    for size, end in zip(q.shape[2:], (height, width), strict=True)
-                )
-                return q[:, :, rows][:, :, :, columns]
-        return torch.clamp(q, output.low, output.high)
+    output = node.output
+    match node.node:
+        case MaxPool(window=window):
+            padded = functional.pad(q, _margins(window), value=-torch.inf)
+            return functional.max_pool2d(padded, window.kernel, window.stride, dilation=window.dilation)
+        case Pad(pads=(top, left, bottom, right)):
+            return functional.pad(q, (left, right, top, bottom), value=float(output.zero_point))
+        case Reshape(target=target, channels_last=last):
+            turned = q.permute(0, 2, 3, 1) if last and q.ndim == 4 else q
+            return turned.reshape(-1, *target)
+        case Resize(height=height, width=width):
+            rows, columns = (
+                torch.arange(end, device=q.device) * size // end
+                for size, end in zip(q.shape[2:], (height, width), strict=True)
+            )
+            return q[:, :, rows][:, :, :, columns]
+    return torch.clamp(q, output.low, output.high)
 
 
-class FakeLookup(torch.nn.Module):  # type: ignore[misc]
-    """A function on its own."""
-
-    table: Tensor
-
-    def __init__(self, node: QuantizedLookup) -> None:
-        super().__init__()
-        self._node = node
-        self.register_buffer("table", torch.from_numpy(node.table))
-
-    def forward(self, q: Tensor) -> Tensor:
-        """Integers to integers."""
-        source = self._node.inputs[0]
-        before = source.scale, source.zero_point
-        return Lookup.apply(q, self.table, self._node.node.function.name, before, self._node.output.scale)
-
-
-class FakeSoftmax(torch.nn.Module):  # type: ignore[misc]
-    """Softmax over the features."""
-
-    table: Tensor
-
-    def __init__(self, node: QuantizedSoftmax) -> None:
-        super().__init__()
-        self._scale = node.inputs[0].scale
-        self.register_buffer("table", torch.from_numpy(node.table))
-
-    def forward(self, q: Tensor) -> Tensor:
-        """Integers to integers."""
-        return Softmax.apply(q, self.table, self._scale)
+def _tensor(values: Integers, like: Tensor) -> Tensor:
+    return torch.from_numpy(np.asarray(values)).to(like.device)
 
 
 def _margins(window: Window) -> tuple[int, int, int, int]:

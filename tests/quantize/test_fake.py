@@ -199,3 +199,115 @@ def test_an_untrained_module_gives_its_network_back(make_graph):
     for back, layer in zip(FakeQuantized(network).network().layers, network.layers, strict=True):
         np.testing.assert_array_equal(back.weights, layer.weights)
         np.testing.assert_array_equal(back.bias, layer.bias)
+
+
+def moved(fake, seed, by=0.3):
+    """The module with every learned step a little larger or smaller."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in fake.named_parameters():
+            if name.endswith("exponents"):
+                parameter += by * (2 * torch.rand(parameter.shape, generator=generator, dtype=torch.float64) - 1)
+    return fake
+
+
+@given(networks(), st.integers(0, 1000))
+@settings(deadline=None, max_examples=60)
+def test_learned_steps_train_what_the_integers_compute(network, seed):
+    from policyport.quantize.fake import FakeQuantized
+
+    observations = observations_for(network)
+    fake = FakeQuantized(network, learn_steps=True)
+    np.testing.assert_array_equal(simulate(network, observations).output, fake(torch.from_numpy(observations)).detach())
+    fake = moved(fake, seed)
+    expected = simulate(fake.network(), observations)
+    for name, got in fake.integers(torch.from_numpy(observations)).items():
+        np.testing.assert_array_equal(got, expected.tensors[name], err_msg=name)
+    output = fake(torch.from_numpy(observations)).detach().numpy()
+    np.testing.assert_array_equal(output.view(np.int32), expected.output.view(np.int32))
+
+
+@given(
+    st.lists(st.floats(-4, 4), min_size=1, max_size=20),
+    st.floats(0.01, 2),
+    st.sampled_from([2, 3, 4, 8]),
+    st.floats(1e-3, 1),
+)
+@settings(deadline=None)
+def test_the_gradient_of_a_step_is_that_of_the_paper(values, step, bits, share):
+    """Esser et al. 2020, equation 3: round(v / s) - v / s inside, the bound outside, times the gradient scale."""
+    from policyport.core.semantics import weight_range
+    from policyport.quantize.fake_rounding import rounded
+    from policyport.quantize.fake_steps import StepSizes
+
+    low, high = weight_range(bits)
+    steps = StepSizes([float(np.float32(step))], [share], learned=True)
+    s, v = steps(), torch.tensor(values, dtype=torch.float64, requires_grad=True)
+    (rounded(v / s, 0, low, high) * s).sum().backward()
+    ratio = np.array(values) / float(np.float32(step))
+    inside = (np.rint(ratio) >= low) & (np.rint(ratio) <= high)
+    paper = np.where(inside, np.rint(ratio) - ratio, np.clip(ratio, low, high)).sum()
+    assert float(steps.exponents.grad) == pytest.approx(share * paper * float(np.float32(step)), rel=1e-6, abs=1e-9)
+    np.testing.assert_array_equal(v.grad, inside)
+
+
+def test_shares_are_one_over_the_root_of_values_and_largest_integer(make_graph):
+    from policyport.quantize.fake import FakeQuantized
+
+    _, _, network = small(make_graph, 8)
+    fake = FakeQuantized(network, learn_steps=True)
+    first = fake.layers[0].steps
+    assert first.exponents.shape == (16,) and first.shares[0] == pytest.approx(1 / np.sqrt(4 * 127))
+    behind = fake.steps.shares[fake.steps.index["hidden1"]]  # behind a ReLU: 255 steps above zero
+    assert behind == pytest.approx(1 / np.sqrt(16 * 255))
+    assert fake.steps.shares[fake.steps.index["hidden0"]] == 0  # behind a tanh, whose scale is given
+
+
+@pytest.mark.parametrize("functions", [("Tanh", "Relu", ""), ("Relu", "Sigmoid", "Tanh"), ("Elu", "Silu", "")])
+def test_gradients_of_steps_point_where_the_loss_falls(make_graph, functions):
+    """A step's own gradient against the difference of losses: 16 bits, so that rounding hides little."""
+    from policyport.quantize.fake import FakeQuantized
+
+    graph, observations, network = small(make_graph, 16, functions)
+    x, target = torch.from_numpy(4 * observations), torch.from_numpy(graph.evaluate(4 * observations))
+    fake = moved(FakeQuantized(network, learn_steps=True), 1)
+
+    def loss():
+        return (fake(x) - target).double().square().mean()
+
+    with torch.no_grad():
+        for layer in fake.layers:  # Weights that saturate: their gradient is not hidden by rounding.
+            layer.steps.exponents -= 1.0
+    loss().backward()
+    exponents = fake.layers[0].steps.exponents
+    index, share = int(exponents.grad.abs().argmax()), float(fake.layers[0].steps.shares[0])
+    differences = []
+    for sign in (1, -1):
+        with torch.no_grad():
+            exponents[index] += sign * 0.02
+            differences.append(float(loss()))
+            exponents[index] -= sign * 0.02
+    slope = (differences[0] - differences[1]) / 0.04
+    assert float(exponents.grad[index]) / share == pytest.approx(slope, rel=0.25)
+
+
+def test_learned_steps_lower_the_loss_at_two_bits(make_graph):
+    from policyport.quantize.fake import FakeQuantized
+
+    graph = make_graph((4, 16, 16, 2), ("Tanh", "Relu", ""), seed=1)
+    observations = np.random.default_rng(0).normal(size=(400, 4)).astype(np.float32)
+    network = quantize_graph(graph, observations, QuantizeConfig(weight_bits=2), 8)
+    x, target = torch.from_numpy(observations), torch.from_numpy(graph.evaluate(observations))
+    losses = {}
+    for learned in (False, True):
+        fake = FakeQuantized(network, learn_steps=learned)
+        optimizer = torch.optim.Adam(fake.parameters(), lr=3e-3)
+        for _ in range(200):
+            loss = (fake(x) - target).square().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        losses[learned] = float(loss.detach())
+        np.testing.assert_array_equal(simulate(fake.network(), observations).output, fake(x).detach().numpy())
+    start = float((torch.from_numpy(simulate(network, observations).output) - target).square().mean())
+    assert losses[True] < losses[False] < start

@@ -110,6 +110,22 @@ def test_fake_quantization_equals_the_integers(image_model, image_observations):
         np.testing.assert_array_equal(predict(fake.network(), observations), predict(network, observations))
 
 
+def test_learned_steps_equal_the_integers(image_model, image_observations):
+    torch = pytest.importorskip("torch")
+    from policyport.quantize.fake import FakeQuantized
+
+    graph, observations = read_onnx(image_model), image_observations(image_model)
+    fake = FakeQuantized(quantize_graph(graph, observations, QuantizeConfig(weight_bits=4), 8), learn_steps=True)
+    x = torch.from_numpy(observations)
+    optimizer = torch.optim.Adam(fake.parameters(), lr=0.05)
+    fake(x).square().sum().backward()
+    assert all(torch.isfinite(p.grad).all() for p in fake.parameters())
+    optimizer.step()
+    expected = simulate(fake.network(), observations)
+    for name, got in fake.integers(x).items():
+        np.testing.assert_array_equal(got, expected.tensors[name], err_msg=name)
+
+
 def test_padding_joins_the_convolution_and_normalization_its_weights(image_model):
     graph = read_onnx(image_model)
     kinds = [type(node).__name__ for node in graph.nodes]
