@@ -200,7 +200,7 @@ def _everywhere(smooth: Tensor, exact: Tensor) -> Tensor:
 
 def _sum(node: QuantizedSum, steps: Steps, *q: Tensor) -> Tensor:
     by, output = node.by, node.output
-    total = sum(m * x.detach() for m, x in zip(by.multipliers, q, strict=True)) + by.constant
+    total: Tensor = sum(m * x.detach() for m, x in zip(by.multipliers, q, strict=True)) + by.constant
     exact = (total.to(torch.int64) >> by.shift) - output.zero_point
     real = sum(
         sign * steps[source.name] * (x - source.zero_point)
