@@ -24,7 +24,7 @@ from policyport.pipeline.quarl_rows import Study, study_of
 from policyport.pipeline.run import Say
 
 METHODS = ("weights", "fp16", "integer", "lattice", "last-layer")
-"""Those that take seconds a cell; ``adaround`` takes minutes."""
+"""Those that take seconds a cell; ``adaround`` and ``qat`` take minutes."""
 
 BITS = (32, 16, 8, 7, 6, 5, 4, 3, 2)
 

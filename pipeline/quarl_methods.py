@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from policyport.core.errors import ConfigError
+from policyport.quantize.choose import quantized
 from policyport.quantize.config import WEIGHT_BITS, QuantizeConfig
 from policyport.quantize.graph import FloatGraph
 from policyport.quantize.half import evaluate_half
 from policyport.quantize.last_layer import Head, post_train
 from policyport.quantize.network import QuantizedNetwork
 from policyport.quantize.nodes import Weighted
-from policyport.quantize.ptq import quantize_graph
 from policyport.quantize.quarl import quantize_policy
-from policyport.quantize.rounding.methods import Method, rounding
+from policyport.quantize.rounding.methods import Method
 from policyport.quantize.simulate import predict, simulate
 from policyport.quantize.source import Source
 from policyport.quantize.transforms import centre_outputs
@@ -34,14 +35,16 @@ DESCRIPTIONS = {
     "lattice": "weights and activations as integers, weights by integer least squares",
     "adaround": "weights and activations as integers, weights by AdaRound",
     "last-layer": "as lattice, the last layer solved anew on what the integer layers before it yield",
+    "qat": "as lattice, then trained on the integers to float32's outputs, step sizes learned",
 }
 """Method to what it does."""
 
-_ROUNDING: dict[str, Method] = {
+_ROUNDING: dict[str, Literal[Method, "qat"]] = {
     "integer": "nearest",
     "lattice": "lattice",
     "adaround": "adaround",
     "last-layer": "lattice",
+    "qat": "qat",
 }
 
 
@@ -77,14 +80,13 @@ def outputs_of(source: Source, method: str, bits: int, activation_bits: int) -> 
 
 
 def _integers(source: Source, method: str, bits: int, activation_bits: int) -> QuantizedNetwork:
-    config = QuantizeConfig(weight_bits=bits)
+    config = QuantizeConfig(weight_bits=bits, method=_ROUNDING[method])
     graph = centre_outputs(source.graph) if source.task.action_rule == "argmax" else source.graph
-    solver = rounding(_ROUNDING[method], refit_bias=config.bias_correction)
-    network = quantize_graph(graph, source.observations, config, activation_bits, solver)
+    network = quantized(replace(source, graph=graph), config, activation_bits)
     if method != "last-layer":
         return network
     graph = _with_new_head(graph, network, source.observations)
-    return quantize_graph(graph, source.observations, config, activation_bits, solver)
+    return quantized(replace(source, graph=graph), config, activation_bits)
 
 
 def _with_new_head(graph: FloatGraph, network: QuantizedNetwork, observations: NDArray[np.float32]) -> FloatGraph:

@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--methods",
         nargs="+",
         metavar="METHOD",
-        help="float32, weights, fp16, integer, lattice, adaround, last-layer [default: all but adaround]",
+        help="float32, weights, fp16, integer, lattice, adaround, last-layer, qat [default: all but adaround and qat]",
     )
     add("--activation-bits", type=int, choices=(8, 16), default=8, help="where they are quantized [default: 8]")
     add("--seeds", nargs="+", type=int, default=(0,), metavar="SEED", help="of the trainings [default: 0]")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from pathlib import Path
 
 from policyport.quantize.config import QuantizeConfig
 from policyport.quantize.metrics import Closeness, closeness
 from policyport.quantize.network import QuantizedNetwork
 from policyport.quantize.ptq import quantize_graph
+from policyport.quantize.qat import Objective, QatSettings, finetune
 from policyport.quantize.rounding.methods import rounding
 from policyport.quantize.simulate import predict
 from policyport.quantize.source import Source
@@ -38,23 +40,41 @@ class Candidate:
         return error is not None and error <= config.action_tolerance
 
 
-def candidates(source: Source, config: QuantizeConfig) -> list[Candidate]:
-    """The networks tried, the chosen one last."""
+def candidates(source: Source, config: QuantizeConfig, partial: Path | None = None) -> list[Candidate]:
+    """The networks tried, the chosen one last.
+
+    :param partial: a folder for the state of a training, which is gone on from
+    """
     if config.activations != "auto":
-        return [_candidate(source, config, config.activations)]
-    narrow = _candidate(source, config, "int8")
+        return [_candidate(source, config, config.activations, partial)]
+    narrow = _candidate(source, config, "int8", partial)
     if narrow.suffices(config):
         return [narrow]
     log.info("int8 activations do not keep the actions (%s); int16 instead", narrow.calibration)
-    return [narrow, _candidate(source, config, "int16")]
+    return [narrow, _candidate(source, config, "int16", partial)]
 
 
-def _candidate(source: Source, config: QuantizeConfig, activations: str) -> Candidate:
+def _candidate(source: Source, config: QuantizeConfig, activations: str, partial: Path | None) -> Candidate:
     bits = 8 if activations == "int8" else 16
-    round_layer = rounding(config.method, refit_bias=config.bias_correction)
-    network = quantize_graph(source.graph, source.observations, config, bits, round_layer)
+    network = quantized(source, config, bits, partial and partial / f"{activations}.pt")
     figures = [
         closeness(source.task, source.graph.evaluate(part), predict(network, part))
         for part in (source.observations, source.held_out)
     ]
     return Candidate(activations, network, *figures)
+
+
+def quantized(source: Source, config: QuantizeConfig, bits: int, state: Path | None = None) -> QuantizedNetwork:
+    """The network by the configured method.
+
+    :param bits: of activations
+    :param state: a file for the state of a training
+    """
+    method = "lattice" if config.method == "qat" else config.method
+    round_layer = rounding(method, refit_bias=config.bias_correction)
+    network = quantize_graph(source.graph, source.observations, config, bits, round_layer)
+    if config.method != "qat":
+        return network
+    targets = source.graph.evaluate(source.observations)
+    settings = QatSettings(config.qat_epochs, learning_rate=config.qat_learning_rate, seed=config.qat_seed)
+    return finetune(network, source.observations, targets, Objective.of(source.task, targets), settings, state).network

@@ -24,11 +24,15 @@ class QuantizeConfig:
         choices=("auto", "int8", "int16"),
     )
     weight_bits: int = option(8, "width of weights, in bits", choices=WEIGHT_BITS)
-    method: Literal["lattice", "adaround", "gptq", "nearest"] = option(
+    method: Literal["lattice", "adaround", "gptq", "nearest", "qat"] = option(
         "lattice",
-        "how weights are rounded: integer least squares, learned up or down, one after the other, each by itself",
-        choices=("lattice", "adaround", "gptq", "nearest"),
+        "how weights are rounded: integer least squares, learned up or down, one after the other, each by itself; "
+        "or trained, from integer least squares on, to the float network's outputs",
+        choices=("lattice", "adaround", "gptq", "nearest", "qat"),
     )
+    qat_epochs: int = option(100, "method qat: passes over the observations at the most", low=1)
+    qat_learning_rate: float = option(1e-3, "method qat: of Adam, falling to zero over the passes", low=0.0)
+    qat_seed: int = option(0, "method qat: of the order of the observations", low=0)
     layer_weight_bits: tuple[str, ...] = option(
         (), "layers whose weights have another width, each NAME=BITS; layers.json has the names"
     )

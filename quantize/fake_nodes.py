@@ -56,8 +56,11 @@ Steps = Mapping[str, Tensor]
 Source = Callable[[], tuple[Tensor, Tensor]]
 """Gives weights [outputs, taps...] and bias [outputs] before rounding, float64."""
 
-CELL = 0.499
-"""How far from its integer, in steps, a float weight starts at most: rounding it gives that integer."""
+CELL = 0.25
+"""How far from its integer, in steps, a float weight starts at most.
+
+Rounding it gives that integer; and none starts at the edge of two, where the least gradient would undo what a solver
+found."""
 
 
 def fake_operator(node: QuantizedNode, steps: Steps, *q: Tensor) -> Tensor:

@@ -30,6 +30,9 @@ from policyport.quantize.nodes import NONE, Function, Pointwise
 
 Tensor = Any  # torch carries no types that a strict checker is shown here
 
+FARTHEST = 4.0
+"""How far an exponent reaches at the most, so that no training drives a scale out of what integers can be scaled by."""
+
 
 class StepSizes(torch.nn.Module):  # type: ignore[misc]
     """Positive float32 values, held as float64: ``start * exp(exponents)``."""
@@ -48,7 +51,8 @@ class StepSizes(torch.nn.Module):  # type: ignore[misc]
         """The steps [k]."""
         if self.exponents is None:
             return self.start
-        steps = (self.start * torch.exp(self.exponents)).to(torch.float32).to(torch.float64)
+        within = torch.clamp(self.exponents, -FARTHEST, FARTHEST)
+        steps = (self.start * torch.exp(within)).to(torch.float32).to(torch.float64)
         return Straight.apply(steps * self.shares, steps.detach(), torch.ones_like(steps, dtype=torch.bool))
 
 

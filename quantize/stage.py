@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,12 +20,13 @@ CODE = (Path(__file__).parent, Path(__file__).parents[1] / "core")
 
 
 def quantize(model: Path, config: QuantizeConfig, out: Path) -> Artifact:
-    """Quantize a network and write the artifact.
+    """Quantize a network and write the artifact; a training leaves ``<out>.partial`` and goes on from there.
 
     :param model: a train artifact's folder, or a float32 .onnx with task.json and observations.npz beside it
     :raises ArtifactError: something of the input is missing, torn or does not fit
     :raises UnsupportedModelError: the network is outside the integer semantics
     :raises ObservationError: an observation holds NaN or infinity
+    :raises ToolError: quantization-aware training is asked for, and torch is not installed
     """
     from policyport.quantize.calibrate import collect
     from policyport.quantize.choose import candidates
@@ -34,7 +36,8 @@ def quantize(model: Path, config: QuantizeConfig, out: Path) -> Artifact:
     from policyport.quantize.source import open_source
 
     source = _rewritten(open_source(model), config)
-    tried = candidates(source, config)
+    partial = out.with_name(out.name + ".partial")
+    tried = candidates(source, config, partial)
     network = tried[-1].network
     with write_artifact(
         out, "quantize", inputs={"model": source.key}, config=to_table(config), code=code_version(*CODE)
@@ -48,6 +51,7 @@ def quantize(model: Path, config: QuantizeConfig, out: Path) -> Artifact:
         statistics = collect(source.graph, source.held_out)
         write_page(writer.path / "layers.html", network, rows, statistics, writer.figures)
         writer.tools.update(_tools())
+    shutil.rmtree(partial, ignore_errors=True)
     return open_artifact(out, "quantize")
 
 
