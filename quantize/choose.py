@@ -14,6 +14,7 @@ from policyport.quantize.qat import Objective, QatSettings, finetune
 from policyport.quantize.rounding.methods import rounding
 from policyport.quantize.simulate import predict
 from policyport.quantize.source import Source
+from policyport.quantize.trained import read_trained
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +46,10 @@ def candidates(source: Source, config: QuantizeConfig, partial: Path | None = No
 
     :param partial: a folder for the state of a training, which is gone on from
     """
+    if source.integers is not None and config.trained:
+        log.info("the integers of quantization-aware training are taken as they are")
+        network = read_trained(source.graph, source.integers)
+        return [_judged(source, f"int{max(node.output.bits for node in network.nodes)}", network)]
     if config.activations != "auto":
         return [_candidate(source, config, config.activations, partial)]
     narrow = _candidate(source, config, "int8", partial)
@@ -56,7 +61,10 @@ def candidates(source: Source, config: QuantizeConfig, partial: Path | None = No
 
 def _candidate(source: Source, config: QuantizeConfig, activations: str, partial: Path | None) -> Candidate:
     bits = 8 if activations == "int8" else 16
-    network = quantized(source, config, bits, partial and partial / f"{activations}.pt")
+    return _judged(source, activations, quantized(source, config, bits, partial and partial / f"{activations}.pt"))
+
+
+def _judged(source: Source, activations: str, network: QuantizedNetwork) -> Candidate:
     figures = [
         closeness(source.task, source.graph.evaluate(part), predict(network, part))
         for part in (source.observations, source.held_out)

@@ -30,6 +30,9 @@ class QuantizeConfig:
         "or trained, from integer least squares on, to the float network's outputs",
         choices=("lattice", "adaround", "gptq", "nearest", "qat"),
     )
+    trained: bool = option(
+        True, "take the integers that quantization-aware training left, where the model has them, whatever the rest says"
+    )
     qat_epochs: int = option(100, "method qat: passes over the observations at the most", low=1)
     qat_learning_rate: float = option(1e-3, "method qat: of Adam, falling to zero over the passes", low=0.0)
     qat_seed: int = option(0, "method qat: of the order of the observations", low=0)

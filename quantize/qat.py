@@ -30,7 +30,7 @@ Tensor = Any  # torch carries no types that a strict checker is shown here
 Loss = Callable[[Tensor, Tensor], Tensor]
 """Outputs [n, outputs] and targets to a number."""
 
-HELD_OUT = 8
+HELD_OUT = 5
 """Of so many observations one is held out, the last ones, which are of other episodes than most."""
 
 STALE = 1e-3
@@ -136,7 +136,7 @@ def finetune(
     :param targets: [n, outputs] float32, or for labels [n] integers
     :param state: a file that keeps the training after each pass; one of the same training is gone on from, and
         it is removed at the end
-    :raises ObservationError: fewer than 16 observations, or another number of targets
+    :raises ObservationError: fewer than 10 observations, or another number of targets
     :raises UnsupportedModelError: an accumulator could overflow
     :raises ToolError: torch is not installed
     """

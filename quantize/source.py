@@ -14,6 +14,7 @@ from policyport.core.task import Task
 from policyport.quantize.graph import FloatGraph
 from policyport.quantize.nodes import Floats
 from policyport.quantize.onnx_reader import read_onnx
+from policyport.quantize.trained import INTEGERS
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,9 @@ class Source:
     held_out: Floats
     """[m, inputs]: from other episodes, for figures."""
 
+    integers: Path | None = None
+    """What quantization-aware training left beside the network, to be read by :mod:`policyport.quantize.trained`."""
+
 
 def open_source(model: Path) -> Source:
     """Open a train artifact's folder, or a ``.onnx`` with task.json and observations.npz beside it.
@@ -48,7 +52,9 @@ def open_source(model: Path) -> Source:
         artifact = open_artifact(model, "train")
         names = ("policy.onnx", "task.json", "observations.npz")
         onnx_path, task_path, observations_path = (artifact.file(name) for name in names)
-        return _read(onnx_path, artifact.key, task_path, observations_path)
+        source = _read(onnx_path, artifact.key, task_path, observations_path)
+        trained = INTEGERS in artifact.manifest.files
+        return replace(source, integers=artifact.file(INTEGERS)) if trained else source
     if not model.is_file():
         raise ArtifactError("no such model", where=model, expected="a train artifact's folder or a float32 .onnx file")
     beside = model.parent
