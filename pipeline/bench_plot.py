@@ -94,7 +94,7 @@ def write_png(rows: Sequence[Row], peers: Peers, path: Path) -> None:
     from matplotlib.figure import Figure
 
     colours = {"ours": "#2458b8", "yardstick": "#c2570c", "other": "#9aa4b1", "text": "#1b1f24"}
-    style = {"axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True, "grid.color": "#dfe3e8"}
+    style: Any = {"axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True, "grid.color": "#dfe3e8"}
     with matplotlib.rc_context(style):
         figure = Figure(figsize=(WIDTH_IN, height_in(rows, peers)), layout="constrained")
         draw(figure.add_subplot(), rows, peers, colours)

@@ -71,7 +71,7 @@ class FakeQuantized(torch.nn.Module):  # type: ignore[misc]
 
         :raises UnsupportedModelError: an accumulator could overflow
         """
-        now, steps, layers = self._current(), self.steps.by_name(), iter(self.layers)
+        now, steps, layers = self._current(), self.steps.by_name(), iter(self._layers())
         nodes = tuple(
             next(layers).quantized(node, steps) if isinstance(node, QuantizedLayer) else node for node in now.nodes
         )
@@ -117,13 +117,17 @@ class FakeQuantized(torch.nn.Module):  # type: ignore[misc]
         steps = torch.clamp(scaled, float(prefix.low), float(prefix.high)) / step
         return rounded(steps, source.zero_point, source.low, source.high)
 
+    def _layers(self) -> list[Any]:
+        """The layers with weights; torch's own containers have no element type."""
+        return list(self.layers)
+
     def _current(self) -> QuantizedNetwork:
         """The network with the scales as they are now; its weights are those of the start."""
         if not self.learn_steps:
             return self._start
         with torch.no_grad():
             steps = self.steps().cpu().numpy()
-            weights = [layer.steps().cpu().numpy().astype(np.float32) for layer in self.layers]
+            weights = [layer.steps().cpu().numpy().astype(np.float32) for layer in self._layers()]
         key = b"".join(values.tobytes() for values in (steps, *weights))
         if key != self._scales:
             by_name = {name: float(steps[index]) for name, index in self.steps.index.items()}
