@@ -31,7 +31,7 @@ class QuantizeConfig:
         choices=("lattice", "adaround", "gptq", "nearest", "qat"),
     )
     trained: bool = option(
-        True, "take the integers that quantization-aware training left, where the model has them, whatever the rest says"
+        True, "take the integers that quantization-aware training left, where the model has them, whatever else is said"
     )
     qat_epochs: int = option(100, "method qat: passes over the observations at the most", low=1)
     qat_learning_rate: float = option(1e-3, "method qat: of Adam, falling to zero over the passes", low=0.0)
