@@ -18,6 +18,9 @@ from policyport.core.errors import ArtifactError, ObservationError
 
 TASK_SCHEMA = 1
 
+LABELS_FILE = "labels.npz"
+"""Beside observations.npz where outputs have labels: ``held_out`` int8 [n, outputs] of 1, 0, -1 unknown."""
+
 ActionRule = Literal["argmax", "argmax_each", "threshold", "scale", "clip"]
 """How an output becomes an action.
 
@@ -60,7 +63,9 @@ class Task:
     gives them; the exported network holds its own normalisation.
     """
 
-    kind: Literal["policy"]
+    kind: Literal["policy", "classifier"]
+    """``policy``: outputs choose actions; ``classifier``: each output says whether its label is there."""
+
     name: str
     environment: Environment
     observation_size: int
@@ -78,6 +83,13 @@ class Task:
 
     algorithm: str = ""
     """Stable-Baselines3 class name, e.g. ``PPO``; empty where the network came from elsewhere."""
+
+    labels: tuple[str, ...] = ()
+    """Of a classifier: the name of each output."""
+
+    thresholds: tuple[float, ...] = ()
+    """Of a classifier: the probability from which on each label is called present. An output is the logit of the
+    probability less the logit of this, so that it is above zero there."""
 
     @property
     def discrete(self) -> bool:
@@ -134,6 +146,11 @@ class Task:
         else:
             action = output
         return np.clip(action, low, high).astype(np.float32).reshape(-1, *self.action_shape)
+
+    def probabilities(self, output: NDArray[np.float32]) -> NDArray[np.float64]:
+        """A classifier's outputs [n, output_size] as probabilities of the labels, present above ``thresholds``."""
+        limit = np.array(self.thresholds, np.float64)
+        return 1 / (1 + np.exp(-np.asarray(output, np.float64)) * (1 - limit) / limit)
 
     def write(self, path: Path) -> None:
         """Write ``task.json``."""

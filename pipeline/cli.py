@@ -7,6 +7,7 @@ parity error, 130 interrupted. Human lines and JSON go to standard output, error
 from __future__ import annotations
 
 import argparse
+import itertools
 import logging
 import shlex
 import sys
@@ -17,7 +18,7 @@ from typing import NoReturn
 
 from policyport.core.errors import PolicyportError
 from policyport.pipeline import bench_command, study_command
-from policyport.pipeline.stages import IMPORT, STAGES, Stage, stage_named
+from policyport.pipeline.stages import IMPORT, POLICY, STAGES, TRAINERS, Stage, stage_named, stages_for
 
 INTERRUPTED = 130
 
@@ -68,7 +69,9 @@ def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
         "2 usage or configuration, 3 no board, busy or timed out, 4 protocol or parity error, 130 interrupted.",
     )
     parser.add_argument("--version", action="version", version=f"policyport {__version__}")
-    commands = _commands()
+    after = dict(itertools.pairwise(given))
+    task = after.get("train", POLICY)
+    commands = _commands(task if task in TRAINERS else POLICY)
     asked = next((word for word in given if any(word == command.name for command in commands)), None)
     below = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in commands:
@@ -97,10 +100,10 @@ def _set_up_logging(verbosity: int) -> None:
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
-def _commands() -> tuple[Command, ...]:
+def _commands(task: str) -> tuple[Command, ...]:
     stages = tuple(
         Command(stage.name, stage.summary, lambda parser, s=stage: _add_stage(parser, s), _run_stage)  # type: ignore[misc]
-        for stage in (IMPORT, *STAGES)
+        for stage in (IMPORT, *stages_for(task, STAGES))
     )
     return (
         Command("run", "do every stage of a recipe, skipping what is done", _add_run, _run),
@@ -137,7 +140,7 @@ def _run(arguments: argparse.Namespace) -> int:
     folder = arguments.out or recipe.folder
     quiet = arguments.json or arguments.quiet > arguments.verbose
     asked = Asked(arguments.force, arguments.until)
-    outcome = run_recipe(recipe, folder, speak.silent if quiet else speak.say, asked, STAGES)
+    outcome = run_recipe(recipe, folder, speak.silent if quiet else speak.say, asked)
     if arguments.json:
         speak.print_json(outcome.artifacts)
     elif not quiet:
@@ -150,6 +153,9 @@ def _run(arguments: argparse.Namespace) -> int:
 def _add_stage(parser: argparse.ArgumentParser, stage: Stage) -> None:
     from policyport.core.options import add_arguments
 
+    if stage.name == "train":
+        tasks = (POLICY, *TRAINERS)
+        parser.add_argument("task", nargs="?", default=POLICY, choices=tasks, help="what to train [default: policy]")
     for name in stage.inputs:
         parser.add_argument(
             name,
@@ -159,18 +165,18 @@ def _add_stage(parser: argparse.ArgumentParser, stage: Stage) -> None:
             help=f"{stage.takes[name]} [default: {_default_input(stage, name)}]",
         )
     parser.set_defaults(stage=stage.name, recipe=None)
-    if stage in STAGES:
+    if stage != IMPORT:
         parser.add_argument("--recipe", type=Path, metavar="RECIPE.toml", help="take options from it [default: none]")
     parser.add_argument("--out", type=Path, metavar="DIR", help=f"folder to write [default: {_default_out(stage)}]")
     parser.add_argument("--force", action="store_true", help="run from scratch, though it be done [default: no]")
     parser.add_argument("--json", action="store_true", help="print the artifact's figures as JSON [default: no]")
-    place = f", in a recipe under [{stage.name}]" if stage in STAGES else ""
+    place = "" if stage == IMPORT else f", in a recipe under [{stage.name}]"
     options = parser.add_argument_group("options of this stage" + place)
     add_arguments(options, stage.config_type())  # type: ignore[arg-type]
 
 
 def _default_input(stage: Stage, name: str) -> str:
-    if stage not in STAGES:
+    if stage == IMPORT:
         return "none"
     first = next(iter(stage.inputs))
     beside = "" if name == first else f", or {stage.inputs[name]} beside the {first}"
@@ -187,7 +193,7 @@ def _run_stage(arguments: argparse.Namespace) -> int:
     from policyport.pipeline import speak
     from policyport.pipeline.single import run_single
 
-    stage = stage_named(arguments.stage, (*STAGES, IMPORT))
+    stage = stage_named(arguments.stage, (*stages_for(getattr(arguments, "task", POLICY), STAGES), IMPORT))
     quiet = arguments.json or arguments.quiet > arguments.verbose
     artifact = run_single(stage, arguments, speak.silent if quiet else speak.say, STAGES)
     if arguments.json:

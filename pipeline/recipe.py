@@ -26,7 +26,7 @@ from typing import Any
 
 from policyport.core.errors import ConfigError
 from policyport.core.options import from_table
-from policyport.pipeline.stages import STAGES, Stage
+from policyport.pipeline.stages import POLICY, STAGES, TRAINERS, Stage, stages_for
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -48,6 +48,12 @@ class Recipe:
     configs: dict[str, Any]
     """Stage to its configuration, defaults included."""
 
+    task: str
+    """What is trained: ``policy``, or another of the train stage's tasks."""
+
+    stages: tuple[Stage, ...]
+    """The stages of its run."""
+
     @property
     def folder(self) -> Path:
         """The run's folder."""
@@ -65,10 +71,22 @@ def read_recipe(path: Path, stages: tuple[Stage, ...] = STAGES) -> Recipe:
         raise ConfigError("name is no name for a folder", where=path, expected="letters, digits, . _ -", got=repr(name))
     tables = {stage.name: _stage_table(table.pop(stage.name, {}), stage.name, path) for stage in stages}
     _refuse_unknown(table, (stage.name for stage in stages), path)
+    task = _task(tables.get("train", {}), path)
+    stages = stages_for(task, stages)
     configs = {
         stage.name: from_table(stage.config_type(), tables[stage.name], f"[{stage.name}] of {path}") for stage in stages
     }
-    return Recipe(path, name, tables, configs)
+    return Recipe(path, name, tables, configs, task, stages)
+
+
+def _task(table: dict[str, Any], path: Path) -> str:
+    """What ``[train]`` trains, taken out of its table."""
+    task = table.pop("task", POLICY)
+    if task not in (POLICY, *TRAINERS):
+        raise ConfigError(
+            "no such task", where=f"[train] task of {path}", expected=", ".join((POLICY, *TRAINERS)), got=repr(task)
+        )
+    return str(task)
 
 
 def _parse(path: Path) -> dict[str, Any]:

@@ -87,9 +87,7 @@ def standings(folder: Path, configs: Mapping[str, Any], stages: tuple[Stage, ...
     return found
 
 
-def run_recipe(
-    recipe: Recipe, folder: Path, say: Say, asked: Asked | None = None, stages: tuple[Stage, ...] = STAGES
-) -> Outcome:
+def run_recipe(recipe: Recipe, folder: Path, say: Say, asked: Asked | None = None) -> Outcome:
     """Bring every stage of a recipe up to date, in order.
 
     :param folder: the run's folder; one subfolder per stage
@@ -97,7 +95,7 @@ def run_recipe(
     :raises UsageError: another run is at work in the folder
     :raises PolicyportError: whatever a stage raises, but a gate that failed: that is in the outcome
     """
-    asked = asked or Asked()
+    asked, stages = asked or Asked(), recipe.stages
     names = [stage.name for stage in stages]
     forced = names[names.index(asked.force) :] if asked.force else []
     last = names.index(asked.until) if asked.until else len(names) - 1

@@ -12,7 +12,7 @@ from policyport.core.errors import ArtifactError, ConfigError
 from policyport.core.options import from_arguments
 from policyport.pipeline.recipe import RUNS, Recipe, read_recipe
 from policyport.pipeline.run import Say, run_stage
-from policyport.pipeline.stages import STAGES, Stage
+from policyport.pipeline.stages import POLICY, STAGES, Stage
 
 
 def run_single(stage: Stage, arguments: argparse.Namespace, say: Say, stages: tuple[Stage, ...] = STAGES) -> Artifact:
@@ -23,6 +23,15 @@ def run_single(stage: Stage, arguments: argparse.Namespace, say: Say, stages: tu
     :raises ArtifactError: an input that is not there
     """
     recipe = read_recipe(arguments.recipe, stages) if arguments.recipe else None
+    task = getattr(arguments, "task", recipe.task if recipe else POLICY)
+    if recipe and recipe.task != task:
+        raise ConfigError(
+            "the recipe trains for another task",
+            where=recipe.path,
+            expected=f"[train] task = {task!r}",
+            got=repr(recipe.task),
+            cure=f"policyport train {recipe.task} --recipe {recipe.path}",
+        )
     config = from_arguments(stage.config_type(), arguments, recipe.tables[stage.name] if recipe else None)
     inputs: dict[str, Path] = {}
     for name in stage.inputs:
@@ -50,6 +59,6 @@ def _out(stage: Stage, inputs: dict[str, Path], config: Any, recipe: Recipe | No
     if recipe is not None:
         return recipe.folder / stage.name
     if not inputs:
-        return RUNS / f"{config.algorithm}-{config.environment}".lower() / stage.name
+        return RUNS / config.run_name / stage.name
     first = next(iter(inputs.values())).resolve()
     return first.parent / stage.name if (first / MANIFEST).is_file() else RUNS / first.stem / stage.name

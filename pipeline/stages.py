@@ -178,6 +178,26 @@ IMPORT = Stage(
 """In the place of train, outside of recipes: a recipe names a zip as train's ``agent``."""
 
 
+TRAINERS: Mapping[str, Stage] = {
+    "au": Stage(
+        "train",
+        "train a network that sees facial action units, on rendered faces or labelled pictures",
+        function="policyport.train.au.stage:train_au",
+        options="policyport.train.au.config:AuConfig",
+        code="policyport.train.au.stage:CODE",
+    ),
+}
+"""In the place of train, where ``policyport train TASK`` or a recipe's ``[train] task`` asks for it."""
+
+POLICY = "policy"
+"""The task of train that is no other."""
+
+
+def stages_for(task: str, stages: tuple[Stage, ...] = STAGES) -> tuple[Stage, ...]:
+    """The stages that train for a task: ``policy``, or one of TRAINERS."""
+    return stages if task == POLICY else tuple(TRAINERS[task] if stage.name == "train" else stage for stage in stages)
+
+
 def stage_named(name: str, stages: tuple[Stage, ...] = (*STAGES, IMPORT)) -> Stage:
     """The stage of that name; it must exist."""
     return next(stage for stage in stages if stage.name == name)

@@ -36,19 +36,17 @@ def status(target: Path, stages: tuple[Stage, ...] = STAGES) -> tuple[Path, list
     :returns: the run's folder, and a line per stage
     :raises UsageError: neither a recipe nor a run's folder
     """
-    folder, configs = _target(target, stages)
+    folder, configs, stages = _target(target, stages)
     found = standings(folder, configs, stages)
     return folder, [StageStatus(name, standing) for name, standing in found.items()]
 
 
-def _target(target: Path, stages: tuple[Stage, ...]) -> tuple[Path, dict[str, Any]]:
-    if target.is_file():
-        recipe: Recipe = read_recipe(target, stages)
-        return recipe.folder, recipe.configs
-    if (target / RECIPE_COPY).is_file():
-        return target, read_recipe(target / RECIPE_COPY, stages).configs
+def _target(target: Path, stages: tuple[Stage, ...]) -> tuple[Path, dict[str, Any], tuple[Stage, ...]]:
+    if target.is_file() or (target / RECIPE_COPY).is_file():
+        recipe: Recipe = read_recipe(target if target.is_file() else target / RECIPE_COPY, stages)
+        return recipe.folder if target.is_file() else target, recipe.configs, recipe.stages
     if target.is_dir() and any((target / stage.name).exists() for stage in stages):
-        return target, {stage.name: _own_config(target / stage.name, stage) for stage in stages}
+        return target, {stage.name: _own_config(target / stage.name, stage) for stage in stages}, stages
     raise UsageError(
         "no run here",
         where=target,

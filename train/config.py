@@ -49,6 +49,11 @@ class TrainConfig(ExportConfig):
     eval_every_steps: int = option(5_000, "environment steps between two evaluations, each also a checkpoint", low=1)
     eval_episodes: int = option(10, "episodes of an evaluation", low=1)
 
+    @property
+    def run_name(self) -> str:
+        """Folder of its run where nothing is said."""
+        return f"{self.algorithm}-{self.environment}".lower()
+
 
 @dataclass(frozen=True)
 class ImportConfig(ExportConfig):

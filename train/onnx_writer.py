@@ -24,27 +24,16 @@ def write_actor(actor: Actor, path: Path, name: str) -> None:
 
     :param name: name of the graph
     """
-    graph = _Graph()
+    graph = _ActorGraph()
     current = "observation" if actor.normalization is None else graph.normalize("observation", actor.normalization)
     parts = [graph.branch(current, branch, actor.size) for branch in actor.branches]
     current = parts[0] if len(parts) == 1 else graph.node("Concat", "joined", *parts, axis=1)
     for layer in actor.layers:
         current = graph.layer(current, layer)
-    graph.nodes[-1].output[0] = "output"
-    made = helper.make_graph(
-        graph.nodes,
-        name,
-        [helper.make_tensor_value_info("observation", onnx.TensorProto.FLOAT, ["N", actor.size])],
-        [helper.make_tensor_value_info("output", onnx.TensorProto.FLOAT, ["N", actor.outputs])],
-        graph.constants,
-    )
-    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="policyport")
-    model.ir_version = IR_VERSION
-    onnx.checker.check_model(model, full_check=True)
-    onnx.save(model, str(path))
+    graph.save(path, name, actor.size, actor.outputs)
 
 
-class _Graph:
+class OnnxGraph:
     """Nodes and constants under construction; each method appends and returns the name of what it yields."""
 
     def __init__(self) -> None:
@@ -63,6 +52,25 @@ class _Graph:
         kind = np.int64 if np.issubdtype(array.dtype, np.integer) else np.float32
         self.constants.append(numpy_helper.from_array(array.astype(kind), name))
         return name
+
+    def save(self, path: Path, name: str, inputs: int, outputs: int) -> None:
+        """Write the graph: ``observation`` [N, inputs] to ``output`` [N, outputs], what the last node yields."""
+        self.nodes[-1].output[0] = "output"
+        made = helper.make_graph(
+            self.nodes,
+            name,
+            [helper.make_tensor_value_info("observation", onnx.TensorProto.FLOAT, ["N", inputs])],
+            [helper.make_tensor_value_info("output", onnx.TensorProto.FLOAT, ["N", outputs])],
+            self.constants,
+        )
+        model = helper.make_model(made, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="policyport")
+        model.ir_version = IR_VERSION
+        onnx.checker.check_model(model, full_check=True)
+        onnx.save(model, str(path))
+
+
+class _ActorGraph(OnnxGraph):
+    """The parts of an actor as nodes."""
 
     def normalize(self, source: str, by: Normalization) -> str:
         """Sub, Div and Clip of normalised observations."""

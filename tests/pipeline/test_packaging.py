@@ -15,10 +15,10 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SETUPTOOLS: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
 FOLDERS = {name: ROOT / folder for name, folder in SETUPTOOLS["package-dir"].items()}
-DATA = {".c", ".h", ".S", ".in", ".toml", ".j2", ".json", ".typed"}
+DATA = {".c", ".h", ".S", ".in", ".toml", ".j2", ".json", ".npz", ".typed"}
 """Endings of the files, other than Python's, that the packages read at run time."""
 
-TORCH = {"policyport.train", "policyport.quantize.rounding"}
+TORCH = {"policyport.train", "policyport.train.au", "policyport.quantize.rounding"}
 """Packages that compute with torch; ``quantize/fake.py`` is the one such file elsewhere."""
 
 

@@ -62,16 +62,14 @@ def test_a_missing_tool_is_told_before_training(
 
 def test_what_is_done_needs_nothing_more(stubs: Any, recipe_file: Callable[..., Path]) -> None:
     refuses = "policyport.pipeline.preflight:deploy"
-    run_recipe(read_recipe(recipe_file(""), stubs.stages), Path("runs/job"), lambda _: None, None, stubs.stages)
+    run_recipe(read_recipe(recipe_file(""), stubs.stages), Path("runs/job"), lambda _: None)
     stages = tuple(dataclasses.replace(stage, preflight=refuses) for stage in stubs.stages)
-    run_recipe(read_recipe(recipe_file(""), stages), Path("runs/job"), lambda _: None, None, stages)
+    run_recipe(read_recipe(recipe_file(""), stages), Path("runs/job"), lambda _: None)
     with pytest.raises(ConfigError, match="unknown board"):
         run_recipe(
             read_recipe(recipe_file('[deploy]\nboard = "nope"\n'), stages),
             Path("runs/job"),
             lambda _: None,
-            None,
-            stages,
         )
 
 

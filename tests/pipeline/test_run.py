@@ -36,7 +36,7 @@ class Job:
         self.stubs.calls.clear()
         self.events.clear()
         self.recipe = read_recipe(self.write(text), self.stubs.stages)
-        return run_recipe(self.recipe, self.recipe.folder, self.events.append, asked, self.stubs.stages)
+        return run_recipe(self.recipe, self.recipe.folder, self.events.append, asked)
 
     def states(self, target: Path = FOLDER) -> list[str]:
         return [line.standing.state for line in status(target, self.stubs.stages)[1]]
@@ -198,11 +198,11 @@ def test_another_stages_artifact_is_not_replaced(job: Job) -> None:
 def test_two_runs_in_one_folder_are_one_too_many(job: Job) -> None:
     def again(_: Event) -> None:
         with pytest.raises(UsageError, match=f"another run is at work[\\s\\S]*held by pid {os.getpid()}: "):
-            run_recipe(job.recipe, FOLDER, job.events.append, None, job.stubs.stages)
+            run_recipe(job.recipe, FOLDER, job.events.append)
         job.stubs.calls.append("tried")
 
     job.recipe = read_recipe(job.write(""), job.stubs.stages)
-    run_recipe(job.recipe, FOLDER, again, Asked(until="train"), job.stubs.stages)
+    run_recipe(job.recipe, FOLDER, again, Asked(until="train"))
     assert "tried" in job.stubs.calls
 
 

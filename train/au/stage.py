@@ -1,0 +1,181 @@
+"""The training of a network that sees action units, as the train stage: the artifact that later stages take."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from policyport.core.artifact import Artifact, code_version, open_artifact, stage_key, write_artifact
+from policyport.core.errors import ToolError
+from policyport.core.install import pip_install
+from policyport.core.options import to_table
+from policyport.core.task import LABELS_FILE, Environment, Task
+from policyport.train.au.config import AuConfig
+
+if TYPE_CHECKING:
+    from policyport.train.au.data import LabelledFaces
+    from policyport.train.au.learner import Recipe, Trained
+
+_ROOT = Path(__file__).resolve().parents[1]
+CODE = (_ROOT / "au", _ROOT / "faces", _ROOT / "onnx_writer.py", _ROOT.parent / "core")
+"""Source that the stage's key depends on."""
+
+
+def train_au(config: AuConfig, out: Path) -> Artifact:
+    """Train two views on labelled and unlabelled faces, and export what is deployed.
+
+    Writes ``policy.onnx``, ``task.json``, ``observations.npz`` with the test pictures' labels beside them,
+    ``recognition.json`` (F1 and AUC of each unit) and ``curve.csv``. Interrupted, it leaves ``<out>.partial`` and goes
+    on from there.
+
+    :raises ArtifactError: labelled data that do not read as their format
+    :raises ToolError: torch or numba is not installed
+    """
+    _require()
+    import torch
+    from policyport.train.au.learner import learn
+
+    partial = out.with_name(out.name + ".partial")
+    code = code_version(*CODE)
+    checkpoint = _checkpoint(partial, stage_key("train", {}, to_table(config), code))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(config.threads)
+    try:
+        labelled, unlabelled = _pictures(config)
+        training, validation, test = labelled.split(
+            1 - config.validation_share - config.test_share, config.validation_share, seed=config.seed
+        )
+        trained = learn(recipe_of(config), training, unlabelled, validation, checkpoint)
+        with write_artifact(out, "train", inputs={}, config=to_table(config), code=code) as writer:
+            figures = _export(config, trained, (training, validation, test), writer.path)
+            writer.figures.update(figures)
+    finally:
+        torch.set_num_threads(threads)
+    shutil.rmtree(partial, ignore_errors=True)
+    return open_artifact(out, "train")
+
+
+def recipe_of(config: AuConfig) -> Recipe:
+    """The learner's part of the options."""
+    from policyport.train.au.learner import Recipe
+
+    return Recipe(
+        backbone=config.backbone,
+        view_weight=config.view_weight,
+        agreement_weight=config.agreement_weight,
+        relation_steps=config.relation_steps if config.relations else 0,
+        steps=config.steps,
+        batch=config.batch,
+        unlabelled_batch=config.unlabelled_batch,
+        learning_rate=config.learning_rate,
+        separate_augmentation=config.separate_augmentation,
+        selective=config.selective,
+        evaluate_every=config.evaluate_every,
+        patience=config.patience,
+        seed=config.seed,
+    )
+
+
+def _require() -> None:
+    try:
+        import numba  # noqa: F401 -- only to see that it is there
+        import torch  # noqa: F401
+    except ImportError as error:
+        raise ToolError(
+            "a package that trains on faces is not installed", got=error, cure=pip_install("[au]")
+        ) from error
+
+
+def _checkpoint(partial: Path, key: str) -> Path:
+    """The checkpoint of the run with that key; another run's is removed."""
+    folder = partial / key[:16]
+    if partial.is_dir() and not folder.is_dir():
+        shutil.rmtree(partial)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / "checkpoint.pt"
+
+
+def _pictures(config: AuConfig) -> tuple[LabelledFaces, LabelledFaces | None]:
+    from policyport.train.au.data import rendered
+    from policyport.train.faces.dataset import FaceSpec, faces
+
+    def persons(first: int, count: int) -> LabelledFaces:
+        spec = FaceSpec(count, config.images_per_person, config.side, config.seed, first)
+        return rendered(faces(spec, config.processes), config.units, colour=config.colour)
+
+    labelled = persons(0, config.persons)
+    more = persons(config.persons, config.unlabelled_persons).unlabelled() if config.unlabelled_persons else None
+    return labelled, more
+
+
+def _export(
+    config: AuConfig, trained: Trained, parts: tuple[LabelledFaces, LabelledFaces, LabelledFaces], folder: Path
+) -> dict[str, Any]:
+    from policyport.core.recognition import recognition, tuned_thresholds
+    from policyport.train.au.export import write_views
+    from policyport.train.au.learner import logits, sigmoid
+
+    training, validation, test = parts
+    kept = slice(0, config.views)
+
+    def deployed(pictures: LabelledFaces) -> Any:
+        return sigmoid(logits(trained.model, pictures.images)[kept].mean(axis=0))
+
+    thresholds = np.clip(tuned_thresholds(deployed(validation), validation.labels), 0.01, 0.99)
+    channels = test.images.shape[1]
+    views = [trained.model.first, trained.model.second][kept]
+    parameters = write_views(views, thresholds, config.side, channels, folder / "policy.onnx")
+    _task(config, thresholds, channels).write(folder / "task.json")
+    calibration = _some(len(training), config.calibration_pictures, config.seed)
+    held_out = _some(len(test), config.held_out_pictures, config.seed)
+    flat = {"observations": training.images[calibration], "held_out": test.images[held_out]}
+    flat = {name: images.reshape(len(images), -1).astype(np.float32) for name, images in flat.items()}
+    np.savez_compressed(folder / "observations.npz", **flat)
+    np.savez_compressed(folder / LABELS_FILE, held_out=test.labels[held_out])
+    fixed, tuned = (recognition(deployed(test), test.labels, limit) for limit in (0.5, thresholds))
+    both = recognition(trained.probabilities(test.images), test.labels)
+    names = [f"AU{unit}" for unit in config.units]
+    mean = {"f1_at_half": fixed.mean_f1, "f1": tuned.mean_f1, "auc": tuned.mean_auc, "auc_both": both.mean_auc}
+    table = {
+        "test_pictures": len(test),
+        "mean": mean,
+        "units": {
+            name: {"threshold": float(limit), "f1_at_half": float(half), "f1": float(f1), "auc": float(auc)}
+            for name, limit, half, f1, auc in zip(names, thresholds, fixed.f1, tuned.f1, tuned.auc, strict=True)
+        },
+    }
+    (folder / "recognition.json").write_text(json.dumps(table, indent=2) + "\n")
+    with (folder / "curve.csv").open("w", newline="") as stream:
+        rows = csv.DictWriter(stream, ["step", "f1", "auc"])
+        rows.writeheader()
+        rows.writerows(trained.curve)
+    return {"parameters": parameters, "training_pictures": len(training), **mean}
+
+
+def _some(count: int, wanted: int, seed: int) -> Any:
+    """At most `wanted` of `count` indices, drawn without order lost."""
+    return np.sort(np.random.default_rng(seed).permutation(count)[:wanted])
+
+
+def _task(config: AuConfig, thresholds: Any, channels: int) -> Task:
+    from importlib.metadata import version
+
+    size = channels * config.side**2
+    return Task(
+        kind="classifier",
+        name=f"AU-{config.backbone}-{config.side}",
+        environment=Environment(config.format, {}, {name: version(name) for name in ("torch", "numpy", "onnx")}),
+        observation_size=size,
+        observation_low=(0.0,) * size,
+        observation_high=(255.0,) * size,
+        output_size=len(config.units),
+        action_rule="threshold",
+        action_shape=(len(config.units),),
+        algorithm="MLCR",
+        labels=tuple(f"AU{unit}" for unit in config.units),
+        thresholds=tuple(float(value) for value in thresholds),
+    )

@@ -1,0 +1,1 @@
+"""Rendered faces: heads that nobody has, their action units known exactly, from a mesh in the public domain."""
