@@ -11,7 +11,7 @@ imports them before it is asked to train.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,8 +19,8 @@ import torch
 from policyport.core.semantics import Integers
 from policyport.quantize.fake_nodes import FakeLayer, Source, fake_operator
 from policyport.quantize.fake_rounding import rounded
-from policyport.quantize.fake_steps import ActivationSteps, with_steps
-from policyport.quantize.integer_nodes import QuantizedLayer
+from policyport.quantize.fake_steps import NetworkSteps, with_steps
+from policyport.quantize.integer_nodes import QuantizedLayer, QuantizedNode
 from policyport.quantize.network import QuantizedNetwork
 
 Tensor = Any  # torch carries no types that a strict checker is shown here
@@ -45,25 +45,23 @@ class FakeQuantized(torch.nn.Module):  # type: ignore[misc]
         :param sources: for each layer, what gives its weights and bias; None makes them parameters of this module
         """
         super().__init__()
-        self._start = network
-        self._now, self._scales = network, b""
-        self.learn_steps = learn_steps
+        self.start = network
         self.register_buffer("offset", torch.from_numpy(network.prefix.offset.copy()))
         self.register_buffer("gain", torch.from_numpy(network.prefix.gain.copy()))
-        self.steps = ActivationSteps(network, learned=learn_steps)
+        self.steps = NetworkSteps(network, learned=learn_steps)
+        self._latest: tuple[Tensor, QuantizedNetwork] = self.steps.start.clone(), network
         pairs = zip(network.layers, sources or (None,) * len(network.layers), strict=True)
-        self.layers = torch.nn.ModuleList(
-            FakeLayer(layer, learn_steps=learn_steps, source=source) for layer, source in pairs
-        )
+        self.layers = torch.nn.ModuleList(FakeLayer(layer, source) for layer, source in pairs)
 
     def forward(self, observations: Tensor) -> Tensor:
         """Observations [n, inputs] or [n, *shape] float32 to outputs [n, outputs] float32."""
-        return self.real(self._start.output_name, self.trace(observations)[self._start.output_name]).flatten(1)
+        now, name = self.now(), self.start.output_name
+        return now.real(name, now.trace(observations)[name]).flatten(1)
 
     def integers(self, observations: Tensor) -> dict[str, Integers]:
         """The integers of every tensor, by name, [n, *shape] int64; those before tables too."""
         with torch.no_grad():
-            trace = self.trace(observations)
+            trace = self.now().trace(observations)
         return {name: q.to(torch.int64).cpu().numpy() for name, q in trace.items()}
 
     def network(self) -> QuantizedNetwork:
@@ -71,66 +69,77 @@ class FakeQuantized(torch.nn.Module):  # type: ignore[misc]
 
         :raises UnsupportedModelError: an accumulator could overflow
         """
-        now, steps, layers = self._current(), self.steps.by_name(), iter(self._layers())
-        nodes = tuple(
-            next(layers).quantized(node, steps) if isinstance(node, QuantizedLayer) else node for node in now.nodes
-        )
-        return replace(now, nodes=nodes)
+        now = self.now()
+        layers: Any = zip(self.layers, now.weight_steps, strict=True)
+        nodes: list[QuantizedNode] = []
+        for node in now.network.nodes:
+            if isinstance(node, QuantizedLayer):
+                module, weight_steps = next(layers)
+                node = module.quantized(node, now.steps, weight_steps)
+            nodes.append(node)
+        return replace(now.network, nodes=tuple(nodes))
+
+    def now(self) -> Pass:
+        """The module with its scales as they are, for one pass."""
+        steps = self.steps()
+        known = steps.detach()
+        if not torch.equal(known, self._latest[0]):
+            by_name, by_layer = self.steps.split(known.cpu())
+            scales = {name: float(step) for name, step in by_name.items()}
+            layers = [layer.name for layer in self.start.layers]
+            weights = {name: step.numpy().astype(np.float32) for name, step in zip(layers, by_layer, strict=True)}
+            self._latest = known.clone(), with_steps(self.start, scales, weights)
+        return Pass(self, self._latest[1], *self.steps.split(steps))
+
+
+@dataclass(frozen=True)
+class Pass:
+    """A module with its scales as they are at one moment."""
+
+    module: FakeQuantized
+    network: QuantizedNetwork
+    """With these scales; its weights are those of the start."""
+
+    steps: dict[str, Tensor]
+    """The scale of each tensor, 0-dimensional float64."""
+
+    weight_steps: list[Tensor]
+    """The scales [outputs] of each layer."""
 
     def trace(self, observations: Tensor) -> dict[str, Tensor]:
         """The integers, as float64, by name: the input's, then each operator's."""
-        return self.run({self._start.input_name: self.entered(observations)}, 0, len(self._start.nodes))
+        return self.run({self.network.input_name: self.entered(observations)}, 0, len(self.network.nodes))
 
     def run(self, values: dict[str, Tensor], first: int, last: int) -> dict[str, Tensor]:
         """Integers by name, and with them those of the operators from ``first`` on, before ``last``."""
-        now, steps = self._current(), self.steps.by_name()
-        position = {layer.name: index for index, layer in enumerate(now.layers)}
-        for node in now.nodes[first:last]:
+        position = {layer.name: index for index, layer in enumerate(self.network.layers)}
+        for node in self.network.nodes[first:last]:
             inputs = [values[source.name] for source in node.inputs]
             if isinstance(node, QuantizedLayer):
-                values |= self.layers[position[node.name]](node, steps, *inputs)
+                index = position[node.name]
+                values |= self.module.layers[index](node, self.steps, self.weight_steps[index], *inputs)
             else:
-                values[node.name] = fake_operator(node, steps, *inputs)
+                values[node.name] = fake_operator(node, self.steps, *inputs)
         return values
 
     def real(self, name: str, q: Tensor) -> Tensor:
         """Integers of a tensor to real values, float32."""
-        zero_point = self._start.activations[name].zero_point
-        return (q - zero_point).to(torch.float32) * self.steps.by_name()[name].to(torch.float32)
+        return (q - self.network.activations[name].zero_point).to(torch.float32) * self.steps[name].to(torch.float32)
 
     def integer(self, name: str, real: Tensor) -> Tensor:
         """What :meth:`real` made, back to integers."""
-        of = self._current().activations[name]
-        return rounded(real.to(torch.float64) / self.steps.by_name()[name], of.zero_point, of.low, of.high)
+        of = self.network.activations[name]
+        return rounded(real.to(torch.float64) / self.steps[name], of.zero_point, of.low, of.high)
 
     def entered(self, observations: Tensor) -> Tensor:
         """The input's integers [n, *shape] as float64."""
-        now = self._current()
-        prefix, source = now.prefix, now.input
+        prefix, source = self.network.prefix, self.network.input
         real = observations.to(torch.float32)
-        if now.channels_last:
+        if self.network.channels_last:
             channels, height, width = source.shape
             real = real.reshape(-1, height, width, channels).permute(0, 3, 1, 2)
-        scaled = (real.reshape(-1, *source.shape) - self.offset) * self.gain
+        scaled = (real.reshape(-1, *source.shape) - self.module.offset) * self.module.gain
         # Expanded, for a division by a scalar may become a multiplication by its inverse on a GPU.
-        step = self.steps.by_name()[source.name].to(torch.float32).expand(source.shape)
+        step = self.steps[source.name].to(torch.float32).expand(source.shape)
         steps = torch.clamp(scaled, float(prefix.low), float(prefix.high)) / step
         return rounded(steps, source.zero_point, source.low, source.high)
-
-    def _layers(self) -> list[Any]:
-        """The layers with weights; torch's own containers have no element type."""
-        return list(self.layers)
-
-    def _current(self) -> QuantizedNetwork:
-        """The network with the scales as they are now; its weights are those of the start."""
-        if not self.learn_steps:
-            return self._start
-        with torch.no_grad():
-            steps = self.steps().cpu().numpy()
-            weights = [layer.steps().cpu().numpy().astype(np.float32) for layer in self._layers()]
-        key = b"".join(values.tobytes() for values in (steps, *weights))
-        if key != self._scales:
-            by_name = {name: float(steps[index]) for name, index in self.steps.index.items()}
-            by_layer = {layer.name: scale for layer, scale in zip(self._start.layers, weights, strict=True)}
-            self._now, self._scales = with_steps(self._start, by_name, by_layer), key
-        return self._now

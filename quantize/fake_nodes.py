@@ -13,19 +13,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from policyport.core.operators import Window
-from policyport.core.semantics import INT32_MAX, Integers, activation_range, requantization, weight_range
+from policyport.core.operators import WeightedSum, Window
+from policyport.core.semantics import INT32_MAX, Integers, activation_range, weight_range
 from policyport.quantize.activation import Activation
 from policyport.quantize.fake_rounding import (
     EXACT,
-    Straight,
+    Smooth,
     clamped,
     looked_up,
     requantized,
     rounded,
     softmax_shares,
+    straight,
 )
-from policyport.quantize.fake_steps import WeightSteps
 from policyport.quantize.integer_nodes import (
     QuantizedAverage,
     QuantizedConcat,
@@ -77,8 +77,8 @@ def fake_operator(node: QuantizedNode, steps: Steps, *q: Tensor) -> Tensor:
         case QuantizedLookup():
             return _table(node.node.function, node.table, node.inputs[0], node.output, steps, q[0])
         case QuantizedSoftmax():
-            smooth = 256 * torch.softmax(steps[node.inputs[0].name] * q[0], dim=-1)
-            return _everywhere(smooth, softmax_shares(q[0], _tensor(node.table, q[0])))
+            shares = softmax_shares(q[0], _tensor(node.table, q[0]))
+            return straight(lambda: 256 * torch.softmax(steps[node.inputs[0].name] * q[0], dim=-1), shares)
     assert isinstance(node, QuantizedMove)
     return _move(node, q[0])
 
@@ -86,39 +86,43 @@ def fake_operator(node: QuantizedNode, steps: Steps, *q: Tensor) -> Tensor:
 class FakeLayer(torch.nn.Module):  # type: ignore[misc]
     """A layer with weights: its own parameters, or those that a source gives."""
 
-    def __init__(self, layer: QuantizedLayer, *, learn_steps: bool = False, source: Source | None = None) -> None:
+    def __init__(self, layer: QuantizedLayer, source: Source | None = None) -> None:
         super().__init__()
         self._source = source
+        self._known: tuple[Any, ...] = ()
         if source is None:
             self.weights, self.bias = map(torch.nn.Parameter, starting_floats(layer))
-        self.steps = WeightSteps(layer, learned=learn_steps)
 
-    def forward(self, layer: QuantizedLayer, steps: Steps, q: Tensor) -> dict[str, Tensor]:
+    def forward(self, layer: QuantizedLayer, steps: Steps, weight_steps: Tensor, q: Tensor) -> dict[str, Tensor]:
         """Integers to integers, by tensor name: behind the requantization, then behind a table.
 
         :param layer: with the scales as they are now
+        :param weight_steps: [outputs]
         """
-        target, weight_steps = layer.before, self.steps()
+        target, by = layer.before, layer.scaling
         weights, bias = self._integers(layer, steps, weight_steps)
         accumulator = _accumulate(layer, q - layer.input.zero_point, weights, bias)
         each = (-1, *[1] * (accumulator.ndim - 2))
-        by = requantization(layer.bias_scale / float(target.scale), 0, f"layer {layer.name}")
         exact = requantized(accumulator, _tensor(by.multiplier, q).reshape(each), by.shift)
-        ratio = (steps[layer.input.name] * weight_steps / steps[target.name]).reshape(each)
-        found = {target.name: _bounded(accumulator * ratio, exact, target, layer.node.function, steps)}
+
+        def smooth() -> Tensor:
+            return accumulator * (steps[layer.input.name] * weight_steps / steps[target.name]).reshape(each)
+
+        found = {target.name: _bounded(smooth, exact, target, layer.node.function, steps)}
         if layer.table is not None:
             given = layer.node.function, layer.table, target, layer.output, steps
             found[layer.name] = _table(*given, found[target.name])
         return found
 
-    def quantized(self, layer: QuantizedLayer, steps: Steps) -> QuantizedLayer:
+    def quantized(self, layer: QuantizedLayer, steps: Steps, weight_steps: Tensor) -> QuantizedLayer:
         """The layer with the integers that its weights round to now.
 
         :raises UnsupportedModelError: an accumulator could overflow
         """
         with torch.no_grad():
             floats, _ = self._floats()
-            weights, bias = (x.to(torch.int64).cpu().numpy() for x in self._integers(layer, steps, self.steps()))
+            whole = self._integers(layer, steps, weight_steps)
+            weights, bias = (x.to(torch.int64).cpu().numpy() for x in whole)
         node = replace(layer.node, weights=floats.detach().cpu().numpy().astype(np.float32))
         made = replace(layer, weights=weights, bias=bias, node=node)
         _ = made.requantize  # proves that no accumulator overflows
@@ -128,18 +132,31 @@ class FakeLayer(torch.nn.Module):  # type: ignore[misc]
         return (self.weights, self.bias) if self._source is None else self._source()
 
     def _integers(self, layer: QuantizedLayer, steps: Steps, weight_steps: Tensor) -> tuple[Tensor, Tensor]:
-        """Weights and bias; a bias that an accumulator has no room for is cut."""
+        """Weights and bias; those of before where nothing is learned of them and nothing has changed."""
         floats, bias = self._floats()
+        if torch.is_grad_enabled():
+            return self._rounded(layer, steps, weight_steps, floats, bias)
+        known = self._known
+        if not known or known[0] is not layer or not torch.equal(known[1], floats) or not torch.equal(known[2], bias):
+            whole = self._rounded(layer, steps, weight_steps, floats, bias)
+            self._known = layer, floats.clone(), bias.clone(), whole
+        weights, bias = self._known[3]
+        return weights, bias
+
+    def _rounded(
+        self, layer: QuantizedLayer, steps: Steps, weight_steps: Tensor, floats: Tensor, bias: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Weights and bias; a bias that an accumulator has no room for is cut."""
         each = weight_steps.reshape(-1, *[1] * (floats.ndim - 1))
         weights = rounded(floats / each, 0, *weight_range(layer.weight_bits))
         whole = rounded(bias / (steps[layer.input.name] * weight_steps), 0, -INT32_MAX, INT32_MAX)
         with torch.no_grad():
-            by = requantization(layer.bias_scale / float(layer.before.scale), 0, f"layer {layer.name}")
             flat, source = weights.flatten(1), layer.input
-            room = (INT32_MAX >> by.shift) - flat.abs().sum(1) * max(abs(source.low), abs(source.high))
+            reach = max(abs(source.low), abs(source.high))
+            room = (INT32_MAX >> layer.scaling.shift) - flat.abs().sum(1) * reach
             room, folded = room.clamp(min=0), source.zero_point * flat.sum(1)
             within = torch.clamp(whole - folded, -room, room) + folded
-        return weights, Straight.apply(whole, within, within == whole)
+        return weights, straight(lambda: whole, within, lambda: within == whole)
 
 
 def starting_floats(layer: QuantizedLayer) -> tuple[Tensor, Tensor]:
@@ -173,62 +190,65 @@ def _transposed(centred: Tensor, weights: Tensor, node: TransposedConvolution) -
     return functional.pad(whole, (-left, across - right, -top, down - bottom))
 
 
-def _bounded(smooth: Tensor, exact: Tensor, target: Activation, function: Function, steps: Steps) -> Tensor:
+def _bounded(smooth: Smooth, exact: Tensor, target: Activation, function: Function, steps: Steps) -> Tensor:
     """``clamp(exact + zero_point)`` with the gradient of ``smooth`` behind the function where it is a clamp.
 
     :param smooth: in steps of the target, before rounding
     :param exact: the same rounded, int64
     """
-    if function.clamps:
+    q, (low, high) = exact + target.zero_point, activation_range(target.bits)
+
+    def behind() -> Tensor:
+        if not function.clamps:
+            return smooth()
         # A bound of the function is a real value: in steps it moves with them, unlike the bound of the width.
         ends = [end / steps[target.name] if isfinite(end) else None for end in (function.low, function.high)]
-        smooth = torch.clamp(smooth, *ends)
-    q, (low, high) = exact + target.zero_point, activation_range(target.bits)
-    inside = (q >= low) & (q <= high)
-    return Straight.apply(smooth, torch.clamp(q, target.low, target.high).to(torch.float64), inside)
+        return torch.clamp(smooth(), *ends)
+
+    return straight(behind, torch.clamp(q, target.low, target.high), lambda: (q >= low) & (q <= high))
 
 
 def _table(
     function: Function, table: Integers, before: Activation, after: Activation, steps: Steps, q: Tensor
 ) -> Tensor:
     """A function by its table, with the exact function's gradient."""
-    real = steps[before.name] * (q - before.zero_point)
-    return _everywhere(EXACT[function.name](real) / steps[after.name], looked_up(q, _tensor(table, q)))
 
+    def smooth() -> Tensor:
+        return EXACT[function.name](steps[before.name] * (q - before.zero_point)) / steps[after.name]
 
-def _everywhere(smooth: Tensor, exact: Tensor) -> Tensor:
-    """``exact`` as float64 with the gradient of ``smooth``."""
-    return Straight.apply(smooth, exact.to(torch.float64), torch.ones_like(exact, dtype=torch.bool))
+    return straight(smooth, looked_up(q, _tensor(table, q)))
 
 
 def _sum(node: QuantizedSum, steps: Steps, *q: Tensor) -> Tensor:
     by, output = node.by, node.output
     total: Tensor = sum(m * x.detach() for m, x in zip(by.multipliers, q, strict=True)) + by.constant
     exact = (total.to(torch.int64) >> by.shift) - output.zero_point
-    real = sum(
-        sign * steps[source.name] * (x - source.zero_point)
-        for sign, source, x in zip(node.node.signs, node.inputs, q, strict=True)
-    )
-    return _bounded(real / steps[node.name], exact, output, node.node.function, steps)
+
+    def smooth() -> Tensor:
+        parts = zip(node.node.signs, node.inputs, q, strict=True)
+        real: Tensor = sum(sign * steps[source.name] * (x - source.zero_point) for sign, source, x in parts)
+        return real / steps[node.name]
+
+    return _bounded(smooth, exact, output, node.node.function, steps)
 
 
 def _product(node: QuantizedProduct, steps: Steps, *q: Tensor) -> Tensor:
     (a, b), output = node.inputs, node.output
     product = (q[0] - a.zero_point) * (q[1] - b.zero_point)
     exact = requantized(product, _tensor(node.by.multiplier, product), node.by.shift) + output.zero_point
-    ratio = steps[a.name] * steps[b.name] / steps[node.name]
-    return clamped(product * ratio, exact, output.low, output.high)
+    scales = steps[a.name], steps[b.name], steps[node.name]
+    return clamped(lambda: product * (scales[0] * scales[1] / scales[2]), exact, output.low, output.high)
 
 
 def _concat(node: QuantizedConcat, steps: Steps, *q: Tensor) -> Tensor:
-    output, parts = node.output, []
-    for x, source, by in zip(q, node.inputs, node.rescales, strict=True):
-        if by is not None:
-            exact = (by.multipliers[0] * x.detach() + by.constant).to(torch.int64) >> by.shift
-            smooth = steps[source.name] * (x - source.zero_point) / steps[node.name]
-            x = clamped(smooth, exact, output.low, output.high)
-        parts.append(x)
-    return torch.cat(parts, dim=1)
+    parts = zip(q, node.inputs, node.rescales, strict=True)
+    return torch.cat([x if by is None else _rescaled(node, steps, x, source, by) for x, source, by in parts], dim=1)
+
+
+def _rescaled(node: QuantizedConcat, steps: Steps, x: Tensor, source: Activation, by: WeightedSum) -> Tensor:
+    output, ratio = node.output, steps[source.name] / steps[node.name]
+    exact = (by.multipliers[0] * x.detach() + by.constant).to(torch.int64) >> by.shift
+    return clamped(lambda: ratio * (x - source.zero_point), exact, output.low, output.high)
 
 
 def _average(node: QuantizedAverage, steps: Steps, q: Tensor) -> Tensor:
@@ -238,8 +258,8 @@ def _average(node: QuantizedAverage, steps: Steps, q: Tensor) -> Tensor:
     count = _window_sums(node, image, float(node.node.count_padding)).to(torch.int64)
     sums = _window_sums(node, q - source.zero_point, 0.0)
     exact = requantized(sums, _tensor(by.multiplier, q)[count - 1], by.shift) + output.zero_point
-    ratio = steps[source.name] / steps[node.name] / count
-    return clamped(sums * ratio, exact, output.low, output.high)
+    ratio = steps[source.name] / steps[node.name]
+    return clamped(lambda: sums * (ratio / count), exact, output.low, output.high)
 
 
 def _window_sums(node: QuantizedAverage, image: Tensor, fill: float) -> Tensor:

@@ -32,25 +32,35 @@ class Straight(torch.autograd.Function):  # type: ignore[misc]
     """
 
     @staticmethod
-    def forward(ctx: Any, smooth: Tensor, exact: Tensor, inside: Tensor) -> Tensor:
+    def forward(ctx: Any, smooth: Tensor, exact: Tensor, inside: Tensor | None) -> Tensor:
         ctx.save_for_backward(inside)
         return exact
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None]:
         (inside,) = ctx.saved_tensors
-        return grad_outputs[0] * inside, None, None
+        return grad_outputs[0] if inside is None else grad_outputs[0] * inside, None, None
 
 
-def clamped(smooth: Tensor, q: Tensor, low: int, high: int) -> Tensor:
+Smooth = Callable[[], Tensor]
+"""Gives what an exact value is the rounding of; asked only where there are gradients."""
+
+
+def straight(smooth: Smooth, exact: Tensor, inside: Smooth | None = None) -> Tensor:
+    """``exact`` as float64, with the gradient of ``smooth`` where ``inside``, by default everywhere."""
+    exact = exact.to(torch.float64)
+    return Straight.apply(smooth(), exact, inside and inside()) if torch.is_grad_enabled() else exact
+
+
+def clamped(smooth: Smooth, q: Tensor, low: int, high: int) -> Tensor:
     """Integers ``q`` in [low, high] as float64, with the gradient of ``smooth`` where they lie there."""
-    return Straight.apply(smooth, torch.clamp(q, low, high).to(torch.float64), (q >= low) & (q <= high))
+    return straight(smooth, torch.clamp(q, low, high), lambda: (q >= low) & (q <= high))
 
 
 def rounded(x: Tensor, zero_point: int, low: int, high: int) -> Tensor:
     """``clamp(round_half_even(x) + zero_point, low, high)``, rounded in the type of ``x``, as float64."""
     q = torch.round(x.detach()).to(torch.float64) + zero_point
-    return clamped(x.to(torch.float64) + zero_point, q, low, high)
+    return clamped(lambda: x.to(torch.float64) + zero_point, q, low, high)
 
 
 def requantized(accumulator: Tensor, multiplier: Tensor, shift: int) -> Tensor:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from policyport.core.semantics import activation_range, weight_range
 from policyport.quantize.activation import FIXED_SCALE, Activation
-from policyport.quantize.fake_rounding import Straight
+from policyport.quantize.fake_rounding import straight
 from policyport.quantize.integer_nodes import (
     QuantizedConcat,
     QuantizedLayer,
@@ -53,44 +53,38 @@ class StepSizes(torch.nn.Module):  # type: ignore[misc]
             return self.start
         within = torch.clamp(self.exponents, -FARTHEST, FARTHEST)
         steps = (self.start * torch.exp(within)).to(torch.float32).to(torch.float64)
-        return Straight.apply(steps * self.shares, steps.detach(), torch.ones_like(steps, dtype=torch.bool))
+        return straight(lambda: steps * self.shares, steps.detach())
 
 
-class WeightSteps(StepSizes):
-    """Of a layer's weights: one for each output, or one for all where all are equal."""
+class NetworkSteps(StepSizes):
+    """Of every tensor of a network, then of every layer's weights.
 
-    def __init__(self, layer: QuantizedLayer, *, learned: bool) -> None:
-        scale = layer.weight_scale
-        self.outputs = len(scale)
-        start = scale[:1] if bool((scale == scale[0]).all()) else scale
-        values = layer.weights.size // len(start)
-        _, largest = weight_range(layer.weight_bits)
-        super().__init__(start, np.full(len(start), gradient_share(values, largest)), learned=learned)
-
-    def forward(self) -> Tensor:
-        """The steps [outputs]."""
-        return super().forward().expand(self.outputs)
-
-
-class ActivationSteps(StepSizes):
-    """Of every tensor of a network; tensors that must hold the same integers share one.
-
-    The results of tanh, sigmoid and softmax keep theirs, which is given.
+    Tensors that must hold the same integers share one; a layer has one for each output, or one for all where all are
+    equal. The results of tanh, sigmoid and softmax keep theirs, which is given.
     """
 
     def __init__(self, network: QuantizedNetwork, *, learned: bool) -> None:
-        self.group = tied(network)
-        members = list(dict.fromkeys(self.group.values()))
-        self.index = {name: members.index(root) for name, root in self.group.items()}
-        fixed = fixed_tensors(network)
-        activations = network.activations
+        group, fixed, activations = tied(network), fixed_tensors(network), network.activations
+        members = list(dict.fromkeys(group.values()))
+        self.index = {name: members.index(root) for name, root in group.items()}
+        start = [activations[root].scale for root in members]
         shares = [0.0 if root in fixed else _activation_share(activations[root]) for root in members]
-        super().__init__([activations[root].scale for root in members], shares, learned=learned)
+        self.spans: list[tuple[int, int, int]] = []
+        for layer in network.layers:
+            scale = layer.weight_scale
+            scale = scale[:1] if bool((scale == scale[0]).all()) else scale
+            share = gradient_share(layer.weights.size // len(scale), weight_range(layer.weight_bits)[1])
+            self.spans.append((len(start), len(scale), len(layer.weight_scale)))
+            start += scale.tolist()
+            shares += [share] * len(scale)
+        super().__init__(start, shares, learned=learned)
 
-    def by_name(self) -> dict[str, Tensor]:
-        """The step of each tensor, 0-dimensional."""
-        steps = self().unbind()
-        return {name: steps[index] for name, index in self.index.items()}
+    def split(self, steps: Tensor) -> tuple[dict[str, Tensor], list[Tensor]]:
+        """What :meth:`forward` yields as the step of each tensor, 0-dimensional, and those of each layer [outputs]."""
+        first = self.spans[0][0] if self.spans else len(steps)
+        of_tensors = steps[:first].unbind()
+        by_name = {name: of_tensors[index] for name, index in self.index.items()}
+        return by_name, [steps[start : start + count].expand(outputs) for start, count, outputs in self.spans]
 
 
 def gradient_share(values: int, largest: int) -> float:

@@ -109,8 +109,12 @@ class QuantizedLayer(QuantizedNode):
         :raises UnsupportedModelError: an accumulator can overflow
         """
         reach = semantics.accumulator_bound(self.weights, self.folded_bias, self.input.low, self.input.high)
-        ratio = self.bias_scale / float(self.before.scale)
-        return semantics.requantization(ratio, int(reach.max()), f"layer {self.name}")
+        return self._requantization(int(reach.max()))
+
+    @cached_property
+    def scaling(self) -> Requantization:
+        """The same, whatever the weights: that no accumulator overflows is not proved."""
+        return self._requantization(0)
 
     @cached_property
     def table(self) -> Integers | None:
@@ -131,6 +135,9 @@ class QuantizedLayer(QuantizedNode):
 
     def run(self, *q: Compact) -> Integers:
         return self.steps(*q)[self.name]
+
+    def _requantization(self, reach: int) -> Requantization:
+        return semantics.requantization(self.bias_scale / float(self.before.scale), reach, f"layer {self.name}")
 
     def steps(self, *q: Compact) -> dict[str, Integers]:
         target = self.before

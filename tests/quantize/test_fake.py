@@ -256,8 +256,8 @@ def test_shares_are_one_over_the_root_of_values_and_largest_integer(make_graph):
 
     _, _, network = small(make_graph, 8)
     fake = FakeQuantized(network, learn_steps=True)
-    first = fake.layers[0].steps
-    assert first.exponents.shape == (16,) and first.shares[0] == pytest.approx(1 / np.sqrt(4 * 127))
+    start, count, outputs = fake.steps.spans[0]
+    assert count == outputs == 16 and fake.steps.shares[start] == pytest.approx(1 / np.sqrt(4 * 127))
     behind = fake.steps.shares[fake.steps.index["hidden1"]]  # behind a ReLU: 255 steps above zero
     assert behind == pytest.approx(1 / np.sqrt(16 * 255))
     assert fake.steps.shares[fake.steps.index["hidden0"]] == 0  # behind a tanh, whose scale is given
@@ -276,11 +276,11 @@ def test_gradients_of_steps_point_where_the_loss_falls(make_graph, functions):
         return (fake(x) - target).double().square().mean()
 
     with torch.no_grad():
-        for layer in fake.layers:  # Weights that saturate: their gradient is not hidden by rounding.
-            layer.steps.exponents -= 1.0
+        # Weights that saturate: their gradient is not hidden by rounding.
+        fake.steps.exponents[fake.steps.spans[0][0] :] -= 1.0
     loss().backward()
-    exponents = fake.layers[0].steps.exponents
-    index, share = int(exponents.grad.abs().argmax()), float(fake.layers[0].steps.shares[0])
+    exponents, (first, count, _) = fake.steps.exponents, fake.steps.spans[0]
+    index, share = first + int(exponents.grad[first : first + count].abs().argmax()), float(fake.steps.shares[first])
     differences = []
     for sign in (1, -1):
         with torch.no_grad():
