@@ -21,7 +21,16 @@ from policyport.core.errors import ArtifactError
 MANIFEST_SCHEMA = 1
 MANIFEST = "manifest.json"
 
-COMPANIONS = ("task.json", "observations.npz", "float.onnx", "layers.json", "returns.json", "curve.csv")
+COMPANIONS = (
+    "task.json",
+    "observations.npz",
+    "labels.npz",
+    "float.onnx",
+    "layers.json",
+    "returns.json",
+    "recognition.json",
+    "curve.csv",
+)
 """Files that belong to the model they lie beside: a stage that reads a model carries forward those that are there."""
 
 

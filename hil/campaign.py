@@ -13,7 +13,7 @@ from policyport.core.artifact import Artifact, ArtifactWriter
 from policyport.core.errors import BoardError, IdentityError, ToolError
 from policyport.core.progress import progress
 from policyport.core.semantics import Integers
-from policyport.core.task import Task
+from policyport.core.task import LABELS_FILE, Task
 from policyport.deploy.board import Board, load_board
 from policyport.deploy.program import program_sha256, quantize_input, read_program
 from policyport.firmware_bridge.client import Bridge, Identity, WireLog
@@ -22,6 +22,7 @@ from policyport.hil.config import HilConfig
 from policyport.hil.loop import run_episodes, summarize_loop
 from policyport.hil.margin import state_margin
 from policyport.hil.policy import BoardPolicy, FloatPolicy
+from policyport.hil.recognize import read_labels, recognize
 from policyport.hil.result import (
     BoardFigures,
     Deadline,
@@ -32,13 +33,14 @@ from policyport.hil.result import (
     LoopFigures,
     MemoryFigures,
     ParityFigures,
+    RecognitionFigures,
     Result,
 )
 from policyport.hil.rig import Rig, open_rig
 
 
 class Campaign:
-    """What is measured, in this order: identity, parity, latency, closed loop, memory."""
+    """What is measured, in this order: identity, parity, latency, closed loop or recognition, memory."""
 
     def __init__(self, deployed: Artifact, flashed: Artifact, config: HilConfig, partial: Path) -> None:
         self.config = config
@@ -60,11 +62,12 @@ class Campaign:
             compared = self._parity(bridge, writer)
             latency = self._latency(rig, bridge, identity, writer)
             policy = BoardPolicy(bridge, self.program, self.task)
-            loop = self._loop(policy, writer)
+            loop = self._loop(policy, writer) if self.task.kind == "policy" else None
+            recognized = self._recognition(policy) if self.task.kind == "classifier" else None
             memory = measure.measure_memory(bridge, int(self.footprint.get("arena_bytes", 0)))
             link = LinkFigures(bridge.retries_used, bridge.round_trips, self.baud)
             deadline = self._deadline(rig, identity, policy)
-        result = self._result(rig, identity, (latency, memory, compared), loop, deadline, link)
+        result = self._result(rig, identity, (latency, memory, compared), (loop, recognized), deadline, link)
         writer.copy(self.partial / "serial.log")
         result.write(writer.path / "result.json")
         junit.write(result, writer.path / "junit.xml")
@@ -150,6 +153,17 @@ class Campaign:
         writer.copy(journal)
         return summarize_loop(self.task, episodes, margin.value, margin.basis)
 
+    def _recognition(self, policy: BoardPolicy) -> RecognitionFigures | None:
+        if self.config.pictures == 0:
+            return None
+        labels = read_labels(self.deployed.file(LABELS_FILE), self.task)
+        with np.load(self.deployed.file("observations.npz")) as arrays:
+            pictures = self.task.check_observation(arrays["held_out"])
+        float32 = FloatPolicy(self.deployed.file("float.onnx"), self.task)
+        count = min(self.config.pictures, len(labels))
+        with progress("recognition", count) as advance:
+            return recognize(policy, float32, pictures[:count], labels[:count], advance)
+
     def _deadline(self, rig: Rig, identity: Identity, policy: BoardPolicy) -> Deadline | None:
         """Inferences of the closed loop against the control period; an emulated board has no seconds."""
         if rig.emulated or self.config.period_s == 0 or not policy.ticks:
@@ -164,11 +178,12 @@ class Campaign:
         rig: Rig,
         identity: Identity,
         measured: tuple[LatencyFigures, MemoryFigures, ParityFigures],
-        loop: LoopFigures | None,
+        tasks: tuple[LoopFigures | None, RecognitionFigures | None],
         deadline: Deadline | None,
         link: LinkFigures,
     ) -> Result:
         latency, memory, compared = measured
+        loop, recognized = tasks
         emulator = provenance.emulator_version(rig.emulator)
         board = BoardFigures(
             self.board.name,
@@ -179,7 +194,7 @@ class Campaign:
             identity.counter,
             rig.unit,
         )
-        verdicts = gates.judge(self.config, loop)
+        verdicts = gates.judge(self.config, loop, recognized)
         estimated, why_not = self._estimate(rig)
         return Result(
             model=self.task.name,
@@ -197,6 +212,7 @@ class Campaign:
             gate=gates.verdict(verdicts),
             estimate=estimated,
             no_estimate=why_not,
+            recognition=recognized,
         )
 
     def _estimate(self, rig: Rig) -> tuple[EstimateFigures | None, str]:

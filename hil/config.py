@@ -15,6 +15,7 @@ class HilConfig:
     seed: int = option(1000, "episode i is reset with seed + i", low=0)
     parity_observations: int = option(64, "held-out observations whose every layer is compared", low=1)
     latency_observations: int = option(256, "held-out observations whose inference is counted", low=1)
+    pictures: int = option(256, "held-out pictures that a classifier recognizes on the board; 0 for none", low=0)
     emulator: str = option("auto", "who runs the board where no port is given", choices=("auto", "qemu", "unicorn"))
     port: str = option("", "pyserial URL of a real board; empty for an emulated one")
     baud: int = option(0, "bits per second of the serial line; 0 for the board's own", low=0)
@@ -30,4 +31,5 @@ class HilConfig:
     min_margin: float = option(1.0, "smallest margin taken from float32's standard error, in % of its mean", low=0.0)
     min_agreement: float = option(0.0, "gate: share of actions that equal float32's; 0 for none", low=0.0, high=1.0)
     min_return: float | None = option(None, "gate: mean return on the board")
+    max_f1_loss: float | None = option(None, "gate: mean F1 of a classifier may lie this far below float32's")
     require_equivalence: bool = option(False, "gate: mean return equivalent to float32's within the margin")

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 from policyport.core.errors import GateError
 from policyport.hil.config import HilConfig
-from policyport.hil.result import Gate, GateState, LoopFigures
+from policyport.hil.result import Gate, GateState, LoopFigures, RecognitionFigures
 
 
-def judge(config: HilConfig, loop: LoopFigures | None) -> tuple[Gate, ...]:
-    """One verdict per gate that the configuration states; without a closed loop there are none."""
+def judge(
+    config: HilConfig, loop: LoopFigures | None, recognition: RecognitionFigures | None = None
+) -> tuple[Gate, ...]:
+    """One verdict per gate that the configuration states and the measurement can tell."""
     gates: list[Gate] = []
+    measured = loop or recognition
+    if measured is not None and config.min_agreement > 0:
+        got, passed = f"{measured.agreement:.4f}", measured.agreement >= config.min_agreement
+        gates.append(Gate("min_agreement", f"at least {config.min_agreement:.4f}", got, passed))
+    if recognition is not None and config.max_f1_loss is not None:
+        least = recognition.float_f1 - config.max_f1_loss
+        passed = recognition.board_f1 >= least
+        gates.append(Gate("max_f1_loss", f"mean F1 of at least {least:.4f}", f"{recognition.board_f1:.4f}", passed))
     if loop is None:
-        return ()
-    if config.min_agreement > 0:
-        passed = loop.agreement >= config.min_agreement
-        gates.append(Gate("min_agreement", f"at least {config.min_agreement:.4f}", f"{loop.agreement:.4f}", passed))
+        return tuple(gates)
     if config.min_return is not None:
         passed = loop.board.mean >= config.min_return
         gates.append(Gate("min_return", f"at least {config.min_return:g}", f"{loop.board.mean:g}", passed))

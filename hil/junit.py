@@ -49,4 +49,8 @@ def _properties(result: Result) -> dict[str, object]:
     if result.loop is not None:
         figures |= {"mean return, board": result.loop.board.mean, "mean return, float32": result.loop.float32.mean}
         figures |= {"action agreement": result.loop.agreement}
+    if result.recognition is not None:
+        found = result.recognition
+        figures |= {"mean F1, board": found.board_f1, "mean F1, float32": found.float_f1}
+        figures |= {"label agreement": found.agreement}
     return figures

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from policyport.core.errors import ArtifactError
 from policyport.hil.statistics import Equivalence, Summary
 
-RESULT_SCHEMA = 3
+RESULT_SCHEMA = 4
 
 Unit = Literal["instructions", "cycles"]
 GateState = Literal["none", "passed", "failed"]
@@ -243,6 +243,42 @@ class LoopFigures:
 
 
 @dataclass(frozen=True)
+class LabelFigures:
+    """How one label of a classifier is recognized; None where the pictures' labels cannot say."""
+
+    name: str
+    positives: int
+    """Held-out pictures that have it."""
+
+    board_f1: float | None
+    float_f1: float | None
+    board_auc: float | None
+    """Area under the receiver operating curve."""
+
+    float_auc: float | None
+
+
+@dataclass(frozen=True)
+class RecognitionFigures:
+    """A classifier's held-out pictures, every one recognized by the board, and by float32."""
+
+    pictures: int
+    board_f1: float
+    """Mean over the labels, each at its own threshold."""
+
+    float_f1: float
+    board_auc: float
+    float_auc: float
+    agreement: float
+    """Share of the calls, present or not, that equal float32's."""
+
+    probability_error: float
+    """Largest absolute difference of a probability."""
+
+    labels: tuple[LabelFigures, ...]
+
+
+@dataclass(frozen=True)
 class LinkFigures:
     """The serial line."""
 
@@ -295,6 +331,9 @@ class Result:
     estimate: EstimateFigures | None = None
     no_estimate: str = ""
     """Why there is no estimate; empty where there is one."""
+
+    recognition: RecognitionFigures | None = None
+    """None where the model is no classifier, or no picture was asked for."""
 
     def write(self, path: Path) -> None:
         """Write ``result.json``."""

@@ -17,7 +17,15 @@ _ROOT = Path(__file__).resolve().parent.parent
 CODE = (*sorted((_ROOT / "hil").glob("*.py")), _ROOT / "firmware_bridge", _ROOT / "core")
 """Source that the stage's key depends on: not ``report/``, which changes no measurement."""
 
-CARRIED = ("task.json", "footprint.json", "exports.json", "layers.json", "returns.json", "curve.csv")
+CARRIED = (
+    "task.json",
+    "footprint.json",
+    "exports.json",
+    "layers.json",
+    "returns.json",
+    "recognition.json",
+    "curve.csv",
+)
 """Files that the report reads, copied from the deploy artifact where it has them."""
 
 
@@ -69,4 +77,7 @@ def _figures(result: Result) -> dict[str, Any]:
     }
     if loop is not None:
         figures |= {"mean_return": loop.board.mean, "float_return": loop.float32.mean, "agreement": loop.agreement}
+    if result.recognition is not None:
+        found = result.recognition
+        figures |= {"f1": found.board_f1, "float_f1": found.float_f1, "agreement": found.agreement}
     return figures

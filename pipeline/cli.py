@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from policyport.core.errors import PolicyportError
-from policyport.pipeline import bench_command, study_command
+from policyport.pipeline import au_command, bench_command, study_command
 from policyport.pipeline.stages import IMPORT, POLICY, STAGES, TRAINERS, Stage, stage_named, stages_for
 
 INTERRUPTED = 130
@@ -111,6 +111,7 @@ def _commands(task: str) -> tuple[Command, ...]:
         Command("status", "say how each stage of a run stands, and why one is stale", _add_status, _status),
         Command("bench", bench_command.SUMMARY, bench_command.add_arguments, bench_command.execute),
         Command("study", study_command.SUMMARY, study_command.add_arguments, study_command.execute),
+        Command("au", au_command.SUMMARY, au_command.add_arguments, au_command.execute),
         Command("doctor", "say what this machine lacks, and the command that cures it", _add_doctor, _doctor),
     )
 

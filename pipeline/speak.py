@@ -47,6 +47,8 @@ _POLICY = (
     ("mean_return", "float32 return {:.1f}"),
     ("return_deviation", "deviation {:.1f}"),
     ("steps", "{:,} steps"),
+    ("f1", "mean F1 {:.3f}"),
+    ("auc", "AUC {:.3f}"),
 )
 
 FIGURES: dict[str, tuple[tuple[str, str], ...]] = {
@@ -64,6 +66,8 @@ FIGURES: dict[str, tuple[tuple[str, str], ...]] = {
     "hil": (
         ("mean_return", "return {:.1f}"),
         ("float_return", "float32 {:.1f}"),
+        ("f1", "mean F1 {:.3f}"),
+        ("float_f1", "float32 {:.3f}"),
         ("agreement", "agreement {:.2%}"),
         ("instructions_p50", "{:,} instructions"),
         ("cycles_p50", "{:,} cycles"),

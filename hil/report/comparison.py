@@ -7,7 +7,7 @@ from typing import Literal
 
 from policyport.hil.report.data import Evidence
 from policyport.hil.report.text import number, percent, recorded, several, size, spread
-from policyport.hil.result import LoopFigures, Result
+from policyport.hil.result import LoopFigures, RecognitionFigures, Result
 from policyport.hil.statistics import Equivalence
 
 
@@ -44,7 +44,9 @@ def verdict(result: Result) -> Verdict:
     failed = [gate.name for gate in result.gates if not gate.passed]
     values, layers = sum(layer.compared for layer in result.parity.layers), several(len(result.parity.layers), "layer")
     same = f"all {values:,} integers of {layers} equal" if result.parity.equal else "not every integer equals"
-    sentence = f"{_loop_sentence(result.loop)}On the board {same} the reference."
+    sentence = (
+        f"{_loop_sentence(result.loop)}{_recognition_sentence(result.recognition)}On the board {same} the reference."
+    )
     if failed:
         return Verdict("failed", f"{len(failed)} of {several(len(result.gates), 'gate')} failed. {sentence}")
     return Verdict("held" if result.gates else "measured", sentence)
@@ -56,6 +58,15 @@ def _loop_sentence(loop: LoopFigures | None) -> str:
     return (
         f"Choosing every action of {several(loop.episodes, 'episode')}, the board returns {loop.board.mean:.1f} where "
         f"float32 returns {loop.float32.mean:.1f}: {_judged(loop.equivalence)}. "
+    )
+
+
+def _recognition_sentence(found: RecognitionFigures | None) -> str:
+    if found is None:
+        return ""
+    return (
+        f"Recognizing {several(found.pictures, 'picture')}, the board has a mean F1 of {found.board_f1:.3f} where "
+        f"float32 has {found.float_f1:.3f}. "
     )
 
 
@@ -75,9 +86,7 @@ def comparison(evidence: Evidence) -> list[Group]:
     result = evidence.result
     observations = several(result.parity.observations, "observation")
     groups = [
-        Group(f"Closed loop, {several(result.loop.episodes, 'episode')}", _loop_rows(result.loop))
-        if result.loop is not None
-        else Group("Closed loop", (Row("not recorded", "", ""),)),
+        _task_group(result),
         Group(f"Integers equal to the reference, {observations}", _parity_rows(result)),
         Group(f"{result.board.unit.capitalize()} per inference", _latency_rows(result)),
         Group("Memory", _memory_rows(evidence)),
@@ -86,6 +95,32 @@ def comparison(evidence: Evidence) -> list[Group]:
         rows = (Row(gate.name, "", "held" if gate.passed else "failed", gate.required) for gate in result.gates)
         groups.append(Group("Gates, stated beforehand", tuple(rows)))
     return groups
+
+
+def _task_group(result: Result) -> Group:
+    if result.recognition is not None:
+        found = result.recognition
+        return Group(f"Recognition, {several(found.pictures, 'picture')}", _recognition_rows(found))
+    if result.loop is not None:
+        return Group(f"Closed loop, {several(result.loop.episodes, 'episode')}", _loop_rows(result.loop))
+    return Group("Closed loop", (Row("not recorded", "", ""),))
+
+
+def _recognition_rows(found: RecognitionFigures) -> tuple[Row, ...]:
+    def shown(value: float | None) -> str:
+        return "" if value is None else f"{value:.3f}"
+
+    calls = found.pictures * len(found.labels)
+    return (
+        Row("mean F1", shown(found.float_f1), shown(found.board_f1), f"of {several(len(found.labels), 'label')}"),
+        Row("mean AUC", shown(found.float_auc), shown(found.board_auc)),
+        Row("calls as float32", "", percent(found.agreement), f"of {calls:,}, present or not"),
+        Row("largest error of a probability", "", shown(found.probability_error)),
+        *(
+            Row(f"F1 of {label.name}", shown(label.float_f1), shown(label.board_f1), f"present in {label.positives:,}")
+            for label in found.labels
+        ),
+    )
 
 
 def _loop_rows(loop: LoopFigures) -> tuple[Row, ...]:

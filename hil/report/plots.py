@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,6 +29,28 @@ def returns_plot(first_seed: int, board: Sequence[float], float32: Sequence[floa
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0, handletextpad=0.3)
 
     return drawing("returns", draw)
+
+
+def recognition_plot(names: Sequence[str], board: Sequence[float | None], float32: Sequence[float | None]) -> str:
+    """F1 of each label, float32 as a ring and the board as a dot."""
+
+    def draw(axes: Any) -> None:
+        places = range(len(names))
+        shown = {"float32": (float32, FLOAT, "none", 8), "board": (board, BOARD, "full", 4)}
+        for label, (values, colour, fill, size) in shown.items():
+            known = [math.nan if value is None else value for value in values]
+            axes.plot(
+                known, places, "o", markersize=size, color=colour, fillstyle=fill, markeredgewidth=1.4, label=label
+            )
+        axes.set_yticks(places, names)
+        axes.set_xlim(0, 1)
+        axes.invert_yaxis()
+        axes.set_xlabel("F1")
+        axes.tick_params(axis="y", length=0)
+        axes.grid(axis="both")
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0, handletextpad=0.3)
+
+    return drawing("recognition", draw, height_in=0.85 + 0.24 * len(names))
 
 
 def histogram_plot(counts: Sequence[int], unit: str) -> str:
@@ -62,16 +85,14 @@ def sqnr_plot(names: Sequence[str], sqnr_db: Sequence[float], widths: Sequence[s
     return _bars("sqnr", names, sqnr_db, labels, "SQNR of the output, dB")
 
 
-def curve_plot(steps: Sequence[float], returns: Sequence[float], algorithm: str) -> str:
-    """Mean return of the evaluations during training."""
+def curve_plot(steps: Sequence[float], values: Sequence[float], steps_label: str, values_label: str) -> str:
+    """The evaluations during training."""
 
     def draw(axes: Any) -> None:
-        axes.plot(steps, returns, "-o", color=FLOAT, markersize=4, linewidth=1.4)
+        axes.plot(steps, values, "-o", color=FLOAT, markersize=4, linewidth=1.4)
         axes.set_xlim(left=0)
-        axes.set_xlabel(
-            f"environment steps of training ({algorithm})" if algorithm else "environment steps of training"
-        )
-        axes.set_ylabel("mean return")
+        axes.set_xlabel(steps_label)
+        axes.set_ylabel(values_label)
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
         axes.locator_params(axis="x", nbins=6)
         axes.grid(axis="y")

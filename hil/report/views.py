@@ -40,6 +40,10 @@ def tiles(evidence: Evidence) -> list[Tile]:
         loop = result.loop
         shown.append(Tile(spread(loop.board), "return on the board", f"float32 {spread(loop.float32)}"))
         shown.append(Tile(*_action_headline(loop), f"{loop.steps:,} steps, each chosen by the board"))
+    if result.recognition is not None:
+        found = result.recognition
+        shown.append(Tile(f"{found.board_f1:.3f}", "mean F1 on the board", f"float32 {found.float_f1:.3f}"))
+        shown.append(Tile(percent(found.agreement), "calls as float32", f"{found.pictures:,} pictures"))
     shown.append(Tile(number(latency.p50), f"{result.board.unit} per inference", _range(latency)))
     shown.append(Tile(_parity(evidence), "integers as the reference", "every layer, on the board"))
     shown.append(Tile(recorded(flash_bytes(result)), "flash", policy_part(result, "flash")))
@@ -81,15 +85,31 @@ def figures(evidence: Evidence) -> list[Figure]:
         shown.append(
             Figure(svg, f"Return of each seeded episode of {loop.environment}, board and float32 on the same seeds.")
         )
-    curve = evidence.columns("curve.csv")
-    if curve.get("steps"):
-        svg = plots.curve_plot(curve["steps"], curve["mean_return"], result.algorithm)
-        shown.append(Figure(svg, "Mean return of the float32 policy's evaluations while it was trained."))
+    if result.recognition is not None:
+        labels = result.recognition.labels
+        columns = [[getattr(label, name) for label in labels] for name in ("name", "board_f1", "float_f1")]
+        caption = f"F1 of each label over {result.recognition.pictures:,} held-out pictures."
+        shown.append(Figure(plots.recognition_plot(*columns), caption))
+    shown += _curve_figures(evidence)
     counts = [int(count) for count in evidence.columns("latency.csv").get(unit, [])]
     if len(set(counts)) > 1:
         caption = f"{unit.capitalize()} of one inference, over {len(counts)} held-out observations."
         shown.append(Figure(plots.histogram_plot(counts, unit), caption))
     return shown + _layer_figures(evidence)
+
+
+def _curve_figures(evidence: Evidence) -> list[Figure]:
+    curve, algorithm = evidence.columns("curve.csv"), evidence.result.algorithm
+    by = f" ({algorithm})" if algorithm else ""
+    if curve.get("mean_return"):
+        svg = plots.curve_plot(
+            curve["steps"], curve["mean_return"], f"environment steps of training{by}", "mean return"
+        )
+        return [Figure(svg, "Mean return of the float32 policy's evaluations while it was trained.")]
+    if curve.get("auc"):
+        svg = plots.curve_plot(curve["steps"], curve["auc"], f"batches of training{by}", "mean AUC")
+        return [Figure(svg, "Mean area under the curve on the validation pictures while float32 was trained.")]
+    return []
 
 
 def _layer_figures(evidence: Evidence) -> list[Figure]:

@@ -190,7 +190,7 @@ def _step(state: State, recipe: Recipe, pictures: tuple[Tensor, Tensor], more: T
 
 def _evaluate(state: State, validation: LabelledFaces) -> None:
     found = recognition(sigmoid(logits(state.model, validation.images)).mean(axis=0), validation.labels)
-    state.curve.append({"step": state.step, "f1": found.mean_f1, "auc": found.mean_auc})
+    state.curve.append({"steps": state.step, "f1": found.mean_f1, "auc": found.mean_auc})
     log.info("step %d: mean F1 %.3f, AUC %.3f", state.step, found.mean_f1, found.mean_auc)
     if found.mean_auc > state.best:
         state.best, state.waited = found.mean_auc, 0

@@ -150,7 +150,7 @@ def _export(
     }
     (folder / "recognition.json").write_text(json.dumps(table, indent=2) + "\n")
     with (folder / "curve.csv").open("w", newline="") as stream:
-        rows = csv.DictWriter(stream, ["step", "f1", "auc"])
+        rows = csv.DictWriter(stream, ["steps", "f1", "auc"])
         rows.writeheader()
         rows.writerows(trained.curve)
     return {"parameters": parameters, "training_pictures": len(training), **mean}

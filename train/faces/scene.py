@@ -8,14 +8,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from policyport.train.faces.alignment import LANDMARKS, similarity
 from policyport.train.faces.asset import head
 from policyport.train.faces.person import Person
 from policyport.train.faces.skin import CREASES, FOLDED_BY, creases
 from policyport.train.faces.units import UNITS, Expression, shape_weights
 
-# Where an aligned crop has its landmarks, as shares of its side (column, row): left eye, right eye, mouth. The eye that
-# is the head's left is on the picture's right.
-LANDMARKS = np.array([[0.655, 0.38], [0.345, 0.38], [0.5, 0.745]])
 SUPERSAMPLING = 2
 
 
@@ -84,20 +82,6 @@ def draw_light(generator: np.random.Generator) -> Light:
     towards = np.array([np.sin(azimuth) * flat, np.sin(elevation), np.cos(azimuth) * flat], np.float32)
     colour = generator.uniform(0.5, 1.1) * (1 + generator.normal(0, 0.05, 3))
     return Light(towards, colour.astype(np.float32), generator.uniform(0.15, 0.5))
-
-
-def similarity(points: NDArray[np.floating[Any]], targets: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-    """The scaling, turn and shift that bring `points` nearest to `targets` in least squares.
-
-    :param points: and `targets`: [n, 2]
-    :return: [2, 3], a matrix and a shift
-    Source: Umeyama 1991, in two dimensions, where it is a linear problem in complex numbers.
-    """
-    source, target = points[:, 0] + 1j * points[:, 1], targets[:, 0] + 1j * targets[:, 1]
-    centred = source - source.mean()
-    turn = np.vdot(centred, target - target.mean()) / np.vdot(centred, centred)
-    shift = target.mean() - turn * source.mean()
-    return np.array([[turn.real, -turn.imag, shift.real], [turn.imag, turn.real, shift.imag]])
 
 
 def rotation(pose: Pose) -> NDArray[np.float64]:

@@ -148,7 +148,7 @@ class TestPictures:
         assert mouth[36:].sum() > 2 * mouth[8:30].sum()
 
     def test_landmarks_of_a_crop_lie_where_they_should(self) -> None:
-        from policyport.train.faces.scene import LANDMARKS, similarity
+        from policyport.train.faces.alignment import LANDMARKS, similarity
 
         turned = LANDMARKS @ np.array([[0.8, -0.6], [0.6, 0.8]]).T * 3 + [5, -2]
         found = similarity(turned, LANDMARKS)

