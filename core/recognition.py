@@ -13,18 +13,26 @@ Scores = NDArray[np.floating[Any]]
 
 @dataclass(frozen=True)
 class Recognition:
-    """Figures of each unit, [units] each, NaN where the labels hold only one class; `mean_` leaves those out."""
+    """Figures of each unit, [units] each, NaN where the labels hold only one class.
+
+    The means leave those out, and are 0 where nothing is left.
+    """
 
     f1: NDArray[np.float64]
     auc: NDArray[np.float64]
 
     @property
     def mean_f1(self) -> float:
-        return float(np.nanmean(self.f1))
+        return _mean(self.f1)
 
     @property
     def mean_auc(self) -> float:
-        return float(np.nanmean(self.auc))
+        return _mean(self.auc)
+
+
+def _mean(values: NDArray[np.float64]) -> float:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else 0.0
 
 
 def recognition(scores: Scores, labels: NDArray[np.int8], thresholds: float | Scores = 0.5) -> Recognition:

@@ -14,8 +14,8 @@ from policyport.core.artifact import Artifact, open_artifact
 from policyport.core.errors import ArtifactError, UsageError
 from policyport.core.task import Task
 from policyport.hil.policy import TaskPolicy
-from policyport.pipeline.au_faces import FoundFace
 from policyport.pipeline.au_pictures import Picture
+from policyport.train.faces.finder import FoundFace
 
 BOX = ("x", "y", "width", "height")
 

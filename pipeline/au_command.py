@@ -42,8 +42,8 @@ def execute(arguments: argparse.Namespace) -> int:
     :raises BoardError: no board, a busy port, no answer
     """
     from policyport.pipeline.au import Shown, annotate, columns, looking, recognize, row
-    from policyport.pipeline.au_faces import FaceFinder
     from policyport.pipeline.au_pictures import pictures
+    from policyport.train.faces.finder import FaceFinder
 
     seen = faces = 0
     with ExitStack() as stack:

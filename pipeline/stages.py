@@ -185,6 +185,7 @@ TRAINERS: Mapping[str, Stage] = {
         function="policyport.train.au.stage:train_au",
         options="policyport.train.au.config:AuConfig",
         code="policyport.train.au.stage:CODE",
+        machine="policyport.train.au.stage:data_inputs",
     ),
 }
 """In the place of train, where ``policyport train TASK`` or a recipe's ``[train] task`` asks for it."""

@@ -44,3 +44,5 @@ def test_unknown_labels_do_not_count() -> None:
     truth = np.array([[1], [0], [-1], [-1]], np.int8)
     found = recognition(scores, truth)
     assert found.mean_f1 == 1 and found.mean_auc == 1
+    nothing = recognition(scores, np.full_like(truth, -1))
+    assert nothing.mean_f1 == nothing.mean_auc == 0

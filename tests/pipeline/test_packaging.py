@@ -27,6 +27,7 @@ def package_folders() -> set[Path]:
     tests, typing = ROOT / "tests", ROOT / ".typing"
     found = {path.parent for path in ROOT.glob("*/__init__.py")}
     found |= {path.parent for path in ROOT.glob("*/*/__init__.py")}
+    found |= {path.parent for path in ROOT.glob("*/*/*/__init__.py")}
     return {folder for folder in found if tests not in folder.parents and typing not in [folder, *folder.parents]}
 
 

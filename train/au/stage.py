@@ -9,7 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from policyport.core.artifact import Artifact, code_version, open_artifact, stage_key, write_artifact
+from policyport.core.artifact import (
+    Artifact,
+    code_version,
+    open_artifact,
+    sha256_file,
+    sha256_json,
+    stage_key,
+    write_artifact,
+)
 from policyport.core.errors import ToolError
 from policyport.core.install import pip_install
 from policyport.core.options import to_table
@@ -40,23 +48,35 @@ def train_au(config: AuConfig, out: Path) -> Artifact:
     from policyport.train.au.learner import learn
 
     partial = out.with_name(out.name + ".partial")
-    code = code_version(*CODE)
-    checkpoint = _checkpoint(partial, stage_key("train", {}, to_table(config), code))
+    code, inputs = code_version(*CODE), data_inputs(config)
+    checkpoint = _checkpoint(partial, stage_key("train", inputs, to_table(config), code))
     threads = torch.get_num_threads()
     torch.set_num_threads(config.threads)
     try:
-        labelled, unlabelled = _pictures(config)
-        training, validation, test = labelled.split(
-            1 - config.validation_share - config.test_share, config.validation_share, seed=config.seed
-        )
+        training, validation, test, unlabelled = pictures_of(config)
         trained = learn(recipe_of(config), training, unlabelled, validation, checkpoint)
-        with write_artifact(out, "train", inputs={}, config=to_table(config), code=code) as writer:
+        with write_artifact(out, "train", inputs=inputs, config=to_table(config), code=code) as writer:
             figures = _export(config, trained, (training, validation, test), writer.path)
             writer.figures.update(figures)
     finally:
         torch.set_num_threads(threads)
     shutil.rmtree(partial, ignore_errors=True)
     return open_artifact(out, "train")
+
+
+def data_inputs(config: AuConfig) -> dict[str, str]:
+    """Hashes of the folders that are trained on: every file's path, size and time, and what text files hold."""
+    folders = {"labelled": config.labelled, "unlabelled": config.unlabelled}
+    return {name: _folder_hash(folder) for name, folder in folders.items() if folder is not None and folder.is_dir()}
+
+
+def _folder_hash(folder: Path) -> str:
+    listed = {}
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        stat, text = path.stat(), path.suffix.lower() in (".txt", ".csv")
+        name = path.relative_to(folder).as_posix()
+        listed[name] = sha256_file(path) if text else f"{stat.st_size} {stat.st_mtime_ns}"
+    return sha256_json(listed)
 
 
 def recipe_of(config: AuConfig) -> Recipe:
@@ -99,17 +119,57 @@ def _checkpoint(partial: Path, key: str) -> Path:
     return folder / "checkpoint.pt"
 
 
-def _pictures(config: AuConfig) -> tuple[LabelledFaces, LabelledFaces | None]:
+def pictures_of(config: AuConfig) -> tuple[LabelledFaces, LabelledFaces, LabelledFaces, LabelledFaces | None]:
+    """Training, validation and test faces, no subject in two of them, and those without labels.
+
+    :raises ConfigError: a format without a folder or the reverse, or a fold that the format does not have
+    :raises ArtifactError: a folder that does not read as its format
+    """
+    from policyport.core.errors import ConfigError
+    from policyport.train.au.formats import FOLDS, READERS
+    from policyport.train.au.photographs import photographs, subjects_of, unlabelled
+
+    if (config.labelled is None) != (config.format == "rendered"):
+        raise ConfigError(
+            "a folder of labelled pictures goes with its format",
+            where="labelled, format",
+            expected="both, or neither for rendered faces",
+            got=f"labelled {config.labelled}, format {config.format}",
+        )
+    if config.fold and config.fold > len(FOLDS.get(config.format, ())):
+        raise ConfigError("no such published fold", where="fold", expected=", ".join(FOLDS), got=config.format)
+    more = _rendered(config, config.persons, config.unlabelled_persons) if config.unlabelled_persons else None
+    if config.unlabelled is not None:
+        more = photographs(unlabelled(config.unlabelled), config.units, config.side, colour=config.colour)
+    if config.labelled is None:
+        labelled, test = _rendered(config, 0, config.persons), None
+    else:
+        listing = READERS[config.format](config.labelled)
+        labelled = photographs(listing, config.units, config.side, colour=config.colour)
+        tested = subjects_of(listing, labelled, FOLDS[config.format][config.fold - 1]) if config.fold else None
+        test = None if tested is None else labelled.take(tested)
+        labelled = labelled if tested is None else labelled.take(~tested)
+    test_share = 0.0 if test is not None else config.test_share
+    training, validation, rest = labelled.split(
+        1 - config.validation_share - test_share, config.validation_share, seed=config.seed
+    )
+    parts = training, validation, rest if test is None else test
+    if not all(map(len, parts)):
+        raise ConfigError(
+            "too few subjects to train, to validate and to test",
+            where="labelled",
+            expected="subjects in each part",
+            got=" / ".join(str(len(part)) for part in parts) + " pictures",
+        )
+    return *parts, None if more is None else more.unlabelled()
+
+
+def _rendered(config: AuConfig, first: int, count: int) -> LabelledFaces:
     from policyport.train.au.data import rendered
     from policyport.train.faces.dataset import FaceSpec, faces
 
-    def persons(first: int, count: int) -> LabelledFaces:
-        spec = FaceSpec(count, config.images_per_person, config.side, config.seed, first)
-        return rendered(faces(spec, config.processes), config.units, colour=config.colour)
-
-    labelled = persons(0, config.persons)
-    more = persons(config.persons, config.unlabelled_persons).unlabelled() if config.unlabelled_persons else None
-    return labelled, more
+    spec = FaceSpec(count, config.images_per_person, config.side, config.seed, first)
+    return rendered(faces(spec, config.processes), config.units, colour=config.colour)
 
 
 def _export(

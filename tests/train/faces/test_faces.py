@@ -154,6 +154,17 @@ class TestPictures:
         found = similarity(turned, LANDMARKS)
         np.testing.assert_allclose(turned @ found[:, :2].T + found[:, 2], LANDMARKS, atol=1e-12)
 
+    def test_contact_sheets(self, tmp_path: Path) -> None:
+        from PIL import Image
+        from policyport.train.faces.sheet import CAPTION, every_unit, many, write_sheet
+
+        write_sheet(many(3, 32, 0), 2, tmp_path / "a" / "faces.png")
+        with Image.open(tmp_path / "a/faces.png") as sheet:
+            assert sheet.size == (64, 2 * (32 + CAPTION))
+        shown = every_unit(32, 0)
+        assert len(shown) == len(UNITS) + 1
+        assert all((picture != shown[0][0]).any() for picture, _ in shown[1:])
+
     def test_a_set_does_not_depend_on_processes_nor_on_interruption(self, tmp_path: Path) -> None:
         from policyport.train.faces import dataset
 

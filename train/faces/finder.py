@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,12 @@ class FaceFinder:
         with contextlib.redirect_stdout(io.StringIO()):  # it says which provider it runs on
             self._network: Any = CenterFace(override_execution_provider="CPUExecutionProvider")
         self._least = least
+
+    @classmethod
+    @cache
+    def shared(cls) -> FaceFinder:
+        """The one of this process with the default confidence."""
+        return cls()
 
     def __call__(self, picture: NDArray[np.uint8]) -> list[FoundFace]:
         """The faces of a picture [height, width, 3] RGB, from left to right."""

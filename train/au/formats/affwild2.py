@@ -1,0 +1,26 @@
+"""Aff-Wild2: a text file per video, a header of units, a row per frame; pictures in cropped_aligned/VIDEO/00001.jpg."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from policyport.train.au.formats.listing import Listing, by_number, known, only_known, rows, subfolder
+
+UNITS = (1, 2, 4, 6, 7, 10, 12, 15, 23, 24, 25, 26)
+CODES = {"0": False, "1": True, "-1": None}  # -1: the frame is not annotated
+SETS = ("Train_Set", "Validation_Set")
+
+
+def read(folder: Path) -> Listing:
+    """The annotated frames of both sets; row n is picture n. A video of several people has a suffix, _left or _right.
+
+    :raises ArtifactError: no text file, a header without the units, a code that is none
+    """
+    listing = Listing()
+    for path in sorted(path for part in SETS for path in folder.rglob(f"{part}/*.txt")):
+        place = subfolder(folder, "cropped_aligned", path.stem) or subfolder(folder, path.stem)
+        frames = by_number(place) if place else {}
+        for number, (row, where) in enumerate(rows(path, (f"AU{unit}" for unit in UNITS)), start=1):
+            units = ((unit, known(row[f"AU{unit}"], f"{where}, AU{unit}", CODES)) for unit in UNITS)
+            listing.add(frames.get(number), path.stem, only_known(units))
+    return listing.checked(folder, "Train_Set/VIDEO.txt and cropped_aligned/VIDEO/00001.jpg")
