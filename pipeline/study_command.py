@@ -9,13 +9,17 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from policyport.pipeline.quarl_cell import CellResult
 
-SUMMARY = "study what quantization does to policies, by environment, algorithm, method and width"
+SUMMARY = "study what quantization does to policies, or what the losses of MLCR are worth"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Its flags."""
     add = parser.add_argument
-    add("study", choices=("quarl",), help="quarl: the tables of Krishnan et al. (arXiv 1910.01055)")
+    add(
+        "study",
+        choices=("quarl", "au"),
+        help="quarl: the tables of Krishnan et al. (arXiv 1910.01055); au: the losses of Niu et al. (arXiv 1910.11012)",
+    )
     add("--agents", type=Path, metavar="DIR", help="zips, as ALGO/ENV/ENV.zip [default: small ones trained here]")
     add("--envs", nargs="+", default=(), metavar="ENV", help="environments [default: all that there are agents of]")
     add("--algos", nargs="+", default=(), metavar="ALGO", help="algorithms [default: all that there are agents of]")
@@ -36,11 +40,60 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="ADDRESS",
         help="a Ray cluster that sees the same folders; local: one on this machine [default: none]",
     )
-    add("--out", type=Path, default=Path("runs/quarl"), metavar="DIR", help="folder to write [default: runs/quarl]")
+    add("--out", type=Path, metavar="DIR", help="folder to write [default: runs/<study>]")
+    _add_au_arguments(parser.add_argument_group("of the study au"))
+
+
+def _add_au_arguments(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add("--variants", nargs="+", metavar="LOSSES", help="labels, +mv, +cr, +gcn, all [default: each]")
+    add("--regimes", nargs="+", metavar="REGIME", help="same, gap: how labelled faces differ [default: both]")
+    add("--labelled", nargs="+", type=int, default=(25,), metavar="PERSONS", help="with labels [default: 25]")
+    add("--unlabelled", nargs="+", type=int, default=(200,), metavar="PERSONS", help="without [default: 200]")
+    add("--steps", type=int, default=1000, help="batches of each training [default: 1000]")
+    add("--relation-steps", type=int, default=600, help="batches with the relation network [default: 600]")
 
 
 def execute(arguments: argparse.Namespace) -> int:
     """Run the study and write its files."""
+    arguments.out = arguments.out or Path("runs") / arguments.study
+    return _au(arguments) if arguments.study == "au" else _quarl(arguments)
+
+
+def _au(arguments: argparse.Namespace) -> int:
+    from policyport.pipeline import au_study
+    from policyport.pipeline.au_study_page import render_page
+
+    quiet = arguments.quiet > arguments.verbose
+    cells = au_study.grid(
+        arguments.variants or au_study.VARIANTS,
+        arguments.regimes or au_study.REGIMES,
+        arguments.labelled,
+        arguments.unlabelled,
+        arguments.seeds,
+        arguments.steps,
+        arguments.relation_steps,
+    )
+
+    def said(cell: au_study.AuCell, result: au_study.AuResult) -> None:
+        if not quiet:
+            print(f"{cell.name:<32} mean F1 {result.f1:.3f}, AUC {result.auc:.3f}", flush=True)
+
+    found = au_study.run_au_study(cells, arguments.out / "cells", arguments.workers, said)
+    rows = au_study.rows_of(found)
+    written = {
+        "study.csv": au_study.to_csv(found),
+        "study.md": au_study.markdown(rows) + "\n",
+        "study.html": render_page(rows),
+    }
+    for name, text in written.items():
+        (arguments.out / name).write_text(text, encoding="utf-8")
+    if not quiet:
+        print(arguments.out / "study.html")
+    return 0
+
+
+def _quarl(arguments: argparse.Namespace) -> int:
     from policyport.pipeline import speak
     from policyport.pipeline.quarl import BITS, METHODS, StudyRequest, run_study
     from policyport.pipeline.quarl_page import render_page

@@ -1,0 +1,62 @@
+"""The study of MLCR's losses: its grid, its cells, its tables, on trainings of a few steps."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+from policyport.core.errors import ConfigError
+from policyport.pipeline import au_study
+from policyport.pipeline.au_study import AuCell, AuResult, gain, grid, markdown, rows_of, run_au_study
+from policyport.pipeline.cli import main
+
+
+def test_unlabelled_pictures_count_only_where_they_teach() -> None:
+    cells = grid(("labels", "+cr", "+gcn", "all"), ("same",), (5,), (0, 9), (0, 1), 10, 4)
+    settings = {(cell.variant, cell.unlabelled, cell.relation_steps) for cell in cells}
+    assert settings == {
+        ("labels", 0, 0), ("+gcn", 0, 4), ("+cr", 0, 0), ("+cr", 9, 0), ("all", 0, 4), ("all", 9, 4),
+    }  # fmt: skip
+    assert len(cells) == 12 and len({cell.name for cell in cells}) == 12
+
+
+def test_gains_are_paired_by_seed() -> None:
+    found = []
+    for variant, scores in (("labels", (0.4, 0.5)), ("all", (0.45, 0.53))):
+        for seed, f1 in enumerate(scores):
+            found.append((AuCell(variant, "gap", 5, 0, seed, 1, 0), AuResult(f1, 0.8, f1, 0.8)))
+    rows = rows_of(found)
+    assert gain(rows[0], rows) is None
+    mean, spread = gain(rows[1], rows) or (0.0, 0.0)
+    assert mean == pytest.approx(0.04) and spread == pytest.approx(0.0141, abs=1e-3)
+    assert "| gap | 5 / 0 | all | 0.490 ± 0.057 |" in markdown(rows) and "+0.040 ± 0.014 |" in markdown(rows)
+
+
+def test_unknown_names_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no such regime"):
+        run_au_study([AuCell("all", "odd", 1, 0, 0, 1, 0)], tmp_path, 1, lambda *_: None)
+
+
+def test_a_study_is_written_and_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("torch")
+    pytest.importorskip("numba")
+    monkeypatch.setenv("POLICYPORT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(au_study, "VALIDATION", 2)
+    monkeypatch.setattr(au_study, "TEST", 2)
+    line = ["study", "au", "--variants", "labels", "all", "--regimes", "gap", "--labelled", "1", "--unlabelled", "1"]
+    line += ["--steps", "2", "--relation-steps", "1", "--seeds", "0", "1", "--out", str(tmp_path / "study")]
+    assert main(line) == 0
+    assert capsys.readouterr().out.count("mean F1") == 4
+    cells = sorted((tmp_path / "study/cells").glob("*.json"))
+    assert len(cells) == 4 and not list((tmp_path / "study/checkpoints").iterdir())
+    with (tmp_path / "study/study.csv").open() as stream:
+        assert {row["variant"] for row in csv.DictReader(stream)} == {"labels", "all"}
+    assert "F1 gained" in (tmp_path / "study/study.html").read_text()
+    table = json.loads(cells[0].read_text())
+    cells[0].write_text(json.dumps(table | {"result": table["result"] | {"f1": 0.123456}}))
+    assert main([*line, "-q"]) == 0
+    assert "0.123456" in (tmp_path / "study/study.csv").read_text()
