@@ -1,7 +1,7 @@
 """Measured tables of the page on action units: `python -m policyport.pipeline.au_figures docs/au.md`.
 
-Trains by recipes/au.toml where that is not done, measures the same network at 8 and at 4 bits on the emulated board, and
-takes the study of the losses from ``runs/au-study`` (``policyport study au --out runs/au-study``).
+Trains by recipes/au.toml where that is not done, measures the same network at 8 and at 4 bits on the emulated board,
+and takes the study of the losses from ``runs/au-study`` (``policyport study au --out runs/au-study``).
 """
 
 from __future__ import annotations
@@ -93,8 +93,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     results = {bits: measure(bits) for bits in WIDTHS}
     board, pictures = results[WIDTHS[0]]["board"], results[WIDTHS[0]]["recognition"]["pictures"]
     note = (
-        f"{results[WIDTHS[0]]['model']} by recipes/au.toml, {pictures} rendered pictures of persons that it was not trained on, "
-        f"each recognized by the emulated {board['name']} ({board['core']}, {board['emulator']})."
+        f"{results[WIDTHS[0]]['model']} by recipes/au.toml, {pictures} rendered pictures of persons that it was not "
+        f"trained on, each recognized by the emulated {board['name']} ({board['core']}, {board['emulator']})."
     )
     blocks = {"au": "\n\n".join((note, results_table(results), units_table(results)))}
     if STUDY.is_file():
