@@ -1,6 +1,6 @@
 """Measured tables of the page on action units: `python -m policyport.pipeline.au_figures docs/au.md`.
 
-Trains by recipes/au.toml where that is not done, measures the same network at 8 and at 4 bits on the emulated board,
+Runs recipes/au.toml, which measures the same network at 8 and at 4 bits on the emulated board, where that is not done,
 and takes the study of the losses from ``runs/au-study`` (``policyport study au --out runs/au-study``).
 """
 
@@ -14,9 +14,10 @@ from typing import Any
 
 from policyport.pipeline.figures import replace_block
 
-TRAINED, STUDY = Path("runs/au/train"), Path("runs/au-study/study.md")
-WIDTHS = (8, 4)
-PICTURES = "512"
+RESULTS = {8: Path("runs/au/hil/result.json"), 4: Path("runs/au/4bit/hil/result.json")}
+"""Width of the weights to where it is measured."""
+
+STUDY = Path("runs/au-study/study.md")
 
 
 def results_table(results: dict[int, dict[str, Any]]) -> str:
@@ -52,34 +53,6 @@ def units_table(results: dict[int, dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def measure(bits: int) -> dict[str, Any]:
-    """Quantize, compile, flash and measure the trained network; what is done is skipped."""
-    from policyport.pipeline import cli
-
-    folder = Path(f"runs/au-{bits}bit")
-    steps = (
-        ["quantize", str(TRAINED), "--weight-bits", str(bits), "--activations", "int8"],
-        ["deploy", str(folder / "quantize"), "--board", "mps2-an386"],
-        ["flash", str(folder / "deploy")],
-        [
-            "hil",
-            str(folder / "deploy"),
-            "--pictures",
-            PICTURES,
-            "--parity-observations",
-            "8",
-            "--latency-observations",
-            "8",
-        ],
-    )
-    for step in steps:
-        code = cli.main([*step, "--out", str(folder / step[0])])
-        if code:
-            raise SystemExit(code)
-    table: dict[str, Any] = json.loads((folder / "hil/result.json").read_text())
-    return table
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write the tables of a Markdown file."""
     from policyport.pipeline import cli
@@ -87,13 +60,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("pages", type=Path, nargs="+", help="Markdown files with <!-- figures:au --> markers")
     given = parser.parse_args(arguments)
-    code = cli.main(["run", "recipes/au.toml", "--until", "train"])
+    code = cli.main(["run", "recipes/au.toml"])
     if code:
         return code
-    results = {bits: measure(bits) for bits in WIDTHS}
-    board, pictures = results[WIDTHS[0]]["board"], results[WIDTHS[0]]["recognition"]["pictures"]
+    results = {bits: json.loads(path.read_text()) for bits, path in RESULTS.items()}
+    first = results[8]
+    board, pictures = first["board"], first["recognition"]["pictures"]
     note = (
-        f"{results[WIDTHS[0]]['model']} by recipes/au.toml, {pictures} rendered pictures of persons that it was not "
+        f"{first['model']} by recipes/au.toml, {pictures} rendered pictures of persons that it was not "
         f"trained on, each recognized by the emulated {board['name']} ({board['core']}, {board['emulator']})."
     )
     blocks = {"au": "\n\n".join((note, results_table(results), units_table(results)))}

@@ -135,19 +135,23 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
 def _run(arguments: argparse.Namespace) -> int:
     from policyport.pipeline import speak
     from policyport.pipeline.recipe import read_recipe
-    from policyport.pipeline.run import Asked, run_recipe
+    from policyport.pipeline.run import Asked, run_recipe, run_variants
 
     recipe = read_recipe(arguments.recipe, STAGES)
     folder = arguments.out or recipe.folder
     quiet = arguments.json or arguments.quiet > arguments.verbose
     asked = Asked(arguments.force, arguments.until)
-    outcome = run_recipe(recipe, folder, speak.silent if quiet else speak.say, asked)
+    say = speak.silent if quiet else speak.say
+    outcome = run_recipe(recipe, folder, say, asked)
+    outcomes = {"": outcome} | run_variants(recipe, folder, outcome, say, asked)
     if arguments.json:
-        speak.print_json(outcome.artifacts)
+        speak.print_json({f"{name}/{s}".lstrip("/"): a for name, o in outcomes.items() for s, a in o.artifacts.items()})
     elif not quiet:
-        speak.print_summary(outcome.artifacts)
-    if outcome.gate_error is not None:
-        raise outcome.gate_error
+        for done in outcomes.values():
+            speak.print_summary(done.artifacts)
+    for done in outcomes.values():
+        if done.gate_error is not None:
+            raise done.gate_error
     return 0
 
 

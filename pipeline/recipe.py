@@ -10,8 +10,12 @@
     [deploy]
     board = "mps2-an386"
 
-A key left out has its default; ``policyport <stage> --help`` names them all. Paths in a recipe are
-relative to the working directory, as on a command line.
+    [variants.4bit.quantize]
+    weight_bits = 4
+
+A variant is run after the recipe, from its first stage that differs on. A key left out has its default;
+``policyport <stage> --help`` names them all. Paths in a recipe are relative to the working directory, as on a
+command line.
 """
 
 from __future__ import annotations
@@ -54,6 +58,9 @@ class Recipe:
     stages: tuple[Stage, ...]
     """The stages of its run."""
 
+    variants: tuple[Recipe, ...] = ()
+    """The same with some keys changed, named after the variant; each has a folder of its own in the run's."""
+
     @property
     def folder(self) -> Path:
         """The run's folder."""
@@ -69,6 +76,7 @@ def read_recipe(path: Path, stages: tuple[Stage, ...] = STAGES) -> Recipe:
     name = table.pop("name", path.stem)
     if not isinstance(name, str) or not NAME.fullmatch(name):
         raise ConfigError("name is no name for a folder", where=path, expected="letters, digits, . _ -", got=repr(name))
+    changes = _changes(table.pop("variants", {}), stages, path)
     tables = {stage.name: _stage_table(table.pop(stage.name, {}), stage.name, path) for stage in stages}
     _refuse_unknown(table, (stage.name for stage in stages), path)
     task = _task(tables.get("train", {}), path)
@@ -76,7 +84,38 @@ def read_recipe(path: Path, stages: tuple[Stage, ...] = STAGES) -> Recipe:
     configs = {
         stage.name: from_table(stage.config_type(), tables[stage.name], f"[{stage.name}] of {path}") for stage in stages
     }
-    return Recipe(path, name, tables, configs, task, stages)
+    variants = tuple(_variant(path, name, task, stages, tables, changed) for name, changed in changes.items())
+    return Recipe(path, name, tables, configs, task, stages, variants)
+
+
+def _changes(variants: Any, stages: tuple[Stage, ...], path: Path) -> dict[str, dict[str, Any]]:
+    """Name of each variant to its tables."""
+    if not isinstance(variants, Mapping):
+        raise ConfigError("variants is a table of tables", where=path, expected="[variants.NAME.STAGE]", got=variants)
+    names = {stage.name for stage in stages}
+    for name, changed in variants.items():
+        if not NAME.fullmatch(name) or name in names:
+            raise ConfigError("no name for a variant", where=path, expected="a name of no stage", got=repr(name))
+        if not isinstance(changed, Mapping):
+            raise ConfigError("a variant is a table", where=path, expected=f"[variants.{name}.STAGE]", got=changed)
+        _refuse_unknown({key: {} for key in changed if key not in names}, names, path)
+    return dict(variants)
+
+
+def _variant(
+    path: Path,
+    name: str,
+    task: str,
+    stages: tuple[Stage, ...],
+    tables: dict[str, dict[str, Any]],
+    changed: Mapping[str, Any],
+) -> Recipe:
+    merged = {stage: table | _stage_table(changed.get(stage, {}), stage, path) for stage, table in tables.items()}
+    where = f"of variant {name} of {path}"
+    configs = {
+        stage.name: from_table(stage.config_type(), merged[stage.name], f"[{stage.name}] {where}") for stage in stages
+    }
+    return Recipe(path, name, merged, configs, task, stages)
 
 
 def _task(table: dict[str, Any], path: Path) -> str:
@@ -111,12 +150,12 @@ def _stage_table(value: Any, name: str, path: Path) -> dict[str, Any]:
 
 
 def _refuse_unknown(rest: Mapping[str, Any], stages: Iterable[str], path: Path) -> None:
-    allowed = ["name", *stages]
+    allowed = ["name", "variants", *stages]
     for key, value in rest.items():
         near = difflib.get_close_matches(key, allowed, 1)
         raise ConfigError(
             f"unknown table [{key}]" if isinstance(value, Mapping) else f"unknown key {key!r} outside of any table",
             where=path,
-            expected=f"name, {', '.join(f'[{stage}]' for stage in allowed[1:])}",
+            expected=f"name, {', '.join(f'[{table}]' for table in allowed[1:])}",
             cure=f"did you mean {near[0]!r}?" if near else None,
         )

@@ -11,7 +11,7 @@ import contextlib
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -73,25 +73,62 @@ def wanted(stage: Stage, keys: Mapping[str, str | None], config: Any) -> Wanted:
     return Wanted(stage.kind, {**inputs, **stage.config_inputs(config)}, to_table(config), stage.code_version())
 
 
-def standings(folder: Path, configs: Mapping[str, Any], stages: tuple[Stage, ...] = STAGES) -> dict[str, Standing]:
+def run_variants(recipe: Recipe, folder: Path, done: Outcome, say: Say, asked: Asked) -> dict[str, Outcome]:
+    """Bring the variants of a recipe up to date, each from its first stage that differs on.
+
+    :param done: the recipe's own run
+    :raises PolicyportError: as :func:`run_recipe`
+    """
+    outcomes = {}
+    for variant in recipe.variants:
+        same = same_stages(recipe, variant)
+        shared = {name: artifact for name, artifact in done.artifacts.items() if name in same}
+
+        def told(event: Event, name: str = variant.name) -> None:
+            say(replace(event, stage=f"{name}/{event.stage}"))
+
+        forced = asked.force if asked.force not in same else None
+        outcomes[variant.name] = run_recipe(variant, folder / variant.name, told, replace(asked, force=forced), shared)
+    return outcomes
+
+
+def same_stages(recipe: Recipe, variant: Recipe) -> tuple[str, ...]:
+    """The stages before the first that the variant changes."""
+    names = [stage.name for stage in recipe.stages]
+    changed = [name for name in names if recipe.configs[name] != variant.configs[name]]
+    return tuple(names[: names.index(changed[0])]) if changed else tuple(names)
+
+
+def standings(
+    folder: Path,
+    configs: Mapping[str, Any],
+    stages: tuple[Stage, ...] = STAGES,
+    shared: Mapping[str, Artifact] | None = None,
+) -> dict[str, Standing]:
     """How each stage of a run's folder stands.
 
     :param configs: stage to the configuration that it is compared with
+    :param shared: stage to its artifact, for stages that another run has done; they are left out
     """
-    keys: dict[str, str | None] = {}
+    keys: dict[str, str | None] = {name: artifact.key for name, artifact in (shared or {}).items()}
     found = {}
     for stage in stages:
+        if stage.name in (shared or {}):
+            continue
         standing = assess(folder / stage.name, wanted(stage, keys, configs[stage.name]))
         keys[stage.name] = standing.manifest.key if standing.state == "done" and standing.manifest else None
         found[stage.name] = standing
     return found
 
 
-def run_recipe(recipe: Recipe, folder: Path, say: Say, asked: Asked | None = None) -> Outcome:
+def run_recipe(
+    recipe: Recipe, folder: Path, say: Say, asked: Asked | None = None, shared: Mapping[str, Artifact] | None = None
+) -> Outcome:
     """Bring every stage of a recipe up to date, in order.
 
     :param folder: the run's folder; one subfolder per stage
     :param say: is told of each stage as it starts and ends
+    :param shared: stage to its artifact, for stages that another run has done
     :raises UsageError: another run is at work in the folder
     :raises PolicyportError: whatever a stage raises, but a gate that failed: that is in the outcome
     """
@@ -99,16 +136,17 @@ def run_recipe(recipe: Recipe, folder: Path, say: Say, asked: Asked | None = Non
     names = [stage.name for stage in stages]
     forced = names[names.index(asked.force) :] if asked.force else []
     last = names.index(asked.until) if asked.until else len(names) - 1
-    artifacts: dict[str, Artifact] = {}
+    artifacts: dict[str, Artifact] = dict(shared or {})
+    own = tuple(stage for stage in stages[: last + 1] if stage.name not in artifacts)
     gate_error: GateError | None = None
     folder.mkdir(parents=True, exist_ok=True)
     with _alone(folder / ".lock", folder, "another run is at work in this folder"):
         (folder / RECIPE_COPY).write_bytes(recipe.path.read_bytes())
-        standing = standings(folder, recipe.configs, stages)
-        for stage in stages[: last + 1]:
+        standing = standings(folder, recipe.configs, stages, shared)
+        for stage in own:
             if stage.name in forced or standing[stage.name].state != "done":
                 stage.require(recipe.configs)
-        for stage in stages[: last + 1]:
+        for stage in own:
             try:
                 artifacts[stage.name] = _bring_up_to_date(
                     stage, artifacts, recipe.configs[stage.name], folder, stage.name in forced, say

@@ -89,8 +89,9 @@ def print_json(artifacts: Mapping[str, Artifact]) -> None:
     table: dict[str, Any] = {
         name: {"path": str(a.path), "key": a.key, "figures": a.manifest.figures} for name, a in artifacts.items()
     }
-    if "hil" in artifacts:
-        table["result"] = json.loads(artifacts["hil"].file("result.json").read_text())
+    for name, artifact in artifacts.items():
+        if name.split("/")[-1] == "hil":  # a variant's is VARIANT/hil
+            table[name.removesuffix("hil") + "result"] = json.loads(artifact.file("result.json").read_text())
     print(json.dumps(table, indent=2))
 
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from policyport.core.artifact import read_manifest
+from policyport.core.artifact import open_artifact, read_manifest
 from policyport.core.errors import UsageError
 from policyport.core.options import from_table
 from policyport.pipeline.assess import Standing
 from policyport.pipeline.recipe import Recipe, read_recipe
-from policyport.pipeline.run import RECIPE_COPY, standings
+from policyport.pipeline.run import RECIPE_COPY, same_stages, standings
 from policyport.pipeline.stages import STAGES, Stage
 
 
@@ -36,17 +37,32 @@ def status(target: Path, stages: tuple[Stage, ...] = STAGES) -> tuple[Path, list
     :returns: the run's folder, and a line per stage
     :raises UsageError: neither a recipe nor a run's folder
     """
-    folder, configs, stages = _target(target, stages)
-    found = standings(folder, configs, stages)
-    return folder, [StageStatus(name, standing) for name, standing in found.items()]
+    recipe = _recipe(target, stages)
+    if recipe is None:
+        configs = {stage.name: _own_config(target / stage.name, stage) for stage in stages}
+        return target, _lines("", standings(target, configs, stages))
+    folder = recipe.folder if target.is_file() else target
+    found = standings(folder, recipe.configs, recipe.stages)
+    lines = _lines("", found)
+    for variant in recipe.variants:
+        same = same_stages(recipe, variant)
+        shared = {name: open_artifact(folder / name) for name in same if found[name].state == "done"}
+        rest = standings(folder / variant.name, variant.configs, variant.stages, shared)
+        lines += _lines(f"{variant.name}/", {name: stand for name, stand in rest.items() if name not in same})
+    return folder, lines
 
 
-def _target(target: Path, stages: tuple[Stage, ...]) -> tuple[Path, dict[str, Any], tuple[Stage, ...]]:
-    if target.is_file() or (target / RECIPE_COPY).is_file():
-        recipe: Recipe = read_recipe(target if target.is_file() else target / RECIPE_COPY, stages)
-        return recipe.folder if target.is_file() else target, recipe.configs, recipe.stages
+def _lines(prefix: str, found: Mapping[str, Standing]) -> list[StageStatus]:
+    return [StageStatus(prefix + name, standing) for name, standing in found.items()]
+
+
+def _recipe(target: Path, stages: tuple[Stage, ...]) -> Recipe | None:
+    """The recipe that a run is compared with; None where each artifact is compared with its own configuration."""
+    for path in (target, target / RECIPE_COPY):
+        if path.is_file():
+            return read_recipe(path, stages)
     if target.is_dir() and any((target / stage.name).exists() for stage in stages):
-        return target, {stage.name: _own_config(target / stage.name, stage) for stage in stages}, stages
+        return None
     raise UsageError(
         "no run here",
         where=target,

@@ -78,9 +78,12 @@ def _lineage(measured: Artifact) -> tuple[Artifact, ...]:
 
 
 def _beside(path: Path) -> list[Artifact]:
-    """Whatever artifacts lie in the same folder; their files are checked when they are read."""
+    """Whatever artifacts lie in the same folder or, for a variant of a run, in the one around it.
+
+    Their files are checked when they are read.
+    """
     artifacts = []
-    for manifest in sorted(path.parent.glob(f"*/{MANIFEST}")):
+    for manifest in (*sorted(path.parent.glob(f"*/{MANIFEST}")), *sorted(path.parent.parent.glob(f"*/{MANIFEST}"))):
         try:
             artifacts.append(Artifact(manifest.parent, read_manifest(manifest.parent)))
         except ArtifactError:

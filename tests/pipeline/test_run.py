@@ -11,7 +11,7 @@ import pytest
 from policyport.core.artifact import open_artifact
 from policyport.core.errors import ConfigError, GateError, UsageError
 from policyport.pipeline.recipe import read_recipe
-from policyport.pipeline.run import Asked, Event, Outcome, run_recipe, run_stage
+from policyport.pipeline.run import Asked, Event, Outcome, run_recipe, run_stage, run_variants
 from policyport.pipeline.status import status
 
 ALL = ["train", "deploy", "flash", "hil"]
@@ -244,3 +244,47 @@ def test_status_changes_nothing(job: Job) -> None:
     before = sorted((path, path.read_bytes()) for path in FOLDER.rglob("*") if path.is_file())
     job.states()
     assert sorted((path, path.read_bytes()) for path in FOLDER.rglob("*") if path.is_file()) == before
+
+
+VARIANT = 'name = "job"\n[variants.other.deploy]\noptimize = "speed"\n'
+
+
+def test_a_variant_runs_from_its_first_difference_on(job: Job) -> None:
+    job.recipe = read_recipe(job.write(VARIANT), job.stubs.stages)
+    done = run_recipe(job.recipe, FOLDER, job.events.append)
+    job.stubs.calls.clear()
+    told: list[Any] = []
+    outcomes = run_variants(job.recipe, FOLDER, done, told.append, Asked())
+    assert job.stubs.calls == ["deploy", "flash", "hil"]
+    assert [event.stage for event in told if event.what == "done"] == ["other/deploy", "other/flash", "other/hil"]
+    artifacts = outcomes["other"].artifacts
+    assert artifacts["train"].path == done.artifacts["train"].path
+    assert artifacts["deploy"].manifest.config["optimize"] == "speed"
+    assert artifacts["deploy"].manifest.inputs == done.artifacts["deploy"].manifest.inputs
+    job.stubs.calls.clear()
+    run_variants(job.recipe, FOLDER, done, told.append, Asked())
+    assert job.stubs.calls == [] and (FOLDER / "other/hil").is_dir()
+
+
+def test_the_status_tells_of_variants(job: Job) -> None:
+    path = job.write(VARIANT)
+    job.recipe = read_recipe(path, job.stubs.stages)
+    run_recipe(job.recipe, FOLDER, job.events.append)
+    _, lines = status(path, job.stubs.stages)
+    states = {line.stage: line.standing.state for line in lines}
+    assert states["deploy"] == "done" and states["other/deploy"] != "done" and "other/train" not in states
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[variants]\ntrain = {}\n", "no name for a variant"),
+        ("variants = 3\n", "variants is a table"),
+        ("[variants]\na = 3\n", "a variant is a table"),
+        ("[variants.a.deploi]\nboard = 'x'\n", "unknown table"),
+        ("[variants.a.deploy]\nspeed = 'x'\n", "unknown key"),
+    ],
+)
+def test_variants_that_are_none_are_refused(job: Job, text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        read_recipe(job.write(text), job.stubs.stages)
