@@ -7,6 +7,7 @@ import hashlib
 import json
 import multiprocessing
 import os
+import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -132,6 +133,19 @@ def _render_shard(spec: FaceSpec, persons: range, folder: Path) -> range:
     return persons
 
 
+def main() -> None:
+    """Say how many pictures one process renders in a second: `python -m policyport.train.faces.dataset`."""
+    spec = FaceSpec(persons=20)
+    render_persons(dataclasses.replace(spec, images_per_person=1), range(1))  # compiles
+    start = time.perf_counter()
+    made = render_persons(spec, range(spec.persons))
+    print(f"{len(made.images) / (time.perf_counter() - start):.0f} pictures of {spec.side} x {spec.side} a second")
+
+
 def _read(file: Path) -> Faces:
     with np.load(file) as stored:
         return Faces(*(stored[field.name] for field in dataclasses.fields(Faces)))
+
+
+if __name__ == "__main__":
+    main()
