@@ -45,7 +45,13 @@ class _Rows:
     def move(self, rows: NDArray[np.intp], column: NDArray[np.intp] | int, steps: Reals) -> None:
         """Add ``steps`` [len(rows)] to one integer of each of ``rows``."""
         self.integers[rows, column] += steps
-        self.slope[rows] += (steps * self.scale[rows])[:, None] * self.hessian[self.group[rows], column]
+        self.slope[rows] += (steps * self.scale[rows])[:, None] * self.pulls(rows, column)
+
+    def pulls(self, rows: NDArray[np.intp], column: NDArray[np.intp] | int) -> Reals:
+        """How a step of ``column`` moves the slopes of ``rows``: [len(rows), D], or [1, D] where it is the same."""
+        if len(self.hessian) == 1 and isinstance(column, int):
+            return self.hessian[0, column][None]
+        return self.hessian[self.group[rows], column]
 
 
 def descend(problem: LayerProblem, scales: Reals, start: Reals, *, sweeps: int = SWEEPS) -> Reals:
@@ -108,7 +114,7 @@ def _sweep_pairs(rows: _Rows) -> None:
 def _pair(rows: _Rows, chosen: NDArray[np.intp], column: int, step: float, own: Reals) -> None:
     """Move ``column`` of the ``chosen`` rows by ``step`` together with its best partner, where that gains."""
     scale = rows.scale[chosen]
-    slope = rows.slope[chosen] + step * scale[:, None] * rows.hessian[rows.group[chosen], column]
+    slope = rows.slope[chosen] + step * scale[:, None] * rows.pulls(chosen, column)
     integers = rows.integers[chosen]
     blocked = np.where(slope < 0, integers == rows.high, integers == rows.low)
     cost = scale[:, None] * rows.curvature[chosen] - 2 * np.abs(slope)

@@ -41,6 +41,9 @@ class LatticeSettings:
     refits: int = 4
     """Times that a scale is refitted to its integers, at the most."""
 
+    pairs: bool = True
+    """Whether moves of two integers at once follow those of one."""
+
     per_tensor: bool = False
     """One scale for all rows of the layer."""
 
@@ -48,7 +51,7 @@ class LatticeSettings:
     def for_bits(cls, bits: int, *, per_tensor: bool = False) -> LatticeSettings:
         """What is worth its time at a width: at 8 bits little can be gained, at 2 the best scale may be large."""
         if bits == 8:
-            return cls(factors=5, lowest=0.85, highest=1.05, finalists=1, refits=1, per_tensor=per_tensor)
+            return cls(factors=5, lowest=0.85, highest=1.05, finalists=1, refits=1, pairs=False, per_tensor=per_tensor)
         return cls(highest=1.6 if bits == 2 else 1.3, per_tensor=per_tensor)
 
 
@@ -68,12 +71,12 @@ def lattice(
     scales = _bounded(candidate_scales(problem, factors, per_tensor=settings.per_tensor), smallest_scales, settings)
     _, tried, cost = _over_scales(problem, scales, _quick)
     finalists = _cheapest(tried, cost, settings.finalists, settings)
-    integers, tried, cost = _over_scales(problem, finalists, lambda p, s: _thorough(p, s, settings.width))
+    integers, tried, cost = _over_scales(problem, finalists, lambda p, s: _thorough(p, s, settings))
     first = np.argmin(_shared(cost, settings), axis=0)[None]
     integers = np.take_along_axis(integers, first[..., None], axis=0)[0]
     best = integers, np.take_along_axis(tried, first, axis=0)[0], np.take_along_axis(cost, first, axis=0)[0]
     if not settings.per_tensor:
-        best = _refitted(problem, best, settings.refits, smallest_scales)
+        best = _refitted(problem, best, settings, smallest_scales)
     return solution(problem, best[0], best[1])
 
 
@@ -90,15 +93,17 @@ def _quick(problem: LayerProblem, scales: Reals) -> Reals:
     return best_per_row(problem, scales, [descend(problem, scales, start) for start in starts])
 
 
-def _thorough(problem: LayerProblem, scales: Reals, width: int) -> Reals:
-    """Integers by every start, coordinate descent and pair moves."""
+def _thorough(problem: LayerProblem, scales: Reals, settings: LatticeSettings) -> Reals:
+    """Integers by every start, coordinate descent and, where the settings have them, pair moves."""
     starts = (
         nearest(problem.weights, scales, problem.bits),
         gptq(problem, scales),
-        beam(problem, scales, width=width),
+        beam(problem, scales, width=settings.width),
     )
     side_by_side = problem.tiled(len(starts)), np.tile(scales, (1, len(starts)))
-    ends = descend_pairs(*side_by_side, descend(*side_by_side, np.concatenate(starts, axis=1)))
+    ends = descend(*side_by_side, np.concatenate(starts, axis=1))
+    if settings.pairs:
+        ends = descend_pairs(*side_by_side, ends)
     return best_per_row(problem, scales, np.split(ends, len(starts), axis=1))
 
 
@@ -135,17 +140,19 @@ def _bounded(scales: Reals, smallest: Reals | None, settings: LatticeSettings) -
     return np.maximum(scales, smallest.max() if settings.per_tensor else smallest)
 
 
-def _refitted(problem: LayerProblem, found: Found, refits: int, smallest: Reals | None) -> Found:
+def _refitted(problem: LayerProblem, found: Found, settings: LatticeSettings, smallest: Reals | None) -> Found:
     """Each row's scale moved to the optimum for its integers, and these found anew, as long as it helps."""
     integers, scales, cost = found
-    for _ in range(refits):
+    for _ in range(settings.refits):
         pulled = integers @ problem.hessian
         size, along = np.sum(pulled * integers, axis=-1), np.sum(pulled * problem.target, axis=-1)
         usable = (size > 0) & (along > 0)
         trial = np.where(usable, along / np.where(size > 0, size, 1.0), scales)
         trial = as_float32(trial if smallest is None else np.maximum(trial, smallest))
         ends = [descend(problem, trial, integers), _quick(problem, trial)]
-        moved = best_per_row(problem, trial, [descend_pairs(problem, trial, end) for end in ends])
+        if settings.pairs:
+            ends = [descend_pairs(problem, trial, end) for end in ends]
+        moved = best_per_row(problem, trial, ends)
         trial_cost = problem.objective(moved, trial)
         better = trial_cost < cost
         if not np.any(better):

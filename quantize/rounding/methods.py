@@ -13,7 +13,7 @@ from policyport.quantize.rounding.adaround import CONVERGED_RATE, AdaRoundSettin
 from policyport.quantize.rounding.gptq import gptq
 from policyport.quantize.rounding.grids import as_float32, weight_scales
 from policyport.quantize.rounding.lattice import LatticeSettings, lattice
-from policyport.quantize.rounding.layer import in_place, layer_problem
+from policyport.quantize.rounding.layer import in_place, layer_problem, validated_problem
 from policyport.quantize.rounding.problem import LayerProblem, Solution, solution
 
 Method = Literal["lattice", "adaround", "gptq", "nearest"]
@@ -49,7 +49,7 @@ def _gptq(data: LayerData, problem: LayerProblem) -> Solution:
 
 
 def _adaround(data: LayerData, seed: int) -> RoundedLayer:
-    problem = _problem(data, refit_bias=False)
+    problem = layer_problem(data.node, data.batches(), data.weight_bits, refit_bias=False)
     scales = _scales(data, problem)
     settings = AdaRoundSettings(learning_rate=CONVERGED_RATE, seed=seed)
     layer = LearnedLayer(data.node, data.float_input, data.source.dequantize(data.q_input))
@@ -59,7 +59,8 @@ def _adaround(data: LayerData, seed: int) -> RoundedLayer:
 
 
 def _problem(data: LayerData, refit_bias: bool) -> LayerProblem:
-    return layer_problem(data.node, data.batches(), data.weight_bits, refit_bias=refit_bias)
+    per_tensor = not data.per_channel
+    return validated_problem(data.node, data.batches(), data.weight_bits, refit_bias=refit_bias, per_tensor=per_tensor)
 
 
 def _scales(data: LayerData, problem: LayerProblem) -> Reals:

@@ -151,18 +151,37 @@ class Moments:
         count = floats.shape[1]
         if count == 0:
             return
-        float_mean, quantized_mean = floats.mean(axis=1), quantized.mean(axis=1)
-        floats, quantized = floats - float_mean[:, None], quantized - quantized_mean[:, None]
-        share = count / (self.count + count)
-        float_step, quantized_step = float_mean - self.float_mean, quantized_mean - self.quantized_mean
+        batch = Moments(self.float_mean.shape[0], self.float_mean.shape[1], self.name)
+        batch.count, batch.float_mean, batch.quantized_mean = count, floats.mean(axis=1), quantized.mean(axis=1)
+        floats, quantized = floats - batch.float_mean[:, None], quantized - batch.quantized_mean[:, None]
+        batch._quantized = quantized.transpose(0, 2, 1) @ quantized
+        batch._cross = floats.transpose(0, 2, 1) @ quantized
+        self.merge(batch)
+
+    def merge(self, other: Moments) -> None:
+        """Take in what another has seen of the same layer."""
+        if other.count == 0:
+            return
+        share = other.count / (self.count + other.count)
+        float_step, quantized_step = other.float_mean - self.float_mean, other.quantized_mean - self.quantized_mean
         between = self.count * share
-        self._quantized += quantized.transpose(0, 2, 1) @ quantized
-        self._quantized += between * quantized_step[:, :, None] * quantized_step[:, None, :]
-        self._cross += floats.transpose(0, 2, 1) @ quantized
-        self._cross += between * float_step[:, :, None] * quantized_step[:, None, :]
+        self._quantized += other._quantized + between * quantized_step[:, :, None] * quantized_step[:, None, :]
+        self._cross += other._cross + between * float_step[:, :, None] * quantized_step[:, None, :]
         self.float_mean += share * float_step
         self.quantized_mean += share * quantized_step
-        self.count += count
+        self.count += other.count
+
+    def error(self, weights: Reals, bias: Reals, rounded: Reals, rounded_bias: Reals) -> float:
+        """Mean squared error of a rounded layer's outputs on what was seen, less a part that no rounding changes.
+
+        :param weights: and ``rounded``: [G, R, D], real values
+        :param bias: and ``rounded_bias``: [G, R]
+        """
+        mean = np.einsum("grd,gd->gr", rounded, self.quantized_mean) + rounded_bias
+        mean -= np.einsum("grd,gd->gr", weights, self.float_mean) + bias
+        spread = np.einsum("grd,gde,gre->", rounded, self._quantized, rounded, optimize=True)
+        spread -= 2 * np.einsum("grd,gde,gre->", weights, self._cross, rounded, optimize=True)
+        return float(spread / self.count + np.sum(mean**2))
 
     def problem(
         self, weights: NDArray[Any], bias: NDArray[Any], bits: int, *, ridge: float = RIDGE, refit_bias: bool = True

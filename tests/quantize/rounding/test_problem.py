@@ -180,3 +180,38 @@ def test_a_width_that_is_none_is_refused():
     moments.update(np.ones((5, 1, 4)), np.ones((5, 1, 4)))
     with pytest.raises(UnsupportedModelError, match="weight width"):
         moments.problem(np.ones((1, 2, 4)), np.zeros((1, 2)), 5)
+
+
+@given(st.integers(0, 999), st.integers(1, 3), st.integers(1, 29))
+def test_moments_merge_as_if_seen_together(seed: int, groups: int, cut: int) -> None:
+    rng = np.random.default_rng(seed)
+    floats = rng.normal(3, 1, (30, groups, 4))
+    quantized = floats + rng.normal(0, 0.2, floats.shape)
+    whole, first, second = (Moments(groups, 4) for _ in range(3))
+    whole.update(floats, quantized)
+    first.update(floats[:cut], quantized[:cut])
+    second.update(floats[cut:], quantized[cut:])
+    first.merge(second)
+    weights, bias = rng.normal(size=(groups, 2, 4)), rng.normal(size=(groups, 2))
+    expected, got = (moments.problem(weights, bias, 4) for moments in (whole, first))
+    np.testing.assert_allclose(got.hessian, expected.hessian, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(got.target, expected.target, rtol=1e-7, atol=1e-7)
+
+
+@given(st.integers(0, 999))
+def test_the_error_of_a_rounding_is_that_of_its_outputs(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    floats = rng.normal(2, 1, (50, 2, 3))
+    quantized = floats + rng.normal(0, 0.2, floats.shape)
+    moments = Moments(2, 3)
+    moments.update(floats, quantized)
+    weights, bias = rng.normal(size=(2, 4, 3)), rng.normal(size=(2, 4))
+
+    def exact(rounded: np.ndarray, rounded_bias: np.ndarray) -> float:
+        wanted = np.einsum("grd,ngd->ngr", weights, floats) + bias
+        got = np.einsum("grd,ngd->ngr", rounded, quantized) + rounded_bias
+        return float(((got - wanted) ** 2).sum(axis=(1, 2)).mean())
+
+    rest = exact(0 * weights, bias) - moments.error(weights, bias, 0 * weights, bias)
+    other, other_bias = np.round(weights), bias + 0.1
+    assert moments.error(weights, bias, other, other_bias) + rest == pytest.approx(exact(other, other_bias), rel=1e-6)
