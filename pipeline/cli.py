@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from policyport.core.errors import PolicyportError
-from policyport.pipeline import au_command, bench_command, study_command
+from policyport.pipeline import au_command, bench_command, compare_command, study_command
 from policyport.pipeline.stages import IMPORT, POLICY, STAGES, TRAINERS, Stage, stage_named, stages_for
 
 INTERRUPTED = 130
@@ -175,6 +175,8 @@ def _add_stage(parser: argparse.ArgumentParser, stage: Stage) -> None:
     parser.add_argument("--out", type=Path, metavar="DIR", help=f"folder to write [default: {_default_out(stage)}]")
     parser.add_argument("--force", action="store_true", help="run from scratch, though it be done [default: no]")
     parser.add_argument("--json", action="store_true", help="print the artifact's figures as JSON [default: no]")
+    if stage.name == "quantize":
+        compare_command.add_arguments(parser)
     place = "" if stage == IMPORT else f", in a recipe under [{stage.name}]"
     options = parser.add_argument_group("options of this stage" + place)
     add_arguments(options, stage.config_type())  # type: ignore[arg-type]
@@ -199,6 +201,8 @@ def _run_stage(arguments: argparse.Namespace) -> int:
     from policyport.pipeline.single import run_single
 
     stage = stage_named(arguments.stage, (*stages_for(getattr(arguments, "task", POLICY), STAGES), IMPORT))
+    if getattr(arguments, "compare", False):
+        return compare_command.execute(arguments)
     quiet = arguments.json or arguments.quiet > arguments.verbose
     artifact = run_single(stage, arguments, speak.silent if quiet else speak.say, STAGES)
     if arguments.json:

@@ -1,0 +1,111 @@
+"""Methods against widths: cells that can be deployed, figures, a page, and a comparison that goes on."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+from policyport.core.artifact import open_artifact
+from policyport.core.task import Environment, Task
+from policyport.pipeline.cli import main
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A float network that balances CartPole by a hidden layer, its task and observations beside it."""
+    rng = np.random.default_rng(0)
+    hidden = np.concatenate([np.eye(4), -np.eye(4), rng.normal(0, 0.1, (8, 4))]).astype(np.float32)
+    push = np.array([0.2, 0.5, 4.0, 1.5], np.float32)
+    head = np.zeros((2, 16), np.float32)
+    head[1, :4], head[1, 4:8] = push, -push
+    weights = {"w1": hidden, "b1": np.zeros(16, np.float32), "w2": head, "b2": np.zeros(2, np.float32)}
+    nodes = [
+        helper.make_node("Gemm", ["observation", "w1", "b1"], ["h"], "h", transB=1),
+        helper.make_node("Relu", ["h"], ["r"], "r"),
+        helper.make_node("Gemm", ["r", "w2", "b2"], ["output"], "output", transB=1),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "policy",
+        [helper.make_tensor_value_info("observation", onnx.TensorProto.FLOAT, ["N", 4])],
+        [helper.make_tensor_value_info("output", onnx.TensorProto.FLOAT, ["N", 2])],
+        [numpy_helper.from_array(value, name) for name, value in weights.items()],
+    )
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])
+    proto.ir_version = 10
+    folder = tmp_path / "model"
+    folder.mkdir()
+    onnx.save(proto, str(folder / "policy.onnx"))
+    bound = (4.8, 100.0, 0.42, 100.0)
+    Task(
+        kind="policy",
+        name="balancer",
+        environment=Environment("CartPole-v1"),
+        observation_size=4,
+        observation_low=tuple(-value for value in bound),
+        observation_high=bound,
+        output_size=2,
+        action_rule="argmax",
+    ).write(folder / "task.json")
+    seen = rng.normal(0, [0.5, 0.5, 0.05, 0.5], (400, 4)).astype(np.float32)
+    np.savez(folder / "observations.npz", observations=seen[:300], held_out=seen[300:])
+    return folder / "policy.onnx"
+
+
+def line(model: Path, out: Path, *more: str) -> list[str]:
+    given = ["quantize", str(model), "--compare", "--compare-methods", "nearest", "gptq", "--compare-bits", "8", "2"]
+    return [*given, "--compare-episodes", "3", "--activations", "int8", "--out", str(out), *more]
+
+
+def test_cells_are_measured_and_kept(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "compare"
+    assert main(line(model, out)) == 0
+    printed = capsys.readouterr().out
+    assert printed.count(" bits  ") == 4 and "float32 mean return" in printed
+    found = json.loads((out / "compare.json").read_text())
+    cells = {(cell["method"], cell["bits"]): cell for cell in found["cells"]}
+    assert set(cells) == {(method, bits) for method in ("nearest", "gptq") for bits in (8, 2)}
+    assert found["metric_name"] == "mean return" and found["float_metric"] > 100
+    assert cells["nearest", 8]["sqnr_db"] > cells["nearest", 2]["sqnr_db"]
+    assert cells["nearest", 8]["weight_bytes"] > cells["nearest", 2]["weight_bytes"]
+    assert set(cells["gptq", 2]["layers"]) == {"r", "output"} and cells["gptq", 2]["seconds"] > 0
+    assert open_artifact(out / "gptq-2", "quantize").manifest.config["weight_bits"] == 2
+    with (out / "compare.csv").open() as stream:
+        assert len(list(csv.DictReader(stream))) == 4
+    page = (out / "compare.html").read_text()
+    assert "balancer: rounding methods against widths" in page and page.count("<svg") == 4
+
+
+def test_a_comparison_goes_on(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "compare"
+    assert main(line(model, out, "-q")) == 0
+    (out / "gptq-2" / "model.onnx").unlink()
+    before = (out / "nearest-8/manifest.json").stat().st_mtime_ns
+    kept = out / "nearest-8.metric.json"
+    kept.write_text(json.dumps(json.loads(kept.read_text()) | {"metric": 123.5}))
+    assert main(line(model, out, "--json")) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (out / "gptq-2/model.onnx").is_file()
+    assert (out / "nearest-8/manifest.json").stat().st_mtime_ns == before
+    assert next(cell["metric"] for cell in found["cells"] if (cell["method"], cell["bits"]) == ("nearest", 8)) == 123.5
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [(["--compare-bits", "5"], "no such width"), (["--compare-methods", "best"], "no such method")],
+)
+def test_what_cannot_be_compared(
+    model: Path, tmp_path: Path, more: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*line(model, tmp_path / "out"), *more]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_model_is_needed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["quantize", "--compare"]) == 2
+    assert "no model given" in capsys.readouterr().err
