@@ -15,8 +15,8 @@ from policyport.core.errors import ConfigError, ToolError
 from policyport.core.install import pip_install
 from policyport.core.task import Environment
 
-REGISTERING = ("ale_py", "gymnasium_robotics", "minigrid", "highway_env")
-"""Packages whose environments Gymnasium knows only once they are imported."""
+REGISTERING = ("policyport.core.navigation", "ale_py", "gymnasium_robotics", "minigrid", "highway_env")
+"""Modules whose environments Gymnasium knows only once they are imported."""
 
 log = logging.getLogger(__name__)
 
