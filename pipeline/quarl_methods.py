@@ -11,14 +11,12 @@ from numpy.typing import NDArray
 from policyport.core.errors import ConfigError
 from policyport.quantize.choose import quantized
 from policyport.quantize.config import WEIGHT_BITS, QuantizeConfig
-from policyport.quantize.graph import FloatGraph
 from policyport.quantize.half import evaluate_half
-from policyport.quantize.last_layer import Head, post_train
 from policyport.quantize.network import QuantizedNetwork
-from policyport.quantize.nodes import Weighted
+from policyport.quantize.new_head import with_new_head
 from policyport.quantize.quarl import quantize_policy
 from policyport.quantize.rounding.methods import Method
-from policyport.quantize.simulate import predict, simulate
+from policyport.quantize.simulate import predict
 from policyport.quantize.source import Source
 from policyport.quantize.transforms import centre_outputs
 
@@ -85,18 +83,5 @@ def _integers(source: Source, method: str, bits: int, activation_bits: int) -> Q
     network = quantized(replace(source, graph=graph), config, activation_bits)
     if method != "last-layer":
         return network
-    graph = _with_new_head(graph, network, source.observations)
+    graph = with_new_head(graph, network, source.observations)
     return quantized(replace(source, graph=graph), config, activation_bits)
-
-
-def _with_new_head(graph: FloatGraph, network: QuantizedNetwork, observations: NDArray[np.float32]) -> FloatGraph:
-    """The float graph whose last layer makes the best of the quantized features."""
-    last: Weighted = graph.weighted[-1]
-    name = last.inputs[0]
-    q = simulate(network, observations).tensors[name]
-    features = np.asarray(network.activations[name].dequantize(q), np.float64).reshape(len(observations), -1)
-    exact = graph.trace(observations) | {graph.input_name: graph.enter(observations)}
-    targets = last.linear(exact[name]).reshape(len(observations), -1)
-    start = Head(last.weights.astype(np.float64), last.bias.astype(np.float64))
-    head = post_train(start, features, targets, "outputs").head
-    return graph.replaced(replace(last, weights=head.weights.astype(np.float32), bias=head.bias.astype(np.float32)))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from dataclasses import dataclass
 from pathlib import Path
 
 from policyport.quantize.config import QuantizeConfig
+from policyport.quantize.graph import FloatGraph
 from policyport.quantize.metrics import Closeness, closeness
 from policyport.quantize.network import QuantizedNetwork
+from policyport.quantize.new_head import HeadChoice, post_trained
 from policyport.quantize.ptq import quantize_graph
 from policyport.quantize.qat import Objective, QatSettings, finetune
 from policyport.quantize.rounding.methods import rounding
@@ -32,6 +35,9 @@ class Candidate:
 
     held_out: Closeness
     """On observations of other episodes: these are reported."""
+
+    head: HeadChoice | None = None
+    """What became of the last layer, where it was to be solved anew."""
 
     def suffices(self, config: QuantizeConfig) -> bool:
         """Whether its actions are close enough to the float ones."""
@@ -61,15 +67,23 @@ def candidates(source: Source, config: QuantizeConfig, partial: Path | None = No
 
 def _candidate(source: Source, config: QuantizeConfig, activations: str, partial: Path | None) -> Candidate:
     bits = 8 if activations == "int8" else 16
-    return _judged(source, activations, quantized(source, config, bits, partial and partial / f"{activations}.pt"))
+    network = quantized(source, config, bits, partial and partial / f"{activations}.pt")
+    if not config.last_layer or config.method == "qat":
+        return _judged(source, activations, network)
+
+    def anew(graph: FloatGraph) -> QuantizedNetwork:
+        return quantized(dataclasses.replace(source, graph=graph), config, bits)
+
+    network, head = post_trained(source.graph, network, source.observations, anew)
+    return dataclasses.replace(_judged(source, activations, network), head=head)
 
 
 def _judged(source: Source, activations: str, network: QuantizedNetwork) -> Candidate:
-    figures = [
+    calibration, held_out = (
         closeness(source.task, source.graph.evaluate(part), predict(network, part))
         for part in (source.observations, source.held_out)
-    ]
-    return Candidate(activations, network, *figures)
+    )
+    return Candidate(activations, network, calibration, held_out)
 
 
 def quantized(source: Source, config: QuantizeConfig, bits: int, state: Path | None = None) -> QuantizedNetwork:

@@ -33,6 +33,10 @@ class QuantizeConfig:
     trained: bool = option(
         True, "take the integers that quantization-aware training left, where the model has them, whatever else is said"
     )
+    last_layer: bool = option(
+        False,
+        "solve the last layer anew on the features that the integers before it yield; taken where held-out ones gain",
+    )
     qat_epochs: int = option(100, "method qat: passes over the observations at the most", low=1)
     qat_learning_rate: float = option(1e-3, "method qat: of Adam, falling to zero over the passes", low=0.0)
     qat_seed: int = option(0, "method qat: of the order of the observations", low=0)

@@ -76,6 +76,7 @@ def _figures(source: Source, tried: list[Candidate]) -> dict[str, Any]:
         "activations": chosen.activations,
         "activation_bits": [network.input.bits, *(node.output.bits for node in network.nodes)],
         **dataclasses.asdict(chosen.held_out),
+        **({} if chosen.head is None else {"last_layer": dataclasses.asdict(chosen.head)}),
         "weight_bytes": network.weight_bytes,
         "float_bytes": 4 * source.graph.parameters,
         "observations": len(source.observations),
