@@ -60,12 +60,15 @@ class State:
     best: float = -np.inf
     waited: int = 0
     best_weights: dict[str, Tensor] = field(default_factory=dict)
+    before_relations: tuple[float, dict[str, Tensor]] | None = None
+    """The best score and weights of the first stage, once it is over."""
+
     curve: list[dict[str, float]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Trained:
-    """Two views at their best, each relation network still in place, and the curve of the training."""
+    """Two views at their best, relation networks in place where they were better, and the curve of the training."""
 
     model: TwoViews
     curve: list[dict[str, float]]
@@ -85,8 +88,9 @@ def learn(
     """Train two views and return them as they were at their best on the validation pictures.
 
     First the features with every loss but without relations; then, for `relation_steps`, with the relation network
-    between the classifiers (the paper's two stages). A checkpoint is written at each evaluation, and one that is there
-    is gone on from; the same recipe and data give the same weights, interrupted or not.
+    between the classifiers (the paper's two stages); the better stage is kept. A checkpoint is written at each
+    evaluation, and one that is there is gone on from; the same recipe and data give the same weights, interrupted or
+    not.
     """
     torch.manual_seed(recipe.seed)
     state = _start(recipe, labelled)
@@ -99,7 +103,7 @@ def learn(
     with progress(f"train {recipe.backbone} views", total) as advance:
         while state.step < total:
             if state.step == recipe.steps and state.model.first.relation is None:
-                _relate(state, recipe, labelled)
+                _begin_relations(state, recipe, labelled)
             _step(state, recipe, pictures, more, shares)
             state.step += 1
             if state.step % recipe.evaluate_every == 0 or state.step in (recipe.steps, total):
@@ -109,8 +113,7 @@ def learn(
                     _save(state, checkpoint)
                 if state.waited >= recipe.patience:
                     _skip(state, recipe)
-    state.model.load_state_dict(state.best_weights)
-    return Trained(state.model.eval(), state.curve)
+    return _best(state)
 
 
 def logits(model: TwoViews, images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -142,12 +145,30 @@ def _shares(labelled: LabelledFaces) -> Tensor:
     return torch.tensor(published if published is not None else own, dtype=torch.float32)
 
 
+def _begin_relations(state: State, recipe: Recipe, labelled: LabelledFaces) -> None:
+    """Begin the second stage with the best weights of the first."""
+    state.model.load_state_dict(state.best_weights)
+    state.before_relations = state.best, state.best_weights
+    state.waited, state.best = 0, -np.inf
+    _relate(state, recipe, labelled)
+
+
 def _relate(state: State, recipe: Recipe, labelled: LabelledFaces) -> None:
     adjacency = normalized(relations(labelled.labels))
     for view in (state.model.first, state.model.second):
         view.relate(adjacency)
     state.optimizer = torch.optim.Adam(state.model.parameters(), recipe.learning_rate)
-    state.waited, state.best = 0, -np.inf
+
+
+def _best(state: State) -> Trained:
+    """The weights of the best score on the validation pictures, with relations or without."""
+    model = state.model
+    if state.before_relations is not None and state.before_relations[0] >= state.best:
+        model.first.relation = model.second.relation = None
+        model.load_state_dict(state.before_relations[1])
+    else:
+        model.load_state_dict(state.best_weights)
+    return Trained(model.eval(), state.curve)
 
 
 def _skip(state: State, recipe: Recipe) -> None:

@@ -40,7 +40,8 @@ def normalized(relation: NDArray[np.float32]) -> NDArray[np.float32]:
 class RelationNetwork(nn.Module):  # type: ignore[misc]
     """Two graph convolutions that turn initial classifiers into the classifiers used.
 
-    Nodes are units, a node's features its classifier's weights and bias: [units, features + 1] to the same.
+    Nodes are units, a node's features its classifier's weights and bias: [units, features + 1] to the same. The paper's
+    code draws the layers' weights at random; here they start from the identity.
     Source: section 3.4 of the paper; Kipf and Welling 2017.
     """
 
@@ -51,6 +52,8 @@ class RelationNetwork(nn.Module):  # type: ignore[misc]
         self.register_buffer("adjacency", torch.from_numpy(adjacency))
         self.first = nn.Linear(size, size, bias=False)
         self.second = nn.Linear(size, size, bias=False)
+        for layer in (self.first, self.second):
+            nn.init.eye_(layer.weight)  # starts as the classifiers smoothed along the graph, which suits the features
 
     def forward(self) -> Tensor:
         hidden = nn.functional.leaky_relu(self.adjacency @ self.first(self.initial), SLOPE)

@@ -213,7 +213,8 @@ def _export(
         rows = csv.DictWriter(stream, ["steps", "f1", "auc"])
         rows.writeheader()
         rows.writerows(trained.curve)
-    return {"parameters": parameters, "training_pictures": len(training), **mean}
+    related = trained.model.first.relation is not None
+    return {"parameters": parameters, "training_pictures": len(training), "relations": related, **mean}
 
 
 def _some(count: int, wanted: int, seed: int) -> Any:

@@ -82,7 +82,23 @@ def test_what_is_not_labelled_teaches_by_agreement_alone() -> None:
 def test_early_stopping_skips_to_the_second_stage() -> None:
     recipe = dataclasses.replace(LITTLE, steps=400, relation_steps=8, evaluate_every=1, patience=2, learning_rate=0.0)
     found = learn(recipe, bright_corners(), None, bright_corners(20, 1))
-    assert len(found.curve) < 20 and found.model.first.relation is not None
+    assert len(found.curve) < 20 and found.curve[-1]["steps"] > recipe.steps
+
+
+@pytest.mark.parametrize("better", [False, True])
+def test_relations_stay_where_they_help(better: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    from policyport.train.au import learner
+
+    def scored(state: learner.State, validation: LabelledFaces) -> None:
+        score = 0.6 if (state.model.first.relation is not None) == better else 0.5
+        state.curve.append({"steps": state.step, "f1": 0.0, "auc": score})
+        if score > state.best:
+            state.best = score
+            state.best_weights = {name: value.clone() for name, value in state.model.state_dict().items()}
+
+    monkeypatch.setattr(learner, "_evaluate", scored)
+    found = learn(LITTLE, bright_corners(), None, bright_corners(20, 1))
+    assert (found.model.first.relation is not None) == better
 
 
 @pytest.mark.parametrize("kind", ["plain", "depthwise", "resnet34"])
