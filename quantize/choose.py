@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from policyport.quantize.config import QuantizeConfig
@@ -14,7 +15,9 @@ from policyport.quantize.network import QuantizedNetwork
 from policyport.quantize.new_head import HeadChoice, post_trained
 from policyport.quantize.ptq import quantize_graph
 from policyport.quantize.qat import Objective, QatSettings, finetune
-from policyport.quantize.rounding.methods import rounding
+from policyport.quantize.rounding.adaround import AdaRoundSettings
+from policyport.quantize.rounding.branch_and_bound import Proof
+from policyport.quantize.rounding.methods import Prover, rounding
 from policyport.quantize.simulate import predict
 from policyport.quantize.source import Source
 from policyport.quantize.trained import read_trained
@@ -38,6 +41,9 @@ class Candidate:
 
     head: HeadChoice | None = None
     """What became of the last layer, where it was to be solved anew."""
+
+    proofs: Mapping[str, Proof] = field(default_factory=dict)
+    """What was proven of each layer's rounding, where it was asked for."""
 
     def suffices(self, config: QuantizeConfig) -> bool:
         """Whether its actions are close enough to the float ones."""
@@ -67,15 +73,17 @@ def candidates(source: Source, config: QuantizeConfig, partial: Path | None = No
 
 def _candidate(source: Source, config: QuantizeConfig, activations: str, partial: Path | None) -> Candidate:
     bits = 8 if activations == "int8" else 16
-    network = quantized(source, config, bits, partial and partial / f"{activations}.pt")
+    prover = Prover(config.prove_nodes) if config.prove_nodes else None
+    network = quantized(source, config, bits, partial and partial / f"{activations}.pt", prover)
+    proofs = dict(prover.proofs) if prover else {}
     if not config.last_layer or config.method == "qat":
-        return _judged(source, activations, network)
+        return dataclasses.replace(_judged(source, activations, network), proofs=proofs)
 
     def anew(graph: FloatGraph) -> QuantizedNetwork:
         return quantized(dataclasses.replace(source, graph=graph), config, bits)
 
     network, head = post_trained(source.graph, network, source.observations, anew)
-    return dataclasses.replace(_judged(source, activations, network), head=head)
+    return dataclasses.replace(_judged(source, activations, network), head=head, proofs=proofs)
 
 
 def _judged(source: Source, activations: str, network: QuantizedNetwork) -> Candidate:
@@ -86,14 +94,23 @@ def _judged(source: Source, activations: str, network: QuantizedNetwork) -> Cand
     return Candidate(activations, network, calibration, held_out)
 
 
-def quantized(source: Source, config: QuantizeConfig, bits: int, state: Path | None = None) -> QuantizedNetwork:
+def quantized(
+    source: Source, config: QuantizeConfig, bits: int, state: Path | None = None, prover: Prover | None = None
+) -> QuantizedNetwork:
     """The network by the configured method.
 
     :param bits: of activations
     :param state: a file for the state of a training
+    :param prover: searches on from what the lattice found
     """
     method = "lattice" if config.method == "qat" else config.method
-    round_layer = rounding(method, refit_bias=config.bias_correction)
+    learning = AdaRoundSettings(
+        iterations=config.adaround_iterations,
+        learning_rate=config.adaround_learning_rate,
+        batch=config.adaround_batch,
+        seed=config.adaround_seed,
+    )
+    round_layer = rounding(method, refit_bias=config.bias_correction, learning=learning, prover=prover)
     network = quantize_graph(source.graph, source.observations, config, bits, round_layer)
     if config.method != "qat":
         return network

@@ -33,6 +33,15 @@ class QuantizeConfig:
     trained: bool = option(
         True, "take the integers that quantization-aware training left, where the model has them, whatever else is said"
     )
+    adaround_iterations: int = option(10_000, "method adaround: of each layer, the paper's 10,000", low=1)
+    adaround_learning_rate: float = option(
+        1e-2, "method adaround: of Adam; the paper's 1e-3 has not converged after the paper's iterations", low=0.0
+    )
+    adaround_batch: int = option(32, "method adaround: observations of an iteration, the paper's 32", low=1)
+    adaround_seed: int = option(0, "method adaround: of the order of the observations", low=0)
+    prove_nodes: int = option(
+        0, "method lattice: integers that branch and bound tries for each row, to prove or better it; 0 for none", low=0
+    )
     last_layer: bool = option(
         False,
         "solve the last layer anew on the features that the integers before it yield; taken where held-out ones gain",

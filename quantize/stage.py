@@ -13,6 +13,7 @@ from policyport.quantize.config import QuantizeConfig
 
 if TYPE_CHECKING:
     from policyport.quantize.choose import Candidate
+    from policyport.quantize.rounding.branch_and_bound import Proof
     from policyport.quantize.source import Source
 
 CODE = (Path(__file__).parent, Path(__file__).parents[1] / "core")
@@ -77,6 +78,7 @@ def _figures(source: Source, tried: list[Candidate]) -> dict[str, Any]:
         "activation_bits": [network.input.bits, *(node.output.bits for node in network.nodes)],
         **dataclasses.asdict(chosen.held_out),
         **({} if chosen.head is None else {"last_layer": dataclasses.asdict(chosen.head)}),
+        **({} if not chosen.proofs else {"proofs": {name: _proof(proof) for name, proof in chosen.proofs.items()}}),
         "weight_bytes": network.weight_bytes,
         "float_bytes": 4 * source.graph.parameters,
         "observations": len(source.observations),
@@ -88,6 +90,16 @@ def _figures(source: Source, tried: list[Candidate]) -> dict[str, Any]:
             }
             for candidate in tried
         },
+    }
+
+
+def _proof(proof: Proof) -> dict[str, Any]:
+    """What branch and bound says of a layer: rows with a proven optimum, and how far the others can be from theirs."""
+    return {
+        "rows": int(proof.proven.size),
+        "proven": int(proof.proven.sum()),
+        "largest_gap": float(proof.gap.max()),
+        "nodes": int(proof.nodes.sum()),
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -10,6 +11,7 @@ from policyport.core.semantics import Reals
 from policyport.quantize import quantizers
 from policyport.quantize.layer_data import LayerData, RoundedLayer, Rounding, nearest
 from policyport.quantize.rounding.adaround import CONVERGED_RATE, AdaRoundSettings, LearnedLayer, adaround
+from policyport.quantize.rounding.branch_and_bound import Proof, prove
 from policyport.quantize.rounding.gptq import gptq
 from policyport.quantize.rounding.grids import as_float32, weight_scales
 from policyport.quantize.rounding.lattice import LatticeSettings, lattice
@@ -24,23 +26,44 @@ LARGEST_FACTOR = 2.0
 METHODS: tuple[Method, ...] = ("lattice", "adaround", "gptq", "nearest")
 
 
-def rounding(method: Method, *, refit_bias: bool, seed: int = 0) -> Rounding:
+@dataclass(frozen=True)
+class Prover:
+    """Branch and bound behind the lattice: how much of it, and what it proved of each layer."""
+
+    nodes: int
+    """Integers tried per row at the most."""
+
+    proofs: dict[str, Proof] = field(default_factory=dict)
+    """Name of each layer to what was proven of its rows; filled as layers are rounded."""
+
+
+def rounding(
+    method: Method, *, refit_bias: bool, learning: AdaRoundSettings | None = None, prover: Prover | None = None
+) -> Rounding:
     """What rounds a layer by a method, the features taken from the integer network.
 
     :param refit_bias: solve the bias anew with the weights; ``nearest`` and ``adaround`` leave it as it is
-    :param seed: of ``adaround``'s batches
+    :param learning: ``adaround``'s hyper-parameters; None for the paper's with the rate that converges
+    :param prover: searches on from what ``lattice`` found; None for no proof
     """
     if method == "nearest":
         return nearest
     if method == "adaround":
-        return lambda data: _adaround(data, seed)
-    solve = _lattice if method == "lattice" else _gptq
-    return lambda data: _as_layer(data, solve(data, _problem(data, refit_bias)))
+        settings = learning or AdaRoundSettings(learning_rate=CONVERGED_RATE)
+        return lambda data: _adaround(data, settings)
+    if method == "gptq":
+        return lambda data: _as_layer(data, _gptq(data, _problem(data, refit_bias)))
+    return lambda data: _as_layer(data, _lattice(data, _problem(data, refit_bias), prover))
 
 
-def _lattice(data: LayerData, problem: LayerProblem) -> Solution:
+def _lattice(data: LayerData, problem: LayerProblem, prover: Prover | None) -> Solution:
     settings = LatticeSettings.for_bits(data.weight_bits, per_tensor=not data.per_channel)
-    return lattice(problem, settings, _smallest_scales(data))
+    found = lattice(problem, settings, _smallest_scales(data))
+    if prover is None:
+        return found
+    proof = prove(problem, found.scales, found.integers.astype(np.float64), node_limit=prover.nodes)
+    prover.proofs[data.node.name] = proof
+    return solution(problem, proof.integers, found.scales)
 
 
 def _gptq(data: LayerData, problem: LayerProblem) -> Solution:
@@ -48,10 +71,9 @@ def _gptq(data: LayerData, problem: LayerProblem) -> Solution:
     return solution(problem, gptq(problem, scales), scales)
 
 
-def _adaround(data: LayerData, seed: int) -> RoundedLayer:
+def _adaround(data: LayerData, settings: AdaRoundSettings) -> RoundedLayer:
     problem = layer_problem(data.node, data.batches(), data.weight_bits, refit_bias=False)
     scales = _scales(data, problem)
-    settings = AdaRoundSettings(learning_rate=CONVERGED_RATE, seed=seed)
     layer = LearnedLayer(data.node, data.float_input, data.source.dequantize(data.q_input))
     with progress(f"round {data.node.name}", settings.iterations) as advance:
         learned = adaround(layer, scales, data.weight_bits, settings, advance=advance)

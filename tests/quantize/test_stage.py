@@ -218,3 +218,28 @@ def test_an_image_of_whole_numbers_is_taken_over_exactly(tmp_path, make_task):
     np.testing.assert_array_equal(q, every[0] - 128)
     figures = quantize(path, QuantizeConfig(activations="int8"), tmp_path / "out").manifest.figures
     assert figures["action_agreement"] > 0.9
+
+
+def test_branch_and_bound_says_what_it_proved(model_folder):
+    plain = quantize(model_folder / "policy.onnx", QuantizeConfig(weight_bits=2), model_folder / "plain")
+    config = QuantizeConfig(weight_bits=2, prove_nodes=20_000)
+    artifact = quantize(model_folder / "policy.onnx", config, model_folder / "out")
+    assert "proofs" not in plain.manifest.figures
+    proofs = artifact.manifest.figures["proofs"]
+    rows = {name: proof["rows"] for name, proof in proofs.items()}
+    assert list(rows.values()) == [16, 16, 2]
+    first = next(iter(proofs.values()))
+    assert first["proven"] == 16 and first["largest_gap"] == pytest.approx(0, abs=1e-8)
+    assert all(0 <= proof["largest_gap"] <= 1 and proof["nodes"] <= 20_000 * proof["rows"] for proof in proofs.values())
+
+
+def test_adaround_takes_its_hyper_parameters(model_folder):
+    few = {"method": "adaround", "weight_bits": 3, "adaround_iterations": 40, "adaround_batch": 8}
+    first = quantize(model_folder / "policy.onnx", QuantizeConfig(**few), model_folder / "first")
+    same = quantize(model_folder / "policy.onnx", QuantizeConfig(**few), model_folder / "same")
+    other = quantize(model_folder / "policy.onnx", QuantizeConfig(**few, adaround_seed=1), model_folder / "other")
+    paper = quantize(
+        model_folder / "policy.onnx", QuantizeConfig(**few, adaround_learning_rate=1e-3), model_folder / "paper"
+    )
+    written = [artifact.file("model.onnx").read_bytes() for artifact in (first, same, other, paper)]
+    assert written[0] == written[1] and len(set(written)) >= 2
