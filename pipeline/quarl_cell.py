@@ -98,19 +98,38 @@ def key_of(cell: Cell) -> str:
 
 
 def play_together(outputs: Outputs, task: Task, seed: int, episodes: int) -> list[float]:
-    """Return of each episode; all are played side by side, so that the network is asked for many actions at once."""
+    """Return of each episode; see :func:`play_episodes`."""
+    return [episode.total for episode in play_episodes(outputs, task, seed, episodes)]
+
+
+@dataclass(frozen=True)
+class Episode:
+    """What came of an episode."""
+
+    total: float
+    """Its return."""
+
+    success: bool | None
+    """What ``info["is_success"]`` said at its end; None where the environment does not say."""
+
+
+def play_episodes(outputs: Outputs, task: Task, seed: int, episodes: int) -> list[Episode]:
+    """Seeded episodes, all played side by side, so that the network is asked for many actions at once."""
     playing = {number: open_environment(task.environment) for number in range(episodes)}
     seen = {number: environment.reset(seed=seed + number)[0] for number, environment in playing.items()}
-    returns = [0.0] * episodes
+    totals = [0.0] * episodes
+    ended: dict[int, Episode] = {}
     while playing:
         numbers = sorted(playing)
         observations = np.concatenate([task.check_observation(seen[number]) for number in numbers])
         for number, action in zip(numbers, task.action(outputs(observations)), strict=True):
-            seen[number], reward, terminated, truncated, _ = playing[number].step(action)
-            returns[number] += float(reward)
+            seen[number], reward, terminated, truncated, information = playing[number].step(action)
+            totals[number] += float(reward)
             if terminated or truncated:
+                success = information.get("is_success")
+                ended[number] = Episode(totals[number], None if success is None else bool(success))
                 playing.pop(number).close()
-    return returns
+    return [ended[number] for number in range(episodes)]
 
 
 def _agreement(source: Source, outputs: Outputs) -> float:

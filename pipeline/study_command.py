@@ -17,8 +17,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add(
         "study",
-        choices=("quarl", "au"),
-        help="quarl: the tables of Krishnan et al. (arXiv 1910.01055); au: the losses of Niu et al. (arXiv 1910.11012)",
+        choices=("quarl", "deployment", "au"),
+        help="quarl: the tables of Krishnan et al. (arXiv 1910.01055); deployment: their policies on ARM cores; "
+        "au: the losses of Niu et al. (arXiv 1910.11012)",
     )
     add("--agents", type=Path, metavar="DIR", help="zips, as ALGO/ENV/ENV.zip [default: small ones trained here]")
     add("--envs", nargs="+", default=(), metavar="ENV", help="environments [default: all that there are agents of]")
@@ -41,6 +42,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a Ray cluster that sees the same folders; local: one on this machine [default: none]",
     )
     add("--out", type=Path, metavar="DIR", help="folder to write [default: runs/<study>]")
+    parser.add_argument_group("of the study deployment").add_argument(
+        "--recipe",
+        type=Path,
+        default=Path("recipes/navigation.toml"),
+        metavar="RECIPE.toml",
+        help="trains the policies, one and its variants [default: recipes/navigation.toml]",
+    )
     _add_au_arguments(parser.add_argument_group("of the study au"))
 
 
@@ -57,7 +65,29 @@ def _add_au_arguments(group: argparse._ArgumentGroup) -> None:
 def execute(arguments: argparse.Namespace) -> int:
     """Run the study and write its files."""
     arguments.out = arguments.out or Path("runs") / arguments.study
-    return _au(arguments) if arguments.study == "au" else _quarl(arguments)
+    return {"au": _au, "deployment": _deployment, "quarl": _quarl}[arguments.study](arguments)
+
+
+def _deployment(arguments: argparse.Namespace) -> int:
+    from policyport.pipeline import deployment, speak
+    from policyport.pipeline.recipe import read_recipe
+
+    quiet = arguments.quiet > arguments.verbose
+    recipe = read_recipe(arguments.recipe)
+
+    def said(row: deployment.Row) -> None:
+        if not quiet:
+            figures = f"{row.instructions:>12,} instructions, {row.speed_up:.2f} times as fast, {row.flash_bytes:,} B"
+            print(f"{row.policy:<12} {row.core:<28} {row.precision:<8} {figures}", flush=True)
+
+    told = speak.silent if quiet else speak.say
+    rows = deployment.study_deployment(recipe, recipe.folder, arguments.episodes, told, said)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    (arguments.out / "deployment.json").write_text(deployment.to_json(rows))
+    (arguments.out / "deployment.md").write_text(deployment.to_markdown(rows))
+    if not quiet:
+        print(arguments.out / "deployment.md")
+    return 0
 
 
 def _au(arguments: argparse.Namespace) -> int:
