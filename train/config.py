@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 from policyport.core.options import option
 
+Precision = Literal["float32", "bf16", "fp16"]
+
 ALGORITHMS = ("PPO", "A2C", "DQN", "SAC", "TD3", "DDPG")
 
 
@@ -45,6 +47,9 @@ class TrainConfig(ExportConfig):
     network: tuple[int, ...] = option((64, 64), "widths of the hidden layers")
     activation: Literal["tanh", "relu"] = option("tanh", "activation function", choices=("tanh", "relu"))
     hyperparameters: dict[str, Any] = option({}, "further arguments of the algorithm's constructor, recipe only")
+    precision: Precision = option(
+        "float32", "arithmetic of the updates; weights stay float32", choices=("float32", "bf16", "fp16")
+    )
     normalize_observations: bool = option(False, "normalize observations by running statistics (VecNormalize)")
     eval_every_steps: int = option(5_000, "environment steps between two evaluations, each also a checkpoint", low=1)
     eval_episodes: int = option(10, "episodes of an evaluation", low=1)

@@ -19,6 +19,7 @@ from policyport.core.task import Environment
 from policyport.train.agent import Agent
 from policyport.train.config import TrainConfig
 from policyport.train.normalization import of_trained
+from policyport.train.precision import training_in
 from policyport.train.spaces import check_spaces
 
 if TYPE_CHECKING:
@@ -67,7 +68,8 @@ def learn(config: TrainConfig, partial: Path, key: str) -> Learner:
         while not _finished(learner, config, target):
             before = learner.model.num_timesteps
             callback = _progress_callback(advance, learner)
-            learner.model.learn(config.eval_every_steps, callback=callback, reset_num_timesteps=before == 0)
+            with training_in(learner.model, config.precision):
+                learner.model.learn(config.eval_every_steps, callback=callback, reset_num_timesteps=before == 0)
             mean = _evaluate(learner, config)
             learner.curve.append((learner.model.num_timesteps, mean))
             log.info("%d steps: mean return %.1f", learner.model.num_timesteps, mean)
