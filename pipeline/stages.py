@@ -110,6 +110,7 @@ STAGES: tuple[Stage, ...] = (
         function="policyport.train.stage:train",
         options="policyport.train.config:TrainConfig",
         code="policyport.train.stage:CODE",
+        machine="policyport.train.stage:machine_inputs",
     ),
     Stage(
         "quantize",

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 import torch
 from policyport.core.semantics import Integers
-from policyport.quantize.fake_nodes import FakeLayer, Source, fake_operator
+from policyport.quantize.fake_layer import FakeLayer, Source
+from policyport.quantize.fake_nodes import fake_operator
 from policyport.quantize.fake_rounding import rounded
 from policyport.quantize.fake_steps import NetworkSteps, with_steps
 from policyport.quantize.integer_nodes import QuantizedLayer, QuantizedNode

@@ -120,15 +120,38 @@ def extract_actor(policy: BasePolicy, space: Any, normalization: Normalization |
     """
     from gymnasium.spaces import flatdim
 
+    chain = actor_chain(policy)
+    layers = tuple(_plain(module, chain.kind) for module in flat_modules(chain.modules))
+    if chain.kind == "QRDQNPolicy":
+        layers = (*layers[:-1], _mean_of_quantiles(layers[-1], policy))
+    branches = _branches(chain.extractor, policy, space)
+    return Actor(int(flatdim(space)), normalization, branches, layers, chain.rule)
+
+
+@dataclass(frozen=True)
+class Chain:
+    """The modules of a policy that its deterministic action goes through."""
+
+    kind: str
+    """Name of the class of the policy that is known here."""
+
+    extractor: nn.Module
+    modules: list[nn.Module]
+    """Behind the features extractor."""
+
+    rule: ActionRule
+
+
+def actor_chain(policy: BasePolicy) -> Chain:
+    """The modules of a policy.
+
+    :raises UnsupportedModelError: recurrent or masked policies, or others that are not known
+    """
     kinds = [kind.__name__ for kind in type(policy).__mro__]
     kind = next((kind for kind in kinds if kind in _CHAINS or kind in REFUSED), kinds[0])
     if kind not in _CHAINS:
         raise UnsupportedModelError("no such policy", expected=", ".join(_CHAINS), got=REFUSED.get(kind, kind))
-    extractor, modules, rule = _CHAINS[kind](policy)
-    layers = tuple(_plain(module, kind) for module in _flat(modules))
-    if kind == "QRDQNPolicy":
-        layers = (*layers[:-1], _mean_of_quantiles(layers[-1], policy))
-    return Actor(int(flatdim(space)), normalization, _branches(extractor, policy, space), layers, rule)
+    return Chain(kind, *_CHAINS[kind](policy))
 
 
 REFUSED = {
@@ -252,18 +275,19 @@ def _branch(extractor: Any, inside: Any, outside: Any, start: int, normalize_ima
     if not convolutional and not is_image_space(outside):
         return branch
     modules: list[nn.Module] = [extractor.cnn, extractor.linear] if convolutional else []
-    layers = tuple(_plain(module, "NatureCNN") for module in _flat(modules)) or (FLATTEN,)
+    layers = tuple(_plain(module, "NatureCNN") for module in flat_modules(modules)) or (FLATTEN,)
     divisor = 255.0 if normalize_images and is_image_space(inside) else 1.0
     turned = inside.shape != outside.shape
     return replace(branch, image=tuple(outside.shape), channels_last=turned, divisor=divisor, layers=layers)
 
 
-def _flat(modules: list[nn.Module]) -> Iterator[nn.Module]:
+def flat_modules(modules: list[nn.Module]) -> Iterator[nn.Module]:
+    """The modules inside of sequences, in their order, without those that do nothing."""
     from torch import nn
 
     for module in modules:
         if isinstance(module, nn.Sequential):
-            yield from _flat(list(module))
+            yield from flat_modules(list(module))
         elif not isinstance(module, nn.Identity):
             yield module
 

@@ -11,6 +11,7 @@ from policyport.core.task import Environment
 from policyport.train.normalization import Normalization
 
 if TYPE_CHECKING:
+    from policyport.quantize.network import QuantizedNetwork
     from stable_baselines3.common.policies import BasePolicy
 
 
@@ -37,3 +38,6 @@ class Agent:
 
     curve: tuple[tuple[int, float], ...] = ()
     """(environment steps, mean return) of each evaluation."""
+
+    integers: QuantizedNetwork | None = None
+    """What quantization-aware training trained; the policy's weights are the values that they stand for."""

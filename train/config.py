@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from policyport.core.options import option
+from policyport.quantize.config import ACTIVATION_BITS, WEIGHT_BITS
 
 Precision = Literal["float32", "bf16", "fp16"]
 
@@ -51,6 +52,19 @@ class TrainConfig(ExportConfig):
         "float32", "arithmetic of the updates; weights stay float32", choices=("float32", "bf16", "fp16")
     )
     normalize_observations: bool = option(False, "normalize observations by running statistics (VecNormalize)")
+    qat_weights: int | None = option(
+        None,
+        "quantization-aware training: width of the actor's weights, in bits; none trains float32",
+        choices=WEIGHT_BITS,
+    )
+    qat_activations: int = option(8, "qat_weights: width of activations, in bits", choices=ACTIVATION_BITS)
+    qat_input: int = option(16, "qat_weights: width of observations, in bits", choices=ACTIVATION_BITS)
+    qat_delay: float = option(
+        0.5,
+        "qat_weights: share of total_steps that is trained in float32 before; less where the target is reached earlier",
+        low=0.0,
+        high=1.0,
+    )
     eval_every_steps: int = option(5_000, "environment steps between two evaluations, each also a checkpoint", low=1)
     eval_episodes: int = option(10, "episodes of an evaluation", low=1)
 

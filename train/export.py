@@ -27,10 +27,13 @@ _RECORDED = 1 << 24
 def export_agent(agent: Agent, config: ExportConfig, writer: ArtifactWriter) -> None:
     """Write ``policy.onnx``, ``task.json``, ``observations.npz``, ``returns.json``, ``curve.csv``, ``model.zip``.
 
+    ``integers.npz`` too, where integers were trained.
+
     :raises UnsupportedModelError: a policy with something in it that cannot be exported
     :raises ParityError: the export does not choose what ``predict`` chooses
     """
     import numpy as np
+    from policyport.quantize.trained import INTEGERS, write_trained
     from policyport.train.actor import extract_actor
     from policyport.train.check import check_export
     from policyport.train.onnx_writer import write_actor
@@ -52,6 +55,8 @@ def export_agent(agent: Agent, config: ExportConfig, writer: ArtifactWriter) -> 
     np.savez_compressed(writer.path / "observations.npz", observations=observations, held_out=held_out)
     check = check_export(path, task, agent, np.concatenate([observations, held_out]))
     agent.save(writer.path / "model.zip")
+    if agent.integers is not None:
+        write_trained(agent.integers, writer.path / INTEGERS)
     _write_curve(agent, writer.path / "curve.csv")
     returns = _returns(config, task, act)
     (writer.path / "returns.json").write_text(json.dumps(returns, indent=2) + "\n")

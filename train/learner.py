@@ -6,7 +6,7 @@ import json
 import logging
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ from policyport.train.precision import training_in
 from policyport.train.spaces import check_spaces
 
 if TYPE_CHECKING:
+    from policyport.train.qat import QuantizedTraining
     from stable_baselines3.common.base_class import BaseAlgorithm
     from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
@@ -41,6 +42,9 @@ class Learner:
     curve: list[tuple[int, float]]
     """(environment steps, mean return) of each evaluation."""
 
+    quantized: QuantizedTraining | None = None
+    """From when on the policy acts by integers."""
+
 
 def require_stable_baselines() -> None:
     """Say how to install what training needs.
@@ -54,7 +58,7 @@ def require_stable_baselines() -> None:
 
 
 def learn(config: TrainConfig, partial: Path, key: str) -> Learner:
-    """Train until the target return is reached or the steps are spent.
+    """Train until the target return is reached or the steps are spent; with ``qat_weights``, reached by the integers.
 
     The folder ``partial`` holds the last checkpoint; one with the same ``key`` is resumed from,
     another is removed.
@@ -66,10 +70,13 @@ def learn(config: TrainConfig, partial: Path, key: str) -> Learner:
     learner = _resume(config, partial, key) or _start(config)
     with progress(f"train {config.algorithm} on {config.environment}", config.total_steps) as advance:
         while not _finished(learner, config, target):
+            if _is_due(learner, config, target):
+                _quantize(learner, config)
+                continue
             before = learner.model.num_timesteps
             callback = _progress_callback(advance, learner)
             with training_in(learner.model, config.precision):
-                learner.model.learn(config.eval_every_steps, callback=callback, reset_num_timesteps=before == 0)
+                learner.model.learn(_chunk(learner, config), callback=callback, reset_num_timesteps=before == 0)
             mean = _evaluate(learner, config)
             learner.curve.append((learner.model.num_timesteps, mean))
             log.info("%d steps: mean return %.1f", learner.model.num_timesteps, mean)
@@ -82,6 +89,7 @@ def trained_agent(learner: Learner, config: TrainConfig) -> Agent:
     model, name = learner.model, current_id(config.environment)
     environment = open_environment(Environment(name))
     environment.close()
+    integers = None if learner.quantized is None else learner.quantized.finish()
     return Agent(
         policy=model.policy,
         algorithm=type(model).__name__,
@@ -91,6 +99,7 @@ def trained_agent(learner: Learner, config: TrainConfig) -> Agent:
         save=model.save,
         steps=model.num_timesteps,
         curve=tuple(learner.curve),
+        integers=integers,
     )
 
 
@@ -102,6 +111,8 @@ def evaluation_environment(config: TrainConfig, learner: Learner) -> VecEnv:
         assert normalizer is not None
         normalizer.obs_rms = learner.vecnormalize.obs_rms
         normalizer.training = normalizer.norm_reward = False
+        if learner.quantized is not None:
+            learner.quantized.snap(normalizer)
     return environments
 
 
@@ -181,10 +192,45 @@ def _action_noise(environments: VecEnv, deviation: float) -> Any:
 
 
 def _finished(learner: Learner, config: TrainConfig, target: float | None) -> bool:
-    if learner.model.num_timesteps >= config.total_steps:
-        return True
-    recent = [mean for _, mean in learner.curve[-SOLVED_EVALUATIONS:]]
+    if config.qat_weights is not None and learner.quantized is None:
+        return False
+    return learner.model.num_timesteps >= config.total_steps or _is_solved(learner, target)
+
+
+def _is_solved(learner: Learner, target: float | None) -> bool:
+    """Whether the last evaluations reached the target, all of them by integers where these are trained."""
+    since = -1 if learner.quantized is None else learner.quantized.since_steps
+    recent = [mean for steps, mean in learner.curve if steps > since][-SOLVED_EVALUATIONS:]
     return target is not None and len(recent) == SOLVED_EVALUATIONS and min(recent) >= target
+
+
+def _is_due(learner: Learner, config: TrainConfig, target: float | None) -> bool:
+    """Whether the policy is to act by integers from now on."""
+    if config.qat_weights is None or learner.quantized is not None:
+        return False
+    return learner.model.num_timesteps >= _delay_steps(config) or _is_solved(learner, target)
+
+
+def _delay_steps(config: TrainConfig) -> int:
+    return round(config.qat_delay * config.total_steps)
+
+
+def _chunk(learner: Learner, config: TrainConfig) -> int:
+    """Environment steps to the next evaluation, less where integers are due or training ends before."""
+    if config.qat_weights is None:
+        return config.eval_every_steps
+    end = config.total_steps if learner.quantized is not None else _delay_steps(config)
+    return min(config.eval_every_steps, end - learner.model.num_timesteps)
+
+
+def _quantize(learner: Learner, config: TrainConfig) -> None:
+    from policyport.train.qat import start_quantized
+
+    environments = evaluation_environment(config, learner)
+    try:
+        learner.quantized = start_quantized(learner.model, environments, config, learner.vecnormalize)
+    finally:
+        environments.close()
 
 
 def _evaluate(learner: Learner, config: TrainConfig) -> float:
@@ -214,22 +260,28 @@ def _progress_callback(advance: Advance, learner: Learner) -> Any:
 
 def _checkpoint(learner: Learner, partial: Path, key: str) -> None:
     """Write the state whole under another name, then put it in place: a torn checkpoint is never seen."""
+    from policyport.train.qat import STATE
     from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
     fresh = partial.with_name(partial.name + ".new")
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
-    learner.model.save(fresh / "model.zip")
+    with nullcontext() if learner.quantized is None else learner.quantized.in_float():
+        learner.model.save(fresh / "model.zip")
+        if learner.vecnormalize is not None:
+            learner.vecnormalize.save(str(fresh / "vecnormalize.pkl"))
+    if learner.quantized is not None:
+        learner.quantized.save(fresh / STATE)
     if isinstance(learner.model, OffPolicyAlgorithm):
         learner.model.save_replay_buffer(fresh / "replay.pkl")
-    if learner.vecnormalize is not None:
-        learner.vecnormalize.save(str(fresh / "vecnormalize.pkl"))
     (fresh / "state.json").write_text(json.dumps({"key": key, "curve": learner.curve}))
     shutil.rmtree(partial, ignore_errors=True)
     fresh.rename(partial)
 
 
 def _resume(config: TrainConfig, partial: Path, key: str) -> Learner | None:
+    from policyport.train.qat import STATE, resume_quantized
+
     state_file = partial / "state.json"
     if not state_file.is_file():
         return None
@@ -248,7 +300,10 @@ def _resume(config: TrainConfig, partial: Path, key: str) -> Learner | None:
         model.load_replay_buffer(partial / "replay.pkl")
     curve = [(int(steps), float(mean)) for steps, mean in state["curve"]]
     log.info("resuming at %d steps", model.num_timesteps)
-    return Learner(model, _normalizer(environments), curve)
+    learner = Learner(model, _normalizer(environments), curve)
+    if (partial / STATE).is_file():
+        learner.quantized = resume_quantized(model, partial / STATE, learner.vecnormalize)
+    return learner
 
 
 @contextmanager

@@ -30,7 +30,8 @@ def train(config: TrainConfig, out: Path) -> Artifact:
     """Train a policy, or take a trained one, and export its deterministic actor.
 
     Writes ``policy.onnx``, ``task.json``, ``observations.npz``, ``returns.json``, ``curve.csv`` and
-    ``model.zip``. Interrupted, it leaves ``<out>.partial`` and resumes from there.
+    ``model.zip``, and ``integers.npz`` where integers were trained too. Interrupted, it leaves ``<out>.partial`` and
+    resumes from there.
 
     :raises ConfigError: unknown environment or argument
     :raises UnsupportedModelError: a policy with something in it that cannot be exported
@@ -41,7 +42,7 @@ def train(config: TrainConfig, out: Path) -> Artifact:
     from policyport.train.learner import require_stable_baselines, torch_threads
 
     require_stable_baselines()
-    inputs = _inputs(config.agent, config.vecnormalize)
+    inputs = _inputs(config.agent, config.vecnormalize) | machine_inputs(config)
     code = code_version(*CODE)
     partial = out.with_name(out.name + ".partial")
     key = stage_key("train", inputs, to_table(config), code)
@@ -73,6 +74,11 @@ def import_agent(agent: Path, config: ImportConfig, out: Path) -> Artifact:
         with write_artifact(out, "train", inputs=inputs, config=to_table(config), code=code_version(*CODE)) as writer:
             export_agent(found, config, writer)
     return open_artifact(out, "train")
+
+
+def machine_inputs(config: TrainConfig) -> dict[str, str]:
+    """What else the outcome depends on: the source of quantization, where integers are trained."""
+    return {} if config.qat_weights is None else {"quantize": code_version(_ROOT.parent / "quantize")}
 
 
 def _inputs(agent: Path | None, vecnormalize: Path | None) -> dict[str, str]:
