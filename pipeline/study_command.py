@@ -17,8 +17,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add(
         "study",
-        choices=("quarl", "deployment", "au"),
+        choices=("quarl", "deployment", "precision", "au"),
         help="quarl: the tables of Krishnan et al. (arXiv 1910.01055); deployment: their policies on ARM cores; "
+        "precision: the speed of training by mixed precision; "
         "au: the losses of Niu et al. (arXiv 1910.11012)",
     )
     add("--agents", type=Path, metavar="DIR", help="zips, as ALGO/ENV/ENV.zip [default: small ones trained here]")
@@ -49,6 +50,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="RECIPE.toml",
         help="trains the policies, one and its variants [default: recipes/navigation.toml]",
     )
+    group = parser.add_argument_group("of the study precision")
+    group.add_argument("--widths", nargs="+", type=int, metavar="WIDTH", help="of hidden layers [default: 64 256 1024]")
+    group.add_argument("--train-steps", type=int, default=8_000, help="environment steps of each [default: 8000]")
     _add_au_arguments(parser.add_argument_group("of the study au"))
 
 
@@ -65,7 +69,7 @@ def _add_au_arguments(group: argparse._ArgumentGroup) -> None:
 def execute(arguments: argparse.Namespace) -> int:
     """Run the study and write its files."""
     arguments.out = arguments.out or Path("runs") / arguments.study
-    return {"au": _au, "deployment": _deployment, "quarl": _quarl}[arguments.study](arguments)
+    return {"au": _au, "deployment": _deployment, "precision": _precision, "quarl": _quarl}[arguments.study](arguments)
 
 
 def _deployment(arguments: argparse.Namespace) -> int:
@@ -87,6 +91,28 @@ def _deployment(arguments: argparse.Namespace) -> int:
     (arguments.out / "deployment.md").write_text(deployment.to_markdown(rows))
     if not quiet:
         print(arguments.out / "deployment.md")
+    return 0
+
+
+def _precision(arguments: argparse.Namespace) -> int:
+    from policyport.pipeline import precision_study as study
+
+    quiet = arguments.quiet > arguments.verbose
+
+    def said(one: study.Measured) -> None:
+        if not quiet:
+            speed = f"{one.steps / one.cpu_seconds:,.0f} steps per CPU second"
+            print(
+                f"2 x {one.width:<6} {one.precision:<8} seed {one.seed}  {speed}, return {one.curve[-1][1]:.0f}",
+                flush=True,
+            )
+
+    widths = arguments.widths or study.WIDTHS
+    found = study.study_precision(arguments.out, widths, arguments.seeds, arguments.train_steps, said)
+    (arguments.out / "precision.json").write_text(study.to_json(found))
+    (arguments.out / "precision.md").write_text(study.to_markdown(found))
+    if not quiet:
+        print(arguments.out / "precision.md")
     return 0
 
 
