@@ -15,7 +15,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 from policyport.core.errors import ConfigError
-from policyport.quantize.budget import Budget, Cost
+from policyport.quantize.budget import Budget
+from policyport.quantize.cost import Cost
 
 Widths = Mapping[str, int]
 
@@ -25,8 +26,8 @@ RamOf = Callable[[Widths], int]
 Resource = Literal["flash_bytes", "instructions"]
 RESOURCES: tuple[Resource, ...] = ("flash_bytes", "instructions")
 
-FRONT_POINTS = 24
-"""Budgets, evenly spread, for which a front is drawn."""
+FRONT_STEPS = 100
+"""Into how many budgets at the most the way from the dearest choice to the cheapest is cut for a front."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,17 @@ class Option:
 
 
 @dataclass(frozen=True)
+class Width:
+    """One width of a group's activations."""
+
+    noise: float
+    """What it adds at the output: a sum of squares."""
+
+    cost: Cost = field(default_factory=Cost)
+    """Of writing the activations, beside what the layers that read them cost."""
+
+
+@dataclass(frozen=True)
 class Problem:
     """What may be chosen, and what it costs."""
 
@@ -52,8 +64,8 @@ class Problem:
     reads: Mapping[str, str]
     """Layer to the group that its input belongs to."""
 
-    groups: Mapping[str, Mapping[int, float]]
-    """Group to its possible widths, and the noise that each adds."""
+    groups: Mapping[str, Mapping[int, Width]]
+    """Group to its possible widths."""
 
     ram: RamOf
     noise: float = 0.0
@@ -65,9 +77,10 @@ class Problem:
     def assess(self, weights: Widths, activations: Widths) -> Allocation:
         """What a choice costs, and what noise is expected of it."""
         chosen = [o for o in self.options if (o.weight_bits, o.input_bits) == self._asked(o, weights, activations)]
-        noise = self.noise + sum(option.noise for option in chosen)
-        noise += sum(self.groups[name][bits] for name, bits in activations.items())
-        return Allocation(dict(weights), dict(activations), noise, sum((o.cost for o in chosen), self.cost))
+        widths = [self.groups[name][bits] for name, bits in activations.items()]
+        noise = self.noise + sum(option.noise for option in chosen) + sum(width.noise for width in widths)
+        cost = sum((width.cost for width in widths), sum((option.cost for option in chosen), self.cost))
+        return Allocation(dict(weights), dict(activations), noise, cost)
 
     def _asked(self, option: Option, weights: Widths, activations: Widths) -> tuple[int, int]:
         return weights[option.layer], activations[self.reads[option.layer]]
@@ -111,13 +124,19 @@ def front(problem: Problem, budget: Budget, resource: Resource) -> list[Allocati
     cheapest, best = search.least(resource, others), search.least("noise", others)
     if cheapest is None or best is None:
         return []
-    ends = getattr(cheapest.cost, resource), getattr(best.cost, resource)
+    lowest, highest = getattr(cheapest.cost, resource), getattr(best.cost, resource)
+    step = max(1, (highest - lowest) // FRONT_STEPS)
     found: list[Allocation] = []
-    for limit in np.unique(np.linspace(*ends, FRONT_POINTS).astype(int)):
-        point = search.least("noise", Budget(**{**vars(others), resource: int(limit)}))
-        if point is not None and (not found or point.noise < found[-1].noise):
-            found.append(point)
-    return found
+    limit = highest
+    while limit >= lowest:
+        point = search.least("noise", Budget(**{**vars(others), resource: limit}))
+        assert point is not None  # the cheapest is one
+        cost = getattr(point.cost, resource)
+        if found and point.noise <= found[-1].noise:
+            found.pop()
+        found.append(point)
+        limit = max(lowest, cost - step) if cost > lowest else lowest - 1
+    return found[::-1]
 
 
 class _Search:
@@ -187,7 +206,7 @@ class _Search:
         for resource in RESOURCES:
             limit = getattr(budget, resource)
             if limit is not None:
-                left = limit - getattr(self._problem.cost, resource)
+                left = limit - getattr(self._always, resource)
                 constraints.append(LinearConstraint(self._values[resource][None], -np.inf, left))
         if budget.ram_bytes is not None and self._too_much:
             rows, most = self._ram_rows()
@@ -204,13 +223,19 @@ class _Search:
     @cached_property
     def _values(self) -> dict[str, NDArray[np.float64]]:
         """What each variable being 1 adds to noise and resources: options first, then groups at 16 bits."""
-        options, groups = self._problem.options, self._problem.groups
-        more = [groups[name][16] - groups[name][8] for name in self._wide]
-        zeros = np.zeros(len(self._wide))
-        found = {"noise": np.array([option.noise for option in options] + more)}
+        options, groups = self._problem.options, [self._problem.groups[name] for name in self._wide]
+        more = [widths[16].noise - widths[8].noise for widths in groups]
+        found = {"noise": np.array([*(option.noise for option in options), *more])}
         for resource in RESOURCES:
-            found[resource] = np.concatenate([[float(getattr(o.cost, resource)) for o in options], zeros])
+            more = [getattr(widths[16].cost, resource) - getattr(widths[8].cost, resource) for widths in groups]
+            found[resource] = np.array([*(getattr(o.cost, resource) for o in options), *more], np.float64)
         return found
+
+    @cached_property
+    def _always(self) -> Cost:
+        """Of all that costs the same whatever is chosen: groups with 8 bits, or their only width."""
+        least = (widths[min(widths)].cost for widths in self._problem.groups.values())
+        return sum(least, self._problem.cost)
 
     @cached_property
     def _structure(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

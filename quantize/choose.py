@@ -1,4 +1,4 @@
-"""Chooses the width of activations: int8 where it keeps the actions, else int16."""
+"""Chooses widths: int8 activations where they keep the actions, else int16; or, within a budget, layer by layer."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 from policyport.quantize.config import QuantizeConfig
+from policyport.quantize.cost import Estimate
 from policyport.quantize.graph import FloatGraph
+from policyport.quantize.layer_data import Rounding
 from policyport.quantize.metrics import Closeness, closeness
 from policyport.quantize.network import QuantizedNetwork
 from policyport.quantize.new_head import HeadChoice, post_trained
@@ -17,10 +20,11 @@ from policyport.quantize.ptq import quantize_graph
 from policyport.quantize.qat import Objective, QatSettings, finetune
 from policyport.quantize.rounding.adaround import AdaRoundSettings
 from policyport.quantize.rounding.branch_and_bound import Proof
-from policyport.quantize.rounding.methods import Prover, rounding
+from policyport.quantize.rounding.methods import Method, Prover, rounding
 from policyport.quantize.simulate import predict
 from policyport.quantize.source import Source
 from policyport.quantize.trained import read_trained
+from policyport.quantize.widths import Chosen, within
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +34,7 @@ class Candidate:
     """A network at one activation width, and how it does."""
 
     activations: str
-    """``int8`` or ``int16``"""
+    """``int8``, ``int16``, or ``mixed``"""
 
     network: QuantizedNetwork
     calibration: Closeness
@@ -45,6 +49,9 @@ class Candidate:
     proofs: Mapping[str, Proof] = field(default_factory=dict)
     """What was proven of each layer's rounding, where it was asked for."""
 
+    chosen: Chosen | None = None
+    """How widths were chosen within a budget, where there is one."""
+
     def suffices(self, config: QuantizeConfig) -> bool:
         """Whether its actions are close enough to the float ones."""
         agreement, error = self.calibration.action_agreement, self.calibration.action_error
@@ -57,11 +64,14 @@ def candidates(source: Source, config: QuantizeConfig, partial: Path | None = No
     """The networks tried, the chosen one last.
 
     :param partial: a folder for the state of a training, which is gone on from
+    :raises ConfigError: nothing is within the budget
     """
     if source.integers is not None and config.trained:
         log.info("the integers of quantization-aware training are taken as they are")
         network = read_trained(source.graph, source.integers)
         return [_judged(source, f"int{max(node.output.bits for node in network.nodes)}", network)]
+    if not config.budget.is_open:
+        return [_within_budget(source, config, partial)]
     if config.activations != "auto":
         return [_candidate(source, config, config.activations, partial)]
     narrow = _candidate(source, config, "int8", partial)
@@ -69,6 +79,21 @@ def candidates(source: Source, config: QuantizeConfig, partial: Path | None = No
         return [narrow]
     log.info("int8 activations do not keep the actions (%s); int16 instead", narrow.calibration)
     return [narrow, _candidate(source, config, "int16", partial)]
+
+
+def _within_budget(source: Source, config: QuantizeConfig, partial: Path | None) -> Candidate:
+    def whole(chosen: QuantizeConfig) -> QuantizedNetwork:
+        widths = (entry.rpartition("=")[2] for entry in (*chosen.layer_weight_bits, *chosen.layer_activation_bits))
+        return quantized(source, chosen, 16, partial and partial / f"{'-'.join(widths)}.pt")
+
+    found = within(source, config, config.budget, Estimate(), _measuring(config), whole)
+    return dataclasses.replace(_judged(source, "mixed", found.network), chosen=found)
+
+
+def _measuring(config: QuantizeConfig) -> Rounding:
+    """What rounds while widths are measured: the configured method, or the default in place of those that train."""
+    method = "lattice" if config.method in ("qat", "adaround") else config.method
+    return rounding(cast(Method, method), refit_bias=config.bias_correction)
 
 
 def _candidate(source: Source, config: QuantizeConfig, activations: str, partial: Path | None) -> Candidate:

@@ -8,6 +8,7 @@ from typing import Literal
 
 from policyport.core.errors import ConfigError
 from policyport.core.options import option
+from policyport.quantize.budget import Budget
 
 WEIGHT_BITS = (8, 4, 3, 2)
 
@@ -87,6 +88,20 @@ class QuantizeConfig:
     centre_outputs: bool = option(
         True, "argmax actions: subtract from every output the mean of all, which leaves the action as it is"
     )
+
+    flash_budget: str = option(
+        "", "bytes for weights, biases and tables, e.g. 16K; with a budget each layer gets a width, at most weight_bits"
+    )
+    ram_budget: str = option("", "bytes for activations, e.g. 2K")
+    instructions_budget: str = option("", "instructions of an inference on a Cortex-M4, e.g. 20K for 20,000")
+
+    @property
+    def budget(self) -> Budget:
+        """What the network may cost.
+
+        :raises ConfigError: what is given is no number
+        """
+        return Budget.parse(self.flash_budget, self.ram_budget, self.instructions_budget)
 
     def layer_bits(self, names: tuple[str, ...]) -> Mapping[str, int]:
         """Width of the weights of each layer.

@@ -10,6 +10,8 @@ from policyport.core.drawing import BOARD, FLOAT, LINE, drawing
 from policyport.core.semantics import weight_range
 from policyport.quantize.activation import Activation
 from policyport.quantize.integer_nodes import QuantizedLayer
+from policyport.quantize.widths import Chosen
+from policyport.quantize.widths_file import UNITS
 
 BINS = 80
 
@@ -29,6 +31,23 @@ def weights_plot(place: int, layer: QuantizedLayer) -> str:
 def activation_plot(place: int, activation: Activation, sample: NDArray[np.floating[Any]]) -> str:
     """What was observed of a tensor, float32, and the ends of what its integers can hold."""
     return _histogram(f"activation{place}", sample, list(activation.range), "value")
+
+
+def front_plot(chosen: Chosen) -> str:
+    """Expected noise over what is spent, and where the choice lies."""
+
+    def draw(axes: Any) -> None:
+        spent = [getattr(point.cost, chosen.resource) for point in chosen.front]
+        axes.plot(spent, [chosen.predicted_db(point) for point in chosen.front], "-o", color=FLOAT, markersize=4)
+        here = getattr(chosen.allocation.cost, chosen.resource), chosen.predicted_db(chosen.allocation)
+        axes.plot(*here, "o", color=BOARD, markersize=9, fillstyle="none", markeredgewidth=1.6)
+        axes.set_xlabel(UNITS[chosen.resource])
+        axes.set_ylabel("expected SQNR, dB")
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+        axes.locator_params(axis="x", nbins=5)
+        axes.grid(axis="y")
+
+    return drawing("front", draw)
 
 
 def _histogram(name: str, values: NDArray[Any], ends: list[float], label: str) -> str:

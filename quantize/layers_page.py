@@ -13,11 +13,15 @@ from policyport.core.page import Figure, Tile
 from policyport.quantize.activation import Activation
 from policyport.quantize.calibrate import Statistics
 from policyport.quantize.integer_nodes import QuantizedLayer, QuantizedNode
-from policyport.quantize.layer_plots import activation_plot, weights_plot
+from policyport.quantize.layer_plots import activation_plot, front_plot, weights_plot
 from policyport.quantize.layers import Row
 from policyport.quantize.network import QuantizedNetwork
+from policyport.quantize.widths import Chosen
 
 TEMPLATE = Path(__file__).with_name("layers.html.j2")
+
+
+FRONT = "What each budget would buy: the choices of least expected noise for their cost; the ring is the one taken."
 
 
 @dataclass(frozen=True)
@@ -39,12 +43,14 @@ def write_page(
     rows: Sequence[Row],
     statistics: Mapping[str, Statistics],
     figures: Mapping[str, Any],
+    chosen: Chosen | None = None,
 ) -> None:
     """Write the page.
 
     :param rows: of :func:`policyport.quantize.layers.layer_rows`
     :param statistics: of every tensor of the float network, on held-out observations
     :param figures: of the artifact's manifest
+    :param chosen: how widths were chosen within a budget
     """
     operators = [
         _operator(place, node, row, statistics)
@@ -55,6 +61,7 @@ def write_page(
         "observations": figures["held_out"],
         "tiles": _tiles(network, figures),
         "operators": operators,
+        "fronts": [] if chosen is None else [Figure(front_plot(chosen), FRONT)],
     }
     path.write_text(page.render(TEMPLATE, values, {"number": "{:,}".format}), encoding="utf-8")
 

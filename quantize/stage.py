@@ -35,6 +35,7 @@ def quantize(model: Path, config: QuantizeConfig, out: Path) -> Artifact:
     from policyport.quantize.layers_page import write_page
     from policyport.quantize.qdq import write_qdq
     from policyport.quantize.source import open_source
+    from policyport.quantize.widths_file import write_widths
 
     source = _rewritten(open_source(model), config)
     partial = out.with_name(out.name + ".partial")
@@ -50,7 +51,10 @@ def quantize(model: Path, config: QuantizeConfig, out: Path) -> Artifact:
         write_layers(rows, writer.path / "layers.json", writer.path / "layers.csv")
         writer.figures.update(_figures(source, tried))
         statistics = collect(source.graph, source.held_out)
-        write_page(writer.path / "layers.html", network, rows, statistics, writer.figures)
+        chosen = tried[-1].chosen
+        write_page(writer.path / "layers.html", network, rows, statistics, writer.figures, chosen)
+        if chosen is not None:
+            write_widths(chosen, writer.path)
         writer.tools.update(_tools())
     shutil.rmtree(partial, ignore_errors=True)
     return open_artifact(out, "quantize")

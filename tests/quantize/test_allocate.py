@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from policyport.core.errors import ConfigError
-from policyport.quantize.allocate import Allocation, Option, Problem, allocate, front
-from policyport.quantize.budget import Budget, Cost
+from policyport.quantize.allocate import Allocation, Option, Problem, Width, allocate, front
+from policyport.quantize.budget import Budget
+from policyport.quantize.cost import Cost
 
 WIDTHS = (8, 4, 2)
 
@@ -19,10 +20,10 @@ def problems(draw: st.DrawFn) -> Problem:
     """Up to four layers that read up to three groups; RAM is the sum of pairs of neighbouring groups at the most."""
     group_count, layer_count = draw(st.integers(1, 3)), draw(st.integers(1, 4))
     noises, costs = st.integers(0, 40), st.integers(1, 60)
-    groups: dict[str, dict[int, float]] = {}
+    groups: dict[str, dict[int, Width]] = {}
     for i in range(group_count):
         widths = draw(st.sampled_from([(8,), (16,), (8, 16)]))
-        groups[f"g{i}"] = {bits: float(draw(noises)) for bits in widths}
+        groups[f"g{i}"] = {bits: Width(float(draw(noises)), Cost(draw(costs), draw(costs))) for bits in widths}
     reads = {f"l{i}": f"g{draw(st.integers(0, group_count - 1))}" for i in range(layer_count)}
     options = tuple(
         Option(layer, w, a, float(draw(noises)), Cost(draw(costs), draw(costs)))
@@ -108,7 +109,7 @@ def test_the_error_names_the_least_that_is_possible(problem: Problem) -> None:
 
 def test_limits_that_exclude_each_other_are_named_together() -> None:
     options = (Option("l", 8, 8, 0.0, Cost(10, 1)), Option("l", 4, 8, 0.0, Cost(1, 10)))
-    problem = Problem(options, {"l": "g"}, {"g": {8: 0.0}}, lambda widths: 1)
+    problem = Problem(options, {"l": "g"}, {"g": {8: Width(0.0)}}, lambda widths: 1)
     with pytest.raises(ConfigError, match="together") as error:
         allocate(problem, Budget(flash_bytes=5, instructions=5))
     assert "flash, bytes: 10 or instructions: 10" in str(error.value.expected)

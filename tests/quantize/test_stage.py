@@ -243,3 +243,29 @@ def test_adaround_takes_its_hyper_parameters(model_folder):
     )
     written = [artifact.file("model.onnx").read_bytes() for artifact in (first, same, other, paper)]
     assert written[0] == written[1] and len(set(written)) >= 2
+
+
+def test_a_budget_gives_each_layer_a_width(model_folder):
+    config = QuantizeConfig(flash_budget="1062", activations="int8")
+    artifact = quantize(model_folder / "policy.onnx", config, model_folder / "out")
+    table = json.loads(artifact.file("widths.json").read_text())
+    assert table["budget"] == {"flash_bytes": 1062} and table["got"]["flash_bytes"] <= 1062
+    rows = json.loads(artifact.file("layers.json").read_text())["layers"]
+    assert {row["name"]: row["weight_bits"] for row in rows} == table["weights"]
+    assert len(set(table["weights"].values())) > 1 and set(table["activations"].values()) == {8}
+    with artifact.file("front.csv").open() as stream:
+        front = list(csv.DictReader(stream))
+    spent = [int(point["flash_bytes"]) for point in front]
+    noise = [float(point["predicted_sqnr_db"]) for point in front]
+    assert len(front) > 3 and spent == sorted(spent) and noise == sorted(noise)
+    assert "What each budget would buy" in artifact.file("layers.html").read_text()
+    assert abs(table["predicted_sqnr_db"] - artifact.manifest.figures["sqnr_db"]) < 6
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"flash_budget": "50"}, "at least flash, bytes"), ({"ram_budget": "many"}, "not a number above zero")],
+)
+def test_a_budget_that_cannot_be_kept_is_one_clear_error(model_folder, options, message):
+    with pytest.raises(ConfigError, match=message):
+        quantize(model_folder / "policy.onnx", QuantizeConfig(**options), model_folder / "out")
