@@ -31,7 +31,7 @@ FLOAT = "float32"
 Width = Literal["int8", "int16"]
 
 WIDTHS: tuple[Width, ...] = ("int8", "int16")
-"""Of activations; weights have 8 bits in both."""
+"""Of activations; weights have 8 bits in both, the nearest."""
 
 INFERENCES = 3
 """Observations whose inference is counted, and compared; the count is the largest."""
@@ -153,7 +153,7 @@ def _integer_code(trained: Artifact, width: Width, place: Path, episodes: int, s
     from policyport.deploy.program import dequantize_output, quantize_input
     from policyport.quantize.config import QuantizeConfig
 
-    config = QuantizeConfig(activations=width)
+    config = QuantizeConfig(activations=width, method="nearest")
     inputs, keys = {"model": trained.path}, {"train": input_key(trained.path)}
     quantized = run_stage(stage_named("quantize"), inputs, keys, config, place / width, say)
     program = lower(quantized.file("model.onnx"))

@@ -53,6 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("of the study precision")
     group.add_argument("--widths", nargs="+", type=int, metavar="WIDTH", help="of hidden layers [default: 64 256 1024]")
     group.add_argument("--train-steps", type=int, default=8_000, help="environment steps of each [default: 8000]")
+    group.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="what torch trains on [default: cpu]")
     _add_au_arguments(parser.add_argument_group("of the study au"))
 
 
@@ -108,7 +109,7 @@ def _precision(arguments: argparse.Namespace) -> int:
             )
 
     widths = arguments.widths or study.WIDTHS
-    found = study.study_precision(arguments.out, widths, arguments.seeds, arguments.train_steps, said)
+    found = study.study_precision(arguments.out, widths, arguments.seeds, arguments.train_steps, arguments.device, said)
     (arguments.out / "precision.json").write_text(study.to_json(found))
     (arguments.out / "precision.md").write_text(study.to_markdown(found))
     if not quiet:

@@ -51,6 +51,7 @@ class TrainConfig(ExportConfig):
     precision: Precision = option(
         "float32", "arithmetic of the updates; weights stay float32", choices=("float32", "bf16", "fp16")
     )
+    device: Literal["cpu", "cuda"] = option("cpu", "what torch trains on", choices=("cpu", "cuda"))
     normalize_observations: bool = option(False, "normalize observations by running statistics (VecNormalize)")
     qat_weights: int | None = option(
         None,

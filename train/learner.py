@@ -63,8 +63,9 @@ def learn(config: TrainConfig, partial: Path, key: str) -> Learner:
     The folder ``partial`` holds the last checkpoint; one with the same ``key`` is resumed from,
     another is removed.
 
-    :raises ConfigError: an argument that the algorithm does not take
+    :raises ConfigError: an argument that the algorithm does not take, or a device that is not there
     """
+    _check_device(config.device)
     threshold = _reward_threshold(config.environment)
     target = threshold if config.target_return is None else config.target_return
     learner = _resume(config, partial, key) or _start(config)
@@ -116,6 +117,13 @@ def evaluation_environment(config: TrainConfig, learner: Learner) -> VecEnv:
     return environments
 
 
+def _check_device(device: str) -> None:
+    import torch
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("torch sees no CUDA GPU", where="device", expected="cpu", got=device, cure="--device cpu")
+
+
 def _algorithm(config: TrainConfig) -> Any:
     import stable_baselines3
 
@@ -162,7 +170,7 @@ def _start(config: TrainConfig) -> Learner:
             environments,
             seed=config.seed,
             policy_kwargs=policy,
-            device="cpu",
+            device=config.device,
             **hyperparameters,
         )
     except TypeError as error:
@@ -295,7 +303,7 @@ def _resume(config: TrainConfig, partial: Path, key: str) -> Learner | None:
 
         assert isinstance(environments, VecNormalize) and environments.venv is not None
         environments = VecNormalize.load(str(partial / "vecnormalize.pkl"), environments.venv)
-    model = _algorithm(config).load(partial / "model.zip", env=environments, device="cpu")
+    model = _algorithm(config).load(partial / "model.zip", env=environments, device=config.device)
     if (partial / "replay.pkl").is_file():
         model.load_replay_buffer(partial / "replay.pkl")
     curve = [(int(steps), float(mean)) for steps, mean in state["curve"]]

@@ -33,6 +33,6 @@ def test_the_table_sets_speeds_against_float32() -> None:
 
     found = [one("float32", 1, 1.0), one("bf16", 1, 2.0), one("float32", 2, 3.0), one("bf16", 2, 2.0)]
     lines = to_markdown(found).splitlines()
-    assert lines[2] == "| 2 x 64 | float32 | 500 | 1.00 | 500: 30, 1,000: 100 |"
-    assert lines[3].startswith("| 2 x 64 | bf16 | 500 | 1.00 |")
+    assert lines[2] == "| 2 x 64 | float32 | 500 | 1.00 | 1.00 | 500: 30, 1,000: 100 |"
+    assert lines[3].startswith("| 2 x 64 | bf16 | 500 | 1.00 | 1.00 |")
     assert lines[-1].endswith("on a core.")

@@ -7,6 +7,7 @@ import pytest
 
 pytest.importorskip("stable_baselines3")
 import torch
+from policyport.core.errors import ConfigError
 from policyport.train.config import TrainConfig
 from policyport.train.learner import learn
 from policyport.train.precision import FIRST_SCALE, GROWTH_STEPS, LossScale, training_in
@@ -114,3 +115,9 @@ def test_training_repeats_and_an_interrupted_one_goes_on(precision: str, tmp_pat
     resumed = learn(config, tmp_path / "halted", "key")
     assert halted.model.num_timesteps < resumed.model.num_timesteps >= 400
     assert np.isfinite(weights(resumed.model)).all() and len(resumed.curve) == len(whole.curve)
+
+
+def test_a_gpu_that_is_not_there_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match="no CUDA"):
+        learn(TrainConfig(device="cuda"), tmp_path / "partial", "key")
