@@ -18,12 +18,16 @@ from policyport.quantize.quarl import quantize_policy
 from policyport.quantize.rounding.methods import Method
 from policyport.quantize.simulate import predict
 from policyport.quantize.source import Source
+from policyport.quantize.trained import read_trained
 from policyport.quantize.transforms import centre_outputs
 
 Outputs = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """Observations [n, observation size] to outputs [n, output size]."""
 
 FLOAT = "float32"
+
+TRAINED = "in-loop"
+"""The integers that quantization-aware training left beside an agent, for agents that have them."""
 
 DESCRIPTIONS = {
     FLOAT: "the policy as it is",
@@ -67,6 +71,9 @@ def outputs_of(source: Source, method: str, bits: int, activation_bits: int) -> 
     graph = source.graph
     if method == FLOAT:
         return graph.evaluate
+    if method == TRAINED and source.integers is not None:
+        trained = read_trained(graph, source.integers)
+        return lambda observations: predict(trained, observations)
     if method == "fp16":
         return lambda observations: evaluate_half(graph, observations)
     if method == "weights":

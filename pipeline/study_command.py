@@ -17,9 +17,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add(
         "study",
-        choices=("quarl", "deployment", "precision", "au"),
+        choices=("quarl", "deployment", "precision", "qat", "au"),
         help="quarl: the tables of Krishnan et al. (arXiv 1910.01055); deployment: their policies on ARM cores; "
         "precision: the speed of training by mixed precision; "
+        "qat: policies trained by integers, by width and quantization delay; "
         "au: the losses of Niu et al. (arXiv 1910.11012)",
     )
     add("--agents", type=Path, metavar="DIR", help="zips, as ALGO/ENV/ENV.zip [default: small ones trained here]")
@@ -54,6 +55,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--widths", nargs="+", type=int, metavar="WIDTH", help="of hidden layers [default: 64 256 1024]")
     group.add_argument("--train-steps", type=int, default=8_000, help="environment steps of each [default: 8000]")
     group.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="what torch trains on [default: cpu]")
+    group = parser.add_argument_group("of the study qat")
+    add = group.add_argument
+    add("--recipes", nargs="+", type=Path, metavar="RECIPE.toml", help="whose policies [default: CartPole, Pendulum]")
+    add(
+        "--delays",
+        nargs="+",
+        type=float,
+        default=(0.5,),
+        metavar="SHARE",
+        help="shares of a training in float32 before the integers [default: 0.5]",
+    )
     _add_au_arguments(parser.add_argument_group("of the study au"))
 
 
@@ -70,7 +82,9 @@ def _add_au_arguments(group: argparse._ArgumentGroup) -> None:
 def execute(arguments: argparse.Namespace) -> int:
     """Run the study and write its files."""
     arguments.out = arguments.out or Path("runs") / arguments.study
-    return {"au": _au, "deployment": _deployment, "precision": _precision, "quarl": _quarl}[arguments.study](arguments)
+    return {"au": _au, "deployment": _deployment, "precision": _precision, "qat": _qat, "quarl": _quarl}[
+        arguments.study
+    ](arguments)
 
 
 def _deployment(arguments: argparse.Namespace) -> int:
@@ -114,6 +128,35 @@ def _precision(arguments: argparse.Namespace) -> int:
     (arguments.out / "precision.md").write_text(study.to_markdown(found))
     if not quiet:
         print(arguments.out / "precision.md")
+    return 0
+
+
+def _qat(arguments: argparse.Namespace) -> int:
+    from policyport.pipeline import qat_study, speak
+    from policyport.quantize.config import WEIGHT_BITS
+
+    quiet = arguments.quiet > arguments.verbose
+    request = qat_study.QatRequest(
+        arguments.out,
+        tuple(arguments.recipes or qat_study.RECIPES),
+        tuple(arguments.bits or WEIGHT_BITS),
+        tuple(arguments.delays),
+        arguments.activation_bits,
+        arguments.episodes,
+        arguments.seeds[0],
+    )
+
+    def said(row: qat_study.QatRow) -> None:
+        if not quiet:
+            delay = "" if row.delay is None else f", delay {row.delay:g}"
+            print(f"{row.policy:<12} {row.bits:>2} bits {qat_study.NAMES[row.method]}{delay}: {qat_study.shown(row)}")
+
+    rows = qat_study.study_qat(request, speak.silent if quiet else speak.say, said)
+    files = {"qat.json": qat_study.to_json, "qat.md": qat_study.to_markdown, "qat.html": qat_study.render_page}
+    for name, write in files.items():
+        (request.out / name).write_text(write(rows), encoding="utf-8")
+    if not quiet:
+        print(request.out / "qat.html")
     return 0
 
 
