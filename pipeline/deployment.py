@@ -223,7 +223,7 @@ def to_markdown(rows: list[Row]) -> str:
         "|---|---:|---|---|---:|---:|---:|---:|---:|---:|",
     ]
     for row in rows:
-        success = "" if row.play.success_rate is None else f"{row.play.success_rate:.0%}"
+        success = "" if row.play.success_rate is None else f"{row.play.success_rate:.1%}"
         flash = f"{row.flash_bytes:,}" + ("" if row.fits else " (does not fit)")
         lines.append(
             f"| {row.policy} | {row.parameters:,} | {row.core} | {row.precision} | {row.instructions:,} "

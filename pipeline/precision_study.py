@@ -12,12 +12,15 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from policyport.core.artifact import code_version, sha256_json
 from policyport.core.options import to_table
 from policyport.train.config import Precision, TrainConfig
 from policyport.train.stage import CODE
+
+if TYPE_CHECKING:
+    import torch
 
 WIDTHS = (64, 256, 1024)
 """Of both hidden layers."""
@@ -123,11 +126,11 @@ def _train(config: TrainConfig, partial: Path) -> Measured:
     return Measured(config.network[0], config.precision, config.seed, steps, clock, cpu, curve, device)
 
 
-def _described(device: object) -> str:
+def _described(device: torch.device) -> str:
     """A torch device as its maker names it."""
     import torch
 
-    if str(device).startswith("cuda"):
+    if device.type == "cuda":
         return str(torch.cuda.get_device_name(device))
     capability = torch.backends.cpu.get_cpu_capability()
     return f"one thread of a CPU with {capability}"

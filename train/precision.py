@@ -102,11 +102,12 @@ def _scaled_losses(scale: LossScale) -> Iterator[None]:
     def scaled(loss: Tensor, *given: Any, **named: Any) -> None:
         backward(loss * scale.value, *given, **named)
 
-    torch.Tensor.backward = scaled
+    tensors: Any = torch.Tensor
+    tensors.backward = scaled
     try:
         yield
     finally:
-        torch.Tensor.backward = backward
+        tensors.backward = backward
 
 
 def _widened_outputs(policy: Any) -> list[Any]:
