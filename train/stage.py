@@ -15,6 +15,7 @@ from policyport.core.artifact import (
     stage_key,
     write_artifact,
 )
+from policyport.core.errors import ConfigError
 from policyport.core.options import to_table
 from policyport.train.config import ImportConfig, TrainConfig
 
@@ -91,6 +92,13 @@ def _agent(config: TrainConfig, partial: Path, key: str) -> Agent:
         from policyport.train.learner import learn, trained_agent
 
         return trained_agent(learn(config, partial, key), config)
+    if config.qat_weights is not None:
+        raise ConfigError(
+            "an agent that is taken as it is does not train",
+            where="qat_weights",
+            got=config.agent,
+            cure="leave agent out, or quantize it with --method qat",
+        )
     from policyport.train.rebuild import read_agent
 
     return read_agent(config.agent, config.environment, config.vecnormalize)
