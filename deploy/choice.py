@@ -40,10 +40,10 @@ def choose_convolution(layer: Conv2d, optimize: str) -> Choice | None:
     if max(*layer.window.stride, *layer.window.pads) > LARGEST_STEP:
         return None
     if layer.groups != 1:
-        return _depthwise(layer)
+        return depthwise_choice(layer)
     direct = _direct(layer)
     if optimize == "speed":
-        found = [choice for choice in (direct, _winograd(layer)) if choice is not None]
+        found = [choice for choice in (direct, winograd_choice(layer)) if choice is not None]
         return min(found, key=lambda choice: choice.instructions, default=None)
     return direct
 
@@ -92,14 +92,16 @@ def _direct(layer: Conv2d) -> Choice | None:
     return Choice(kernel, scratch, conv_instructions(window_of(layer), layout))
 
 
-def _winograd(layer: Conv2d) -> Choice | None:
+def winograd_choice(layer: Conv2d) -> Choice | None:
+    """Winograd for a convolution without groups, or None where it is not exact or the kernel does not take it."""
     if layer.window.stride != (1, 1) or not layout_winograd.fits(layer.weights, layer.bias, *input_range(layer)):
         return None
     window = window_of(layer)
     return Choice("winograd", layout_winograd.scratch_bytes(layer.input.shape[2]), winograd_instructions(window))
 
 
-def _depthwise(layer: Conv2d) -> Choice | None:
+def depthwise_choice(layer: Conv2d) -> Choice | None:
+    """The depthwise kernel for a convolution with groups, rows along the better axis; None where it is not for it."""
     channels, stride = layer.input.shape[2], layer.window.stride
     alone = layer.groups == channels == layer.output.shape[2] and channels >= 4
     if not alone or layer.window.kernel != (3, 3) or stride not in ((1, 1), (2, 2)) or max(layer.window.pads) > 2:

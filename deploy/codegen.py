@@ -201,13 +201,13 @@ def _layer_source(number: int, layer: Layer, code: LayerCode) -> str:
         fused = f", clamped to [{layer.output.low}, {layer.output.high}]"
     operands = " and ".join(describe(tensor) for tensor in layer.inputs)
     return (
-        f"/* layer {number}: {_operator(layer)}  {comment_text(layer.name)}\n"
+        f"/* layer {number}: {operator_text(layer)}  {comment_text(layer.name)}\n"
         f" * {operands}  ->  {describe(shown)}{fused} */\n"
         f"{code.definitions}\nstatic void pp_layer_{number}(void)\n{{\n{code.call}}}\n\n"
     )
 
 
-def _operator(layer: Layer) -> str:
+def operator_text(layer: Layer) -> str:
     """What a layer does, for its comment."""
     if isinstance(layer, FullyConnected):
         return "Linear"

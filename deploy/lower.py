@@ -19,7 +19,8 @@ from policyport.deploy.lower_state import State, clip_bounds, moved_index
 from policyport.deploy.onnx_graph import SUPPORTED, Graph, attribute, read_graph
 from policyport.deploy.passes import optimize
 from policyport.deploy.program import HostInput, Program
-from policyport.deploy.tflite_reader import lower_tflite
+from policyport.deploy.tflite_file import read_tflite
+from policyport.deploy.tflite_reader import translate
 
 SHIFTS = {"int8": 0, "uint8": 128, "int16": 0, "uint16": 32768}
 """What is subtracted from an activation of each type to make it signed."""
@@ -32,13 +33,22 @@ def lower(path: Path) -> Program:
     :raises UnsupportedModelError: an operator, a shape or a value range that the integer semantics do not
         cover; the node and the supported set are named
     """
+    return optimize(lower_as_written(path))
+
+
+def lower_as_written(path: Path) -> Program:
+    """The same before anything is fused, removed or reordered: a layer for each operator that computes.
+
+    :raises ArtifactError: as :func:`lower`
+    :raises UnsupportedModelError: as :func:`lower`
+    """
     if path.suffix == ".tflite":
-        return lower_tflite(path)
+        return translate(read_tflite(path))
     graph = read_graph(path)
     lowering = _Lowering(graph)
     for node in graph.nodes:
         lowering.take(node)
-    return optimize(lowering.finish())
+    return lowering.finish()
 
 
 class _Lowering:

@@ -42,7 +42,7 @@ def plan_program(
     """
     scratch_bytes = scratch_bytes or [()] * len(program.layers)
     owners = _owners(program, storages)
-    lives = _lives(program)
+    lives = lives_of(program)
     names = sorted(set(owners.values()), key=lambda name: lives[name][0])
     buffers = []
     for owner in names:
@@ -60,7 +60,7 @@ def plan_program(
     )
 
 
-def _lives(program: Program) -> dict[str, tuple[int, int]]:
+def lives_of(program: Program) -> dict[str, tuple[int, int]]:
     """First and last step that needs each activation."""
     lives = {tensor.name: (step, step) for step, tensor in enumerate(program.tensors)}
     for step, layer in enumerate(program.layers, start=1):
@@ -72,7 +72,7 @@ def _lives(program: Program) -> dict[str, tuple[int, int]]:
 
 def _owners(program: Program, storages: Mapping[str, Storage]) -> dict[str, str]:
     """The activation in whose buffer each one lies: its own, or an operand's that it overwrites or renames."""
-    lives = _lives(program)
+    lives = lives_of(program)
     owners = {program.input.name: program.input.name}
     for step, layer in enumerate(program.layers, start=1):
         target = layer.output

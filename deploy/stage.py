@@ -22,6 +22,7 @@ from policyport.deploy.config import DeployConfig
 if TYPE_CHECKING:
     from policyport.core.semantics import Integers
     from policyport.deploy.board import Board
+    from policyport.deploy.codegen_memory import Variant
     from policyport.deploy.program import Program
     from policyport.deploy.toolchain import Toolchain
 
@@ -69,15 +70,38 @@ def machine_inputs(config: DeployConfig) -> dict[str, str]:
         return {"compiler": "none"}
 
 
-def _source(model: Path) -> tuple[Path, str]:
-    """The file to compile, and the key of what it came from."""
+def model_file(model: Path) -> Path:
+    """The file to compile.
+
+    :param model: as :func:`deploy` takes it; what belongs beside a file need not be there
+    :raises ArtifactError: neither a quantize folder nor a file
+    """
     if (model / MANIFEST).is_file():
-        artifact = open_artifact(model, "quantize")
-        return artifact.file("model.onnx"), artifact.key
+        return open_artifact(model, "quantize").file("model.onnx")
     if not model.is_file():
         raise ArtifactError(
             "no model here", where=model, expected="a quantize folder, a QDQ .onnx or an int8 .tflite file"
         )
+    return model
+
+
+def kernels_for(config: DeployConfig) -> Variant:
+    """The variant that a configuration means on its board.
+
+    :raises ConfigError: unknown board
+    """
+    from policyport.deploy.board import load_board
+
+    if config.variant == "auto":
+        return "dsp" if load_board(config.board).dsp else "c"
+    return config.variant
+
+
+def _source(model: Path) -> tuple[Path, str]:
+    """The file to compile, and the key of what it came from."""
+    source = model_file(model)
+    if source != model:
+        return source, open_artifact(model, "quantize").key
     for name in ("task.json", "observations.npz"):
         if not (model.parent / name).is_file():
             raise ArtifactError(
@@ -98,7 +122,7 @@ def _build(source: Path, board: Board, toolchain: Toolchain, config: DeployConfi
     write_program(program, writer.path)
     src = writer.path / "src"
     src.mkdir()
-    variant = ("dsp" if board.dsp else "c") if config.variant == "auto" else config.variant
+    variant = kernels_for(config)
     generated = write_sources(program, variant, src, config.optimize)
     q = _inputs(program, writer.path)
     _check_host(program, src, q[:PARITY_OBSERVATIONS])

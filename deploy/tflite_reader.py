@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,9 +17,8 @@ from policyport.core.semantics import Reals
 from policyport.deploy.layers import Argmax, Pad, Resize, Tensor
 from policyport.deploy.lower_builder import OPEN, Builder, Clamp, Quantization, View, Weights, plain_view
 from policyport.deploy.lower_pending import Chain, Distribution, channel_weights
-from policyport.deploy.passes import optimize
 from policyport.deploy.program import HostInput, Program
-from policyport.deploy.tflite_file import FileTensor, Operator, TFLiteFile, read_tflite
+from policyport.deploy.tflite_file import FileTensor, Operator, TFLiteFile
 
 CLAMPS: dict[int, Clamp] = {0: OPEN, 1: (0.0, math.inf), 2: (-1.0, 1.0), 3: (0.0, 6.0)}
 """Of each ActivationFunctionType."""
@@ -32,17 +30,11 @@ SAME = 0
 """Padding of which the result has the image's size over the stride, rounded up."""
 
 
-def lower_tflite(path: Path) -> Program:
-    """The integer program of a TFLite file.
+def translate(file: TFLiteFile) -> Program:
+    """The program layer for layer as the file has it, nothing fused but activations: to compare them one by one.
 
-    :raises ArtifactError: missing, torn, or no TFLite
     :raises UnsupportedModelError: an operator, a type or a value range that the integer semantics do not cover
     """
-    return optimize(translate(read_tflite(path)))
-
-
-def translate(file: TFLiteFile) -> Program:
-    """The program layer for layer as the file has it, nothing fused but activations: to compare them one by one."""
     if len(file.inputs) != 1 or len(file.outputs) != 1:
         raise UnsupportedModelError(
             "the network must have one input and one output", where=file.path, got=(file.inputs, file.outputs)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from policyport.core.errors import PolicyportError
-from policyport.pipeline import au_command, bench_command, compare_command, study_command
+from policyport.pipeline import au_command, bench_command, compare_command, explain_command, study_command
 from policyport.pipeline.stages import IMPORT, POLICY, STAGES, TRAINERS, Stage, stage_named, stages_for
 
 INTERRUPTED = 130
@@ -177,6 +177,8 @@ def _add_stage(parser: argparse.ArgumentParser, stage: Stage) -> None:
     parser.add_argument("--json", action="store_true", help="print the artifact's figures as JSON [default: no]")
     if stage.name == "quantize":
         compare_command.add_arguments(parser)
+    if stage.name == "deploy":
+        explain_command.add_arguments(parser)
     place = "" if stage == IMPORT else f", in a recipe under [{stage.name}]"
     options = parser.add_argument_group("options of this stage" + place)
     add_arguments(options, stage.config_type())  # type: ignore[arg-type]
@@ -203,6 +205,8 @@ def _run_stage(arguments: argparse.Namespace) -> int:
     stage = stage_named(arguments.stage, (*stages_for(getattr(arguments, "task", POLICY), STAGES), IMPORT))
     if getattr(arguments, "compare", False):
         return compare_command.execute(arguments)
+    if getattr(arguments, "explain", False):
+        return explain_command.execute(arguments)
     quiet = arguments.json or arguments.quiet > arguments.verbose
     artifact = run_single(stage, arguments, speak.silent if quiet else speak.say, STAGES)
     if arguments.json:

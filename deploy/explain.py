@@ -1,0 +1,136 @@
+"""A program as the compiler sees it, level by level: the file, its layers, the arena, the kernel of each and why."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from policyport.core.errors import ConfigError
+from policyport.deploy import codegen_c, codegen_dsp, passes
+from policyport.deploy.candidates import PLAIN, Candidate, candidates
+from policyport.deploy.codegen import operator_text
+from policyport.deploy.codegen_memory import Memory, Variant, plan_memory
+from policyport.deploy.codegen_text import Constants, LayerCode, describe
+from policyport.deploy.layers import Affine, FullyConnected, Layer, Tensor
+from policyport.deploy.planner import lives_of, stored_bytes
+from policyport.deploy.program import Program
+
+CALL = re.compile(r"\b(pp_[a-z0-9_]+)\(")
+
+
+def explain(written: Program, variant: Variant, optimize: str, only: str = "") -> str:
+    """Every lowering level of every layer, or of one, as text; the same for the same program.
+
+    :param written: as :func:`policyport.deploy.lower.lower_as_written` yields it
+    :param variant: ``c`` or ``dsp``
+    :param optimize: ``size`` or ``speed``
+    :param only: number, counted from 1, or name of the one layer to explain; empty for all
+    :raises ConfigError: no such layer
+    """
+    program = passes.optimize(written)
+    numbers = _wanted(program, only)
+    memory, constants = plan_memory(program, variant, optimize), Constants()
+    parts = [
+        f"as written: {len(written.layers)} layers, {written.macs:,} MACs\n"
+        + "\n".join(f"  {operator_text(layer)}  {layer.name}{_gone(layer, program)}" for layer in written.layers),
+        f"{program.name}: {len(program.layers)} layers, {program.macs:,} MACs, {program.weight_count:,} weights, "
+        f"arena {memory.plan.arena_bytes:,} B; variant {variant}, optimized for {optimize}",
+    ]
+    for number, layer in enumerate(program.layers, start=1):
+        before = constants.flash_bytes
+        code = (
+            codegen_c.layer_code(number, layer, memory, constants)
+            if variant == "c"
+            else codegen_dsp.layer_code(number, layer, memory, constants, optimize)
+        )
+        if number in numbers:
+            size = constants.flash_bytes - before
+            parts.append(_layer(program, number, memory, code, size, _weighed(layer, variant, optimize)))
+    return "\n\n".join(parts) + "\n"
+
+
+def _gone(layer: Layer, program: Program) -> str:
+    """What became of a layer, where it is not there any more or has other sizes."""
+    kept = {other.name: other for other in program.layers}
+    if layer.name not in kept:
+        return ": fused with a neighbour, or dead"
+    before, after = layer.output.size, kept[layer.name].output.size
+    return f": {before - after} of {before} outputs dead" if after < before else ""
+
+
+def _wanted(program: Program, only: str) -> Sequence[int]:
+    names = [layer.name for layer in program.layers]
+    if not only:
+        return range(1, len(names) + 1)
+    if only in names:
+        return (names.index(only) + 1,)
+    if only.isdecimal() and 1 <= int(only) <= len(names):
+        return (int(only),)
+    raise ConfigError(
+        "no such layer",
+        where=f"--explain-layer {only}",
+        expected=f"1 to {len(names)}, or one of {', '.join(names)}",
+        cure="policyport deploy MODEL --explain names them all",
+    )
+
+
+def _weighed(layer: Layer, variant: Variant, optimize: str) -> list[str]:
+    """The candidates and by what the marked one won; nothing where there is no choice."""
+    if variant == "c" or not isinstance(layer, Affine):
+        return []
+    weighed = candidates(layer, optimize)
+    reason = _reason(layer, weighed, optimize)
+    return [*(f"  weighed   {_candidate(candidate)}" for candidate in weighed), f"  because   {reason}"]
+
+
+def _layer(
+    program: Program, number: int, memory: Memory, code: LayerCode, constant_bytes: int, weighed: Sequence[str]
+) -> str:
+    layer = program.layers[number - 1]
+    operands = " and ".join(describe(tensor) for tensor in layer.inputs)
+    lines = [
+        f"layer {number}  {layer.name}",
+        f"  integers  {operator_text(layer)}: {operands}  ->  {describe(layer.output)}; {layer.macs:,} MACs"
+        + (f", {layer.weight_bits}-bit weights" if isinstance(layer, Affine) else ""),
+        *_fused(layer),
+        *(f"  memory    {_place(program, tensor, memory)}" for tensor in (*layer.inputs, layer.output)),
+        *(f"  memory    scratch at {offset:,}" for offset in memory.plan.scratch[number - 1]),
+        *weighed,
+        f"  calls     {', '.join(CALL.findall(code.call)) or 'nothing'}; {constant_bytes:,} B of constants",
+    ]
+    return "\n".join(lines)
+
+
+def _reason(layer: Affine, weighed: Sequence[Candidate], optimize: str) -> str:
+    chosen = next(candidate for candidate in weighed if candidate.chosen)
+    able = [candidate for candidate in weighed if not candidate.refused and candidate.name != PLAIN]
+    if len(able) < 2:
+        return "it alone can" if able else "no kernel of the DSP extension takes it"
+    if isinstance(layer, FullyConnected) and chosen.name in ("crumbs", "octals", "nibbles"):
+        return "narrow weights take their own layout, the narrowest that is exact"
+    by_size = optimize == "size" or chosen.name == "nibbles"
+    return "fewest bytes of those that are exact" if by_size else "fewest instructions of those that are exact"
+
+
+def _fused(layer: Layer) -> list[str]:
+    """What of other operators the layer does on its way out."""
+    if isinstance(layer, Affine) and layer.function:
+        return [f"  fused     {layer.function}, as a table of {0 if layer.table is None else len(layer.table)}"]
+    return []
+
+
+def _place(program: Program, tensor: Tensor, memory: Memory) -> str:
+    first, last = lives_of(program)[tensor.name]
+    begin, storage = memory.plan.offsets[tensor.name], memory.storages[tensor.name]
+    end = begin + stored_bytes(tensor, storage)
+    return f"{tensor.name}: bytes {begin:,} to {end:,}, {storage}, from step {first} to {last}"
+
+
+def _candidate(candidate: Candidate) -> str:
+    figures = [
+        "" if candidate.instructions is None else f"about {candidate.instructions:,} instructions",
+        "" if candidate.block_bytes is None or candidate.refused else f"{candidate.block_bytes:,} B",
+        f"not taken: {candidate.refused}" if candidate.refused else "",
+    ]
+    said = "; ".join(part for part in figures if part)
+    return f"{'*' if candidate.chosen else ' '} {candidate.name}{': ' + said if said else ''}"
