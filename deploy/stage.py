@@ -130,6 +130,7 @@ def _build(source: Path, board: Board, toolchain: Toolchain, config: DeployConfi
     add_device_sources(src, board)
     firmware = build_firmware(src, board, toolchain, writer.path)
     (writer.path / "footprint.json").write_text(json.dumps(firmware.footprint, indent=2) + "\n")
+    _write_page(program, variant, config.optimize, f"Footprint of {program.name} on {board.name}", writer.path)
     _write_exports(program, source, q[:PARITY_OBSERVATIONS], writer.path)
     writer.tools["compiler"] = toolchain.version
     writer.figures.update(
@@ -183,6 +184,15 @@ def _write_vectors(program: Program, q: Integers, path: Path) -> None:
 
     arrays: dict[str, Any] = model_vectors(program, q)
     np.savez_compressed(path, **arrays)
+
+
+def _write_page(program: Program, variant: Variant, optimize: str, title: str, folder: Path) -> None:
+    from policyport.deploy.footprint_page import footprint_map, map_to_table, render_page, to_csv
+
+    found = footprint_map(program, variant, optimize)
+    (folder / "footprint.html").write_text(render_page(found, title), encoding="utf-8")
+    (folder / "footprint_layers.csv").write_text(to_csv(found.layers), encoding="utf-8")
+    (folder / "footprint_layers.json").write_text(json.dumps(map_to_table(found), indent=2) + "\n", encoding="utf-8")
 
 
 def _write_exports(program: Program, source: Path, q: Integers, folder: Path) -> None:

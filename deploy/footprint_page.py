@@ -1,0 +1,104 @@
+"""The footprint page of a deploy: per layer its work, its weights and its kernel; the arena over time."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from policyport.core.page import Figure, render
+from policyport.deploy.arena_map import Stay, peak_step, picture, stays
+from policyport.deploy.candidates import PLAIN, candidates
+from policyport.deploy.codegen_memory import Variant, plan_memory, scratch_bytes
+from policyport.deploy.layers import Affine, Layer
+from policyport.deploy.program import Program
+
+
+@dataclass(frozen=True)
+class LayerFootprint:
+    """One layer's row."""
+
+    layer: int
+    name: str
+    kind: str
+    kernel: str
+    macs: int
+    weights: int
+    """How many, biases not counted."""
+
+    weight_bits: int | None
+    instructions_estimated: int | None
+    """By the formulas of :mod:`policyport.deploy.kernel_cost`, for a Cortex-M4; None where there is none."""
+
+
+@dataclass(frozen=True)
+class FootprintMap:
+    """What the page shows, and the files beside it hold."""
+
+    layers: tuple[LayerFootprint, ...]
+    arena: tuple[Stay, ...]
+    arena_bytes: int
+    peak_step: int
+
+
+def footprint_map(program: Program, variant: Variant, optimize: str) -> FootprintMap:
+    """Every layer and every buffer of a program.
+
+    :param optimize: ``size`` or ``speed``
+    """
+    memory = plan_memory(program, variant, optimize)
+    buffers = stays(program, memory, scratch_bytes(program, variant, optimize))
+    rows = tuple(_row(i, layer, variant, optimize) for i, layer in enumerate(program.layers, start=1))
+    return FootprintMap(rows, buffers, memory.plan.arena_bytes, peak_step(buffers))
+
+
+def _row(number: int, layer: Layer, variant: Variant, optimize: str) -> LayerFootprint:
+    kind = type(layer).__name__
+    if not isinstance(layer, Affine):
+        return LayerFootprint(number, layer.name, kind, "", layer.macs, 0, None, None)
+    kernel, cost = PLAIN, None
+    if variant == "dsp":
+        chosen = next(candidate for candidate in candidates(layer, optimize) if candidate.chosen)
+        kernel, cost = chosen.name, chosen.instructions
+    return LayerFootprint(
+        number, layer.name, kind, kernel, layer.macs, int(layer.weights.size), layer.weight_bits, cost
+    )
+
+
+def map_to_table(found: FootprintMap) -> dict[str, Any]:
+    """The same as JSON types."""
+    return asdict(found)
+
+
+def to_csv(rows: Sequence[LayerFootprint]) -> str:
+    """One line per layer, its fields as columns; an unknown figure is empty."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    names = [field.name for field in fields(LayerFootprint)]
+    writer.writerow(names)
+    writer.writerows([getattr(row, name) for name in names] for row in rows)
+    return stream.getvalue()
+
+
+def render_page(found: FootprintMap, title: str) -> str:
+    """One self-contained HTML page."""
+    caption = (
+        f"Activations and scratch (the second colour) by step and address; the peak, {found.arena_bytes:,} B, "
+        f"is at step {found.peak_step}. Rectangles of one place and overlapping steps are operators in place."
+    )
+    header = ["layer", "name", "kind", "kernel", "MACs", "weights", "bits", "instructions, estimated for Cortex-M4"]
+    rows = [
+        ["" if v is None else f"{v:,}" if isinstance(v, int) else v for v in asdict(r).values()] for r in found.layers
+    ]
+    figure = Figure(picture(found.arena, found.arena_bytes), caption)
+    template = Path(__file__).with_name("footprint.html.j2")
+    return render(template, {"title": title, "header": header, "rows": rows, "figure": figure})
+
+
+def _word(value: str | int | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:,}" if isinstance(value, int) else value

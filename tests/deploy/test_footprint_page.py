@@ -1,0 +1,56 @@
+"""The footprint page: its rows and its rectangles are the program's and the plan's."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import xml.etree.ElementTree as ElementTree
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+from policyport.deploy import passes
+from policyport.deploy.arena_map import picture
+from policyport.deploy.codegen import generate
+from policyport.deploy.codegen_memory import Variant
+from policyport.deploy.footprint_page import footprint_map, map_to_table, render_page, to_csv
+from policyport.deploy.random_graph import random_graph
+
+VARIANTS: tuple[Variant, ...] = ("c", "dsp")
+
+
+@given(seed=st.integers(0, 2**32 - 1), variant=st.sampled_from(VARIANTS))
+def test_rectangles_share_bytes_only_where_one_layer_hands_over(seed: int, variant: Variant) -> None:
+    program = passes.optimize(random_graph(np.random.default_rng(seed), 6))
+    found = footprint_map(program, variant, "speed")
+    assert found.arena_bytes == generate(program, variant, "speed").arena_bytes
+    assert sum(row.macs for row in found.layers) == program.macs
+    assert {stay.name for stay in found.arena if stay.kind == "activation"} == {t.name for t in program.tensors}
+    assert all(0 <= stay.begin < stay.end <= found.arena_bytes for stay in found.arena)
+    for i, one in enumerate(found.arena):
+        for other in found.arena[i + 1 :]:
+            if max(one.begin, other.begin) < min(one.end, other.end):
+                # In place: both begin at one byte; scratch is never shared.
+                overlap = max(one.first, other.first) <= min(one.last, other.last)
+                assert not overlap or (one.begin == other.begin and {one.kind, other.kind} == {"activation"})
+
+
+def test_the_files_beside_the_page_hold_the_same_rows() -> None:
+    program = passes.optimize(random_graph(np.random.default_rng(5), 6))
+    found = footprint_map(program, "dsp", "size")
+    rows = list(csv.DictReader(io.StringIO(to_csv(found.layers))))
+    table = json.loads(json.dumps(map_to_table(found)))
+    assert [row["name"] for row in rows] == [layer["name"] for layer in table["layers"]]
+    assert [int(row["macs"]) for row in rows] == [layer.macs for layer in program.layers]
+    page = render_page(found, "Footprint of <net>")
+    assert "Footprint of &lt;net&gt;" in page
+    assert "http" not in page.replace("http://www.w3.org", "")
+    assert all(row["name"] in page for row in rows)
+
+
+def test_the_picture_is_svg_with_a_rectangle_for_each_buffer_and_the_peak() -> None:
+    found = footprint_map(passes.optimize(random_graph(np.random.default_rng(5), 6)), "dsp", "size")
+    drawn = ElementTree.fromstring(picture(found.arena, found.arena_bytes))
+    assert len(drawn.findall("rect")) == len(found.arena) + 1
+    assert drawn.findall("rect")[0].findtext("title") == f"peak: step {found.peak_step}"
