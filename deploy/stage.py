@@ -40,8 +40,8 @@ VECTOR_OBSERVATIONS = 8
 def deploy(model: Path, config: DeployConfig, out: Path) -> Artifact:
     """Compile a quantized network and build the firmware of a board.
 
-    :param model: folder of a quantize artifact, or a QDQ ``.onnx`` or an int8 ``.tflite`` with ``task.json``
-        and ``observations.npz`` beside it
+    :param model: folder of a quantize artifact, or a QDQ ``.onnx`` or an int8 ``.tflite``, with ``task.json``
+        and ``observations.npz`` beside it or alone: then random inputs stand in for observations
     :raises ConfigError: unknown board
     :raises UnsupportedModelError: an operator or value range outside the integer semantics
     :raises ToolError: no compiler, or it failed
@@ -99,26 +99,24 @@ def kernels_for(config: DeployConfig) -> Variant:
 
 def _source(model: Path) -> tuple[Path, str]:
     """The file to compile, and the key of what it came from."""
+    from policyport.deploy.companions import check_companions
+
     source = model_file(model)
     if source != model:
         return source, open_artifact(model, "quantize").key
-    for name in ("task.json", "observations.npz"):
-        if not (model.parent / name).is_file():
-            raise ArtifactError(
-                f"no {name} beside the model",
-                where=model.parent,
-                cure="put the task's description and recorded observations beside it, as policyport train writes them",
-            )
+    check_companions(model)
     return model, input_key(model)
 
 
 def _build(source: Path, board: Board, toolchain: Toolchain, config: DeployConfig, writer: ArtifactWriter) -> None:
     from policyport.deploy.codegen import write_sources
+    from policyport.deploy.companions import add_companions
     from policyport.deploy.firmware import add_device_sources, build_firmware
     from policyport.deploy.lower import lower
     from policyport.deploy.program import program_sha256, write_program
 
     program = lower(source)
+    add_companions(program, source.stem, writer.path)
     write_program(program, writer.path)
     src = writer.path / "src"
     src.mkdir()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,9 +30,6 @@ VARIANTS = (Variant(), Variant(optimize="speed"), Variant("int16"))
 QUICK_BOARDS = ("microbit", "mps2-an386")
 
 MODEL_ENDINGS = (".onnx", ".tflite")
-
-RANDOM_INPUTS = 32
-"""Made for a model file that comes without any."""
 
 OBSERVATIONS, IMAGES = 8, 2
 """Held-out inputs whose inference is counted, and whose every layer is compared; fewer where an input is an image."""
@@ -192,38 +188,10 @@ def _quantized(contender: Contender, variant: Variant, folder: Path) -> Path:
 
     source = contender.source
     if isinstance(source, Path) and is_quantized(source):
-        return with_companions(source, folder.with_name("model"))
+        return source
     model = source if isinstance(source, Path) else write_network(source, folder.with_name("float"))
     config = QuantizeConfig(activations=variant.activations)  # type: ignore[arg-type]
     return _stage("quantize", {"model": model}, config, folder / "quantize").path
-
-
-def with_companions(model: Path, folder: Path) -> Path:
-    """A quantized model file with a task and observations beside it: its own, or random ones over its input's range.
-
-    :param folder: for a copy of the model and what it lacks
-    """
-    if all((model.parent / name).is_file() for name in ("task.json", "observations.npz")):
-        return model
-    import numpy as np
-    from policyport.core.task import Environment, Task
-    from policyport.deploy.lower import lower
-
-    folder.mkdir(parents=True, exist_ok=True)
-    copy = folder / model.name
-    shutil.copyfile(model, copy)
-    program = lower(copy)
-    tensor = program.input
-    generator = np.random.default_rng(0)
-    q = generator.integers(-(2 ** (tensor.bits - 1)), 2 ** (tensor.bits - 1), (2, RANDOM_INPUTS, tensor.size))
-    seen, held_out = ((q - tensor.zero_point) * tensor.scale).astype(np.float32)
-    np.savez(folder / "observations.npz", observations=seen, held_out=held_out)
-    low, high = (float(edge) for edge in (seen.min(), seen.max()))
-    bounds = (low,) * tensor.size, (high,) * tensor.size
-    Task("policy", model.stem, Environment(""), tensor.size, *bounds, program.output.size, "argmax").write(
-        folder / "task.json"
-    )
-    return copy
 
 
 def is_quantized(model: Path) -> bool:

@@ -49,8 +49,8 @@ def left_nothing(folder: Path) -> bool:
     return not any(path.name.startswith((".out", "out")) for path in folder.iterdir())
 
 
-@pytest.mark.parametrize("present", [(), ("observations.npz",), ("task.json",)])
-def test_bare_onnx(tmp_path: Path, present: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("present", [("observations.npz",), ("task.json",)])
+def test_one_companion_alone(tmp_path: Path, present: tuple[str, ...]) -> None:
     (tmp_path / "policy.onnx").write_bytes(model())
     for name in present:
         (tmp_path / name).write_text("{}")
