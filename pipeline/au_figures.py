@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from policyport.pipeline.figures import replace_block
+from policyport.pipeline.figures import write_blocks
 
 RESULTS = {8: Path("runs/au/hil/result.json"), 4: Path("runs/au/4bit/hil/result.json")}
 """Width of the weights to where it is measured."""
@@ -73,11 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     blocks = {"au": "\n\n".join((note, results_table(results), units_table(results)))}
     if STUDY.is_file():
         blocks["au-study"] = STUDY.read_text().rstrip()
-    for page in given.pages:
-        text = page.read_text()
-        for name, content in blocks.items():
-            text = replace_block(text, name, content)
-        page.write_text(text)
+    write_blocks(given.pages, blocks)
     return 0
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,15 @@ def replace_block(text: str, name: str, content: str) -> str:
     return pattern.sub(lambda match: f"{match[1]}{content}\n{match[2]}", text)
 
 
+def write_blocks(pages: Iterable[Path], blocks: Mapping[str, str]) -> None:
+    """Replace each block in the Markdown files that have it."""
+    for page in pages:
+        text = page.read_text()
+        for name, content in blocks.items():
+            text = replace_block(text, name, content)
+        page.write_text(text)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write the tables of Markdown files."""
     from policyport.pipeline import cli
@@ -82,11 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "peers": f"{markdown(summary_table(rows, peers))}\n\n{NOTES[0]}",
         "bench": page_markdown(rows, peers),
     }
-    for page in given.pages:
-        text = page.read_text()
-        for name, content in blocks.items():
-            text = replace_block(text, name, content)
-        page.write_text(text)
+    write_blocks(given.pages, blocks)
     return 0
 
 

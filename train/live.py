@@ -143,7 +143,9 @@ class LiveActor:
     @property
     def exponents(self) -> nn.Parameter:
         """The learned step sizes."""
-        return self.fake.steps.exponents
+        found = self.fake.steps.exponents
+        assert found is not None  # learn_steps is asked for
+        return found
 
     def start(self) -> None:
         """Set the parameters to what rounds to the network's integers."""

@@ -119,7 +119,7 @@ class QuantizedTraining:
             real = source.dequantize(source.quantize(outside.prefix.apply(np.asarray(observations, np.float32))))
             return real / inside.gain + inside.offset
 
-        vecnormalize.__dict__["normalize_obs"] = normalize_obs
+        vars(vecnormalize)["normalize_obs"] = normalize_obs
 
     def _outside(self, network: QuantizedNetwork, vecnormalize: VecNormalize | None) -> QuantizedNetwork:
         """The network on observations as the environment gives them."""
@@ -130,7 +130,7 @@ class QuantizedTraining:
         for actor in self.actors:
             actor.swap_out()
         if self.vecnormalize is not None:
-            self.vecnormalize.__dict__.pop("normalize_obs", None)
+            vars(self.vecnormalize).pop("normalize_obs", None)
 
 
 def start_quantized(
@@ -176,7 +176,7 @@ def observed_features(model: BaseAlgorithm, environments: VecEnv, config: TrainC
     extractor = actor_chain(policy).extractor
     random = np.random.default_rng(config.seed)
     environments.action_space.seed(config.seed)
-    observation = environments.reset()
+    observation: Any = environments.reset()
     rows: list[Floats] = []
     with progress("observe ranges", config.calibration_steps) as advance:
         while len(rows) < config.calibration_steps:
