@@ -227,6 +227,30 @@ def _clamps(tensor: Tensor) -> bool:
     return (tensor.low, tensor.high) != activation_range(tensor.bits)
 
 
+LEAST_COPIED = 64
+"""Bytes from which on an input or output is copied in blocks of words."""
+
+COPY = """/* Sixteen bytes at a time where a word may lie at any address. */
+static void pp_copy(void *to, const void *from, uint32_t bytes)
+{
+    uint8_t *const target = to;
+    const uint8_t *const source = from;
+    uint32_t at = 0;
+#if defined(__ARM_FEATURE_UNALIGNED) || !defined(__arm__)
+    for (; bytes - at >= 16; at += 16) {
+        uint32_t block[4];
+        __builtin_memcpy(block, source + at, sizeof block);
+        __builtin_memcpy(target + at, block, sizeof block);
+    }
+#endif
+    for (; at < bytes; at++) {
+        target[at] = source[at];
+    }
+}
+
+"""
+
+
 def _entry_points(program: Program, memory: Memory) -> str:
     digest = bytes.fromhex(program_sha256(program))
     rows = "\n".join("    " + ", ".join(f"0x{b:02X}" for b in digest[i : i + 16]) + "," for i in (0, 16))
@@ -234,26 +258,36 @@ def _entry_points(program: Program, memory: Memory) -> str:
     target = "int16_t" if memory.halfwords(program.input) else f"int{program.input.bits}_t"
     stored = "int16_t" if memory.halfwords(program.output) else f"int{program.output.bits}_t"
     cast = "" if stored == f"int{program.output.bits}_t" else "(pp_output_t)"
-    return f"""const uint8_t pp_model_sha256[32] = {{
+    load = f"""    {target} *const to = {memory.at(program.input)};
+    for (uint32_t i = 0; i < PP_INPUT_SIZE; i++) {{
+        to[i] = input[i];
+    }}
+"""
+    store = f"""    const {stored} *const from = {memory.at(program.output)};
+    for (uint32_t i = 0; i < PP_OUTPUT_SIZE; i++) {{
+        output[i] = {cast}from[i];
+    }}
+"""
+    copied = [
+        tensor.size * tensor.bits // 8 >= LEAST_COPIED and as_stored == f"int{tensor.bits}_t"
+        for tensor, as_stored in ((program.input, target), (program.output, stored))
+    ]
+    if copied[0]:
+        load = f"    pp_copy({memory.at(program.input)}, input, sizeof *input * PP_INPUT_SIZE);\n"
+    if copied[1]:
+        store = f"    pp_copy(output, {memory.at(program.output)}, sizeof *output * PP_OUTPUT_SIZE);\n"
+    return f"""{COPY if any(copied) else ""}const uint8_t pp_model_sha256[32] = {{
 {rows}
 }};
 
 void pp_load(const pp_input_t *input)
 {{
-    {target} *const to = {memory.at(program.input)};
-    for (uint32_t i = 0; i < PP_INPUT_SIZE; i++) {{
-        to[i] = input[i];
-    }}
-}}
+{load}}}
 
 void pp_infer(const pp_input_t *input, pp_output_t *output)
 {{
     pp_load(input);
-{calls}    const {stored} *const from = {memory.at(program.output)};
-    for (uint32_t i = 0; i < PP_OUTPUT_SIZE; i++) {{
-        output[i] = {cast}from[i];
-    }}
-}}
+{calls}{store}}}
 
 """
 

@@ -75,6 +75,13 @@ def test_front_matter_and_comments_tell_the_model() -> None:
     assert "stdio" not in source and "float" not in source and "malloc" not in source
 
 
+@pytest.mark.parametrize(("inputs", "outputs", "copies"), [(4, 2, 0), (64, 2, 1), (70, 80, 2)])
+def test_what_is_large_is_copied_in_blocks(inputs: int, outputs: int, copies: int) -> None:
+    source = generate(make(Spec((inputs, 4, outputs), (8, 8, 8), ("", ""))), "c").source
+    assert source.count("pp_copy(") == (copies + 1 if copies else 0)
+    assert source.count("to[i] = input[i];") == (inputs < 64) and source.count("output[i] = ") == (outputs < 64)
+
+
 def test_constants_are_counted() -> None:
     generated = generate(make(), "c")
     types = {"int8_t": 1, "int16_t": 2, "int32_t": 4, "uint32_t": 4}
