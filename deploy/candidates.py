@@ -9,8 +9,8 @@ from policyport.core.semantics import Integers
 from policyport.deploy import layout_blocks, layout_conv, layout_digits, layout_winograd
 from policyport.deploy.choice import (
     LARGEST_STEP,
-    choose_blocks,
     choose_convolution,
+    choose_runs,
     depthwise_choice,
     input_range,
     window_of,
@@ -54,7 +54,8 @@ def candidates(layer: Affine, optimize: str) -> tuple[Candidate, ...]:
 
 
 def _of_fully_connected(layer: FullyConnected, optimize: str) -> tuple[Candidate, ...]:
-    chosen = choose_blocks(layer, optimize)
+    runs = choose_runs(layer, optimize)
+    chosen = " and ".join(dict.fromkeys(run.layout for run in runs))
     digits: tuple[layout_digits.DigitLayout, ...] = ("crumbs", "octals")
     blocks: tuple[layout_blocks.Layout, ...] = ("nibbles", "pairs", "bytes", "halfwords")
     found = [
@@ -62,9 +63,20 @@ def _of_fully_connected(layer: FullyConnected, optimize: str) -> tuple[Candidate
         for name in digits
     ]
     for name in blocks:
-        size = 4 * -(-len(layer.weights) // 4) * layout_blocks.words_per_block(layer.weights.shape[1], name)
+        size = _block_bytes(layer, len(layer.weights), name)
         found.append(Candidate(name, name == chosen, _blocks_refused(layer, name), block_bytes=size))
+    if len(runs) > 1:
+        size = sum(
+            _block_bytes(layer, len(run.rows), run.layout)
+            for run in runs
+            if run.layout != "octals" and run.layout != "crumbs"
+        )
+        found.append(Candidate(chosen, True, block_bytes=size))
     return (*found, Candidate(PLAIN, False))
+
+
+def _block_bytes(layer: FullyConnected, rows: int, name: layout_blocks.Layout) -> int:
+    return 4 * -(-rows // 4) * layout_blocks.words_per_block(layer.weights.shape[1], name)
 
 
 def _digits_refused(layer: FullyConnected, name: layout_digits.DigitLayout) -> str:

@@ -48,21 +48,64 @@ def choose_convolution(layer: Conv2d, optimize: str) -> Choice | None:
     return direct
 
 
-def choose_blocks(layer: FullyConnected, optimize: str) -> BlockLayout:
-    """The layout that is exact for a fully connected layer and takes fewest instructions (``speed``) or bytes
-    (``size``). Weights below 8 bits take as many cycles in their own layouts as any others, so they always lie there.
+@dataclass(frozen=True)
+class Run:
+    """Neighbouring rows of a fully connected layer that lie in one layout."""
+
+    rows: range
+    layout: BlockLayout
+    exchanged: tuple[int, ...] = ()
+    """Rows that lie where the last row of their block of four would, and it where they would: the highest of four
+    nibbles has the least room."""
+
+    @property
+    def order(self) -> list[int]:
+        """The rows as they lie."""
+        rows = list(self.rows)
+        for row in self.exchanged:
+            here, last = row - self.rows.start, (row | 3) - self.rows.start
+            rows[here], rows[last] = rows[last], rows[here]
+        return rows
+
+
+def choose_runs(layer: FullyConnected, optimize: str) -> tuple[Run, ...]:
+    """The layouts that are exact for the rows of a fully connected layer and take fewest instructions (``speed``) or
+    bytes (``size``): one for all rows, or where some rows allow less than others one for each run of blocks of four.
+    Weights below 8 bits take as many cycles in their own layouts as any others, so they always lie there.
     """
-    weights, bias, (low, high) = layer.weights, layer.bias, input_range(layer)
+    rows = len(layer.weights)
     if layer.input.bits == 8:
         digits: tuple[layout_digits.DigitLayout, ...] = ("crumbs", "octals")
         for digit in digits:
-            if layout_digits.fits(weights, bias, low, high, digit):
-                return digit
-        if layout_blocks.fits(weights, bias, low, high, "nibbles"):
-            return "nibbles"
+            if layout_digits.fits(layer.weights, layer.bias, *input_range(layer), digit):
+                return (Run(range(rows), digit),)
+    runs: list[Run] = []
+    for first in range(0, rows, 4):
+        run = _block(layer, range(first, min(first + 4, rows)), optimize)
+        if runs and runs[-1].layout == run.layout:
+            before = runs.pop()
+            run = Run(range(before.rows.start, run.rows.stop), run.layout, before.exchanged + run.exchanged)
+        runs.append(run)
+    return tuple(runs)
+
+
+def _block(layer: FullyConnected, rows: range, optimize: str) -> Run:
+    """The layout of four rows, fewer at the layer's end; no more, so that each lies in its digit."""
+    low, high = input_range(layer)
+
+    def fits(run: Run, layout: layout_blocks.Layout) -> bool:
+        weights, bias = layer.weights[run.order], layer.bias[run.order]
+        narrow = layout not in layout_blocks.DIGIT_BITS or layer.input.bits == 8
+        return narrow and layout_blocks.fits(weights, bias, low, high, layout)
+
+    exchanges: list[tuple[int, ...]] = [()] if len(rows) < 4 else [(), *((row,) for row in rows[:3])]
+    nibbles = [Run(rows, "nibbles", exchanged) for exchanged in exchanges]
+    found = next((run for run in nibbles if fits(run, "nibbles")), None)
+    if found is not None:
+        return found
     if optimize == "speed":
-        return "halfwords"
-    return "pairs" if layer.input.bits == 8 and layout_blocks.fits(weights, bias, low, high, "pairs") else "bytes"
+        return Run(rows, "halfwords")
+    return Run(rows, "pairs" if fits(Run(rows, "pairs"), "pairs") else "bytes")
 
 
 def input_range(layer: Affine) -> tuple[int, int]:

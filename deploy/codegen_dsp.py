@@ -10,7 +10,7 @@ import math
 import numpy as np
 from policyport.core.semantics import activation_range
 from policyport.deploy import codegen_c
-from policyport.deploy.choice import BlockLayout, choose_blocks, choose_convolution
+from policyport.deploy.choice import Run, choose_convolution, choose_runs
 from policyport.deploy.codegen_affine import fused_table
 from policyport.deploy.codegen_conv import S8X4_HEADERS, convolution
 from policyport.deploy.codegen_memory import Memory
@@ -62,12 +62,12 @@ def _pools_by_four(layer: Pool) -> bool:
     return within and layer.input.shape[2] % 4 == 0 and layer.window.dilation == (1, 1)
 
 
-def pack(layer: FullyConnected, layout: BlockLayout) -> Words:
-    """The layer's blocks as 32-bit words, [blocks * words per block]."""
-    parts = layer.weights, layer.bias, layer.requantize.multiplier
-    if layout == "octals" or layout == "crumbs":
-        return pack_digits(*parts, layout)
-    return pack_blocks(*parts, layout)
+def pack(layer: FullyConnected, run: Run) -> Words:
+    """The blocks of some rows of a layer as 32-bit words, [blocks * words per block]."""
+    parts = layer.weights[run.order], layer.bias[run.order], layer.requantize.multiplier[run.order]
+    if run.layout == "octals" or run.layout == "crumbs":
+        return pack_digits(*parts, run.layout)
+    return pack_blocks(*parts, run.layout)
 
 
 def _finish(layer: FullyConnected) -> tuple[str, bool]:
@@ -84,38 +84,54 @@ def _finish(layer: FullyConnected) -> tuple[str, bool]:
 def _fully_connected(
     number: int, layer: FullyConnected, memory: Memory, constants: Constants, optimize: str
 ) -> LayerCode:
-    outputs, inputs = layer.weights.shape
-    name, layout, shift = f"pp_l{number}", choose_blocks(layer, optimize), layer.requantize.shift
-    definition, table = fused_table(layer, constants)
-    words = pack(layer, layout)
-    per_block = ROWS[layout] if layout == "octals" or layout == "crumbs" else 4
-    blocks = -(-outputs // per_block)
+    definitions, table = fused_table(layer, constants)
+    widen, source, target, narrow = _places(number, layer, memory)
+    runs = choose_runs(layer, optimize)
+    digits = runs[0].layout in ROWS
+    finish, clamp = (f"s{layer.before_table.bits}", False) if digits else _finish(layer)
+    ending = "_shifted" if layer.requantize.shift else ""
+    call = ""
+    for index, run in enumerate(runs):
+        name = f"pp_l{number}" + (f"_{run.rows.start}" if len(runs) > 1 else "")
+        definitions += _blocks(name, layer, run, table, constants)
+        kernel = f"pp_{'digits' if digits else 'blocks'}_{run.layout}_{finish}{ending}"
+        place = f"{target} + {run.rows.start}" if index else target
+        call += f"    {kernel}(&{name}, {source}, {place});\n"
+    exchanged = [row for run in runs for row in run.exchanged]
+    if exchanged:
+        comment = "rows computed in the place of the last of their block of four, and it in theirs"
+        definitions += constants.array("uint16_t", f"pp_l{number}_exchanged", exchanged, comment)
+        call += f"    pp_exchange_s16({target}, pp_l{number}_exchanged, {len(exchanged)});\n"
+    if digits:
+        call += _after_digits(layer, table, target)
+    elif clamp:
+        call += _clamp(layer, target)
+    kernels = DIGIT_KERNELS if digits else KERNELS
+    return LayerCode(definitions, widen + call + narrow, (*kernels, *(WIDTHS if widen or narrow else ())))
+
+
+def _blocks(name: str, layer: FullyConnected, run: Run, table: str, constants: Constants) -> str:
+    """The array of a run's blocks, and the struct that its kernel takes."""
+    words, inputs, shift = pack(layer, run), layer.weights.shape[1], layer.requantize.shift
+    digits = run.layout if run.layout == "octals" or run.layout == "crumbs" else None
+    per_block = 4 if digits is None else ROWS[digits]
+    blocks = -(-len(run.rows) // per_block)
+    which = "" if len(run.rows) == len(layer.weights) else f"rows {run.rows.start} to {run.rows.stop - 1}, "
+    comment = (
+        f"{which}{blocks} blocks of {per_block} rows: start values, {len(words) // blocks - 2 * per_block} words of "
+        f"weights ({run.layout}), multipliers round(2^{32 - shift} * s_in * s_w[c] / s_out)"
+    )
+    size = f"{blocks} * {len(words) // blocks}"
+    array = constants.array("uint32_t", f"{name}_blocks", words.astype(np.int64), comment, size)
     fields = {
         "blocks": f"{name}_blocks",
         "zero_point": layer.before_table.zero_point,
         "steps": -(-inputs // 4),
-        "rows": outputs if per_block != 4 else 4 * blocks,
+        "rows": 4 * blocks if digits is None else len(run.rows),
         "table": table,
         "shift": shift,
     }
-    comment = (
-        f"{blocks} blocks of {per_block} rows: start values, {len(words) // blocks - 2 * per_block} words of "
-        f"weights ({layout}), multipliers round(2^{32 - shift} * s_in * s_w[c] / s_out)"
-    )
-    size = f"{blocks} * {len(words) // blocks}"
-    array = constants.array("uint32_t", f"{name}_blocks", words.astype(np.int64), comment, size)
-    widen, source, target, narrow = _places(number, layer, memory)
-    ending = "_shifted" if shift else ""
-    if per_block == 4:
-        finish, clamp = _finish(layer)
-        call = f"    pp_blocks_{layout}_{finish}{ending}(&{name}, {source}, {target});\n"
-        call += _clamp(layer, target) if clamp else ""
-    else:
-        call = f"    pp_digits_{layout}_s{layer.before_table.bits}{ending}(&{name}, {source}, {target});\n"
-        call += _after_digits(layer, table, target)
-    kernels = KERNELS if per_block == 4 else DIGIT_KERNELS
-    definitions = definition + array + initializer("pp_blocks_t", name, fields)
-    return LayerCode(definitions, widen + call + narrow, (*kernels, *(WIDTHS if widen or narrow else ())))
+    return array + initializer("pp_blocks_t", name, fields)
 
 
 def _clamp(layer: FullyConnected, target: str) -> str:

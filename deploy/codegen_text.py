@@ -11,7 +11,7 @@ from policyport.deploy.layers import Tensor
 
 LINE_LENGTH = 112
 
-BYTES = {"int8_t": 1, "uint8_t": 1, "int16_t": 2, "int32_t": 4, "uint32_t": 4}
+BYTES = {"int8_t": 1, "uint8_t": 1, "int16_t": 2, "uint16_t": 2, "int32_t": 4, "uint32_t": 4}
 """Size of the element types that generated arrays have."""
 
 

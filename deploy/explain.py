@@ -106,6 +106,8 @@ def _reason(layer: Affine, weighed: Sequence[Candidate], optimize: str) -> str:
     able = [candidate for candidate in weighed if not candidate.refused and candidate.name != PLAIN]
     if len(able) < 2:
         return "it alone can" if able else "no kernel of the DSP extension takes it"
+    if " and " in chosen.name:
+        return "each block of four rows takes the narrowest that is exact for it"
     if isinstance(layer, FullyConnected) and chosen.name in ("crumbs", "octals", "nibbles"):
         return "narrow weights take their own layout, the narrowest that is exact"
     by_size = optimize == "size" or chosen.name == "nibbles"

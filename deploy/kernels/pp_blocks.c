@@ -12,6 +12,16 @@ void pp_clamp_s16(int16_t *values, uint32_t size, int16_t low, int16_t high)
     }
 }
 
+void pp_exchange_s16(int16_t *values, const uint16_t *rows, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t row = rows[i];
+        int16_t value = values[row];
+        values[row] = values[row | 3u];
+        values[row | 3u] = value;
+    }
+}
+
 #if !defined(__ARM_FEATURE_DSP)
 
 #include "pp_intrinsics.h"

@@ -53,6 +53,9 @@ PP_BLOCKS_KERNELS(nibbles)
 #undef PP_BLOCKS_KERNELS
 #undef PP_BLOCKS_KERNEL
 
+/* Exchange each value named with the last of its four, values[row | 3]. */
+void pp_exchange_s16(int16_t *values, const uint16_t *rows, uint32_t count);
+
 /* A clamp narrower than the width, on values that a kernel left. */
 void pp_clamp_s16(int16_t *values, uint32_t size, int16_t low, int16_t high);
 

@@ -14,7 +14,7 @@ from policyport.core.errors import UnsupportedModelError
 from policyport.core.operators import Window
 from policyport.core.semantics import Integers, weight_range
 from policyport.deploy import codegen_dsp, vectors
-from policyport.deploy.choice import choose_blocks
+from policyport.deploy.choice import Run, choose_runs
 from policyport.deploy.codegen import KERNEL_FOLDER, Variant, generate, write_sources
 from policyport.deploy.layers import FullyConnected
 from policyport.deploy.packing import pack_rows, packed_row_bytes
@@ -165,19 +165,23 @@ def unpack_pairs(words: list[int], rows: Integers) -> Integers:
 def test_pairs_hold_every_weight(seed: int, inputs: int) -> None:
     layer = first_layer(Spec((inputs, 4), (8, 8), ("",)), seed)
     padded = np.pad(layer.weights, ((0, 0), (0, -inputs % 4)))
-    words = [int(w) for w in codegen_dsp.pack(layer, "pairs")]
+    words = [int(w) for w in codegen_dsp.pack(layer, Run(range(4), "pairs"))]
     np.testing.assert_array_equal(unpack_pairs(words[4:-4], padded), padded)
     assert (words[0] - 256 * int(layer.bias[0]) - int(layer.bias[1])) % 2**32 == 0
     assert words[-4:] == layer.requantize.multiplier.tolist()
 
 
+def layouts(layer: FullyConnected, optimize: str = "size") -> list[str]:
+    return [run.layout for run in choose_runs(layer, optimize)]
+
+
 def test_layouts_are_chosen_where_they_are_exact() -> None:
     narrow, wide = first_layer(Spec((8, 4), (8, 8), ("",))), first_layer(Spec((8, 4), (16, 16), ("",)))
     foreign = first_layer(Spec((8, 4), (8, 8), ("",), largest_weight=128))
-    assert choose_blocks(narrow, "size") == "pairs"
-    assert choose_blocks(wide, "size") == "bytes"
-    assert choose_blocks(foreign, "size") == "bytes"
-    assert choose_blocks(narrow, "speed") == "halfwords"
+    assert layouts(narrow, "size") == ["pairs"]
+    assert layouts(wide, "size") == ["bytes"]
+    assert layouts(foreign, "size") == ["bytes"]
+    assert layouts(narrow, "speed") == ["halfwords"]
 
 
 @pytest.mark.parametrize(("bias", "layout"), [(2**23 - 1 - 893, "pairs"), (2**23 - 893, "bytes")])
@@ -186,10 +190,25 @@ def test_pairs_stop_where_256_times_the_sum_leaves_int32(bias: int, layout: str)
     weights = np.zeros((4, 4), np.int64)
     weights[0] = [-10, 2, -3, 1]  # reaches 3 * 127 + 13 * 128 = 2045
     edge = replace(layer, weights=weights, bias=np.array([bias + 893 - 2045, 0, 0, 0]))
-    assert choose_blocks(edge, "size") == layout
+    assert layouts(edge, "size") == [layout]
+
+
+@pytest.mark.parametrize(("optimize", "other"), [("size", "pairs"), ("speed", "halfwords")])
+def test_rows_too_large_for_the_highest_nibble_lie_lower_or_in_another_layout(optimize: str, other: str) -> None:
+    layer = first_layer(Spec((8, 14), (8, 8), ("",), largest_weight=7))
+    far = 2**19
+    for large, expected in (
+        ([0, 5, 13], [Run(range(14), "nibbles")]),  # lower nibbles have room
+        ([4, 7, 11], [Run(range(14), "nibbles", (5, 8))]),
+        ([4, 5, 6, 7], [Run(range(4), "nibbles"), Run(range(4, 8), other), Run(range(8, 14), "nibbles")]),  # type: ignore[arg-type]
+    ):
+        bias = layer.bias.copy()
+        bias[large] = far
+        assert choose_runs(replace(layer, bias=bias), optimize) == tuple(expected)
+    assert Run(range(4, 12), "nibbles", (5, 8)).order == [4, 7, 6, 5, 11, 9, 10, 8]
 
 
 @pytest.mark.parametrize(("outputs", "largest", "layout"), [(8, 1, "crumbs"), (5, 3, "octals"), (5, 7, "nibbles")])
 def test_small_weights_share_a_halfword(outputs: int, largest: int, layout: str) -> None:
     layer = first_layer(Spec((8, outputs), (8, 8), ("",), largest_weight=largest))
-    assert [choose_blocks(layer, optimize) for optimize in ("size", "speed")] == [layout, layout]
+    assert [layouts(layer, optimize) for optimize in ("size", "speed")] == [[layout], [layout]]

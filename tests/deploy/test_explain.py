@@ -13,7 +13,7 @@ from policyport.core.errors import ConfigError
 from policyport.core.operators import Window
 from policyport.deploy import passes
 from policyport.deploy.candidates import PLAIN, candidates
-from policyport.deploy.choice import choose_blocks, choose_convolution
+from policyport.deploy.choice import choose_convolution, choose_runs
 from policyport.deploy.codegen_memory import Variant, plan_memory
 from policyport.deploy.explain import explain
 from policyport.deploy.export_onnx import onnx_bytes
@@ -42,7 +42,7 @@ def test_the_marked_candidate_is_the_kernel_generated(seed: int, optimize: str) 
         assert len(chosen) == 1
         assert not chosen[0].refused
         if isinstance(layer, FullyConnected):
-            assert chosen[0].name == choose_blocks(layer, optimize)
+            assert chosen[0].name == " and ".join(dict.fromkeys(run.layout for run in choose_runs(layer, optimize)))
         elif isinstance(layer, Conv2d):
             choice = choose_convolution(layer, optimize)
             assert chosen[0].name == (PLAIN if choice is None else choice.kernel)

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from policyport.core.errors import ObservationError, ToolError
 from policyport.core.semantics import Integers
 from policyport.deploy import reference, vectors
+from policyport.deploy.choice import choose_runs
 from policyport.deploy.codegen import KERNEL_FOLDER, write_sources
 from policyport.deploy.codegen_memory import Variant
 from policyport.deploy.host import FLAGS, HostLibrary
@@ -81,6 +82,22 @@ def test_random_networks(
     write_sources(program, way[0], folder, way[1])  # type: ignore[arg-type]
     check(folder, program, vectors.random_inputs(program, 8, rng))
     shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("way", WAYS[1:])
+def test_a_layer_in_several_layouts(tmp_path: Path, way: tuple[Variant, str]) -> None:
+    rng = np.random.default_rng(9)
+    program = vectors.random_program(Spec((700, 14, 3), (8, 8, 8), ("Relu", ""), largest_weight=7), rng)
+    layer = program.layers[0]
+    assert isinstance(layer, FullyConnected)
+    layer.weights[[3, 4, 5, 6, 7]] = 7  # may reach 700 * 7 * 255: too far for the highest digit of a halfword
+    runs = choose_runs(layer, way[1])
+    assert [run.rows for run in runs] == [range(4), range(4, 8), range(8, 14)]
+    assert runs[0].exchanged
+    write_sources(program, way[0], tmp_path, way[1])
+    inputs = vectors.random_inputs(program, 8, rng)
+    inputs[0], inputs[1] = 127, -128
+    check(tmp_path, program, inputs)
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
