@@ -40,8 +40,25 @@ static pp_reset_cause_t reset_cause;
 static pp_input_t input[PP_INPUT_SIZE];
 static pp_output_t output[PP_OUTPUT_SIZE];
 
+static struct {
+    uint32_t layers; /* how many have run on the input that is held, one after the other; 0: start from it anew */
+    uint32_t ticks;  /* of the last */
+} traced;
+
 /* Values travel little-endian, as this processor keeps them. */
-static void take_input(const uint8_t *from) { (void)memcpy(input, from, INPUT_BYTES); }
+static void take_input(const uint8_t *from) {
+    (void)memcpy(input, from, INPUT_BYTES);
+    traced.layers = 0;
+}
+
+static bool holds_input(const uint8_t *values) {
+    const uint8_t *held = (const uint8_t *)input;
+    size_t same = 0;
+    while (same < INPUT_BYTES && values[same] == held[same]) {
+        same++;
+    }
+    return same == INPUT_BYTES;
+}
 
 static uint32_t measured_inference(void) {
     const uint32_t begin = pp_counter_begin();
@@ -53,6 +70,21 @@ static uint32_t measured_layer(uint32_t layer) {
     const uint32_t begin = pp_counter_begin();
     pp_run_layer(layer);
     return pp_counter_now() - begin;
+}
+
+/* Run the layers up to one of them, and measure it; the host asks for one after the other, so those before have run. */
+static void run_up_to(uint32_t layer, const uint8_t *values) {
+    if (traced.layers == 0u || traced.layers > layer + 1u || !holds_input(values)) {
+        take_input(values);
+        pp_load(input);
+    }
+    while (traced.layers < layer) {
+        pp_run_layer(traced.layers++);
+    }
+    if (traced.layers == layer) {
+        traced.ticks = measured_layer(layer);
+        traced.layers++;
+    }
 }
 
 static size_t text_bytes(const char *text) {
@@ -148,12 +180,8 @@ static pp_status_t trace(request_t request, reply_t *reply) {
     if (layer >= PP_LAYER_COUNT || first >= pp_layers[layer].size) {
         return PP_BAD_ARGUMENT;
     }
-    take_input(request.bytes + TRACE_BYTES);
-    pp_load(input);
-    for (uint32_t before = 0; before < layer; before++) {
-        pp_run_layer(before);
-    }
-    pp_put32(reply->bytes, measured_layer(layer));
+    run_up_to(layer, request.bytes + TRACE_BYTES);
+    pp_put32(reply->bytes, traced.ticks);
     pp_put32(reply->bytes + 4, first);
     reply->count = TRACE_BYTES;
     const size_t width = pp_layers[layer].bits / 8u;

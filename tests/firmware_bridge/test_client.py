@@ -65,6 +65,14 @@ def test_trace_gives_every_layer(bridge: Bridge) -> None:
     assert second.values.tolist() == [3, -3]
 
 
+def test_a_trace_goes_on_from_the_last_one_or_starts_anew(bridge: Bridge) -> None:
+    layers = bridge.trace(Q)
+    assert [layer.values.tolist() for layer in bridge.trace(2 * Q)] == [[4, -8, 1200, 16], [5, -7]]
+    assert bridge.layer_ticks(1, Q) == 42
+    bridge.infer(3 * Q)
+    assert [layer.values.tolist() for layer in bridge.trace(Q)] == [layer.values.tolist() for layer in layers]
+
+
 def test_reset_is_announced(bridge: Bridge) -> None:
     bridge.hello()
     bridge.reset()
