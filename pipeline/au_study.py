@@ -36,9 +36,13 @@ VARIANTS: dict[str, str] = {
 REGIMES: dict[str, str] = {
     "same": "labelled, unlabelled and test faces are drawn alike",
     "gap": "labelled faces look at the camera in clean pictures; unlabelled and test faces do not",
+    "noise": "as same, but three in ten labels of the training persons are wrong, drawn at random",
 }
 VALIDATION, TEST = 40, 60
 """Persons of the two sets, the same for every cell of a seed."""
+
+WRONG = 0.3
+"""Share of wrong training labels in the regime ``noise``; labels made by machines or in haste are such."""
 
 FRONTAL = {"yaw": 0.03, "pitch": 0.03, "roll": 0.02, "degradation": 0.0}
 FIRST_TEST, FIRST_VALIDATION, FIRST_UNLABELLED = 100_000, 200_000, 300_000
@@ -62,7 +66,7 @@ class AuCell:
     relation_steps: int
     images_per_person: int = 32
     view_weight: float = 400.0
-    agreement_weight: float = 10.0
+    agreement_weight: float = 50.0
     learning_rate: float = 2e-3
 
     @property
@@ -112,6 +116,7 @@ def grid(
     seeds: Sequence[int],
     steps: int,
     relation_steps: int,
+    agreement_weight: float = AuCell.agreement_weight,
 ) -> list[AuCell]:
     """The cells of a study; where unlabelled pictures change nothing, their number is 0."""
     cells = []
@@ -120,7 +125,10 @@ def grid(
             for variant in variants:
                 for more in sorted({count if variant in ("+cr", "all") else 0 for count in unlabelled}):
                     second = relation_steps if variant in ("+gcn", "all") else 0
-                    cells += [AuCell(variant, regime, persons, more, seed, steps, second) for seed in seeds]
+                    cells += [
+                        AuCell(variant, regime, persons, more, seed, steps, second, agreement_weight=agreement_weight)
+                        for seed in seeds
+                    ]
     return cells
 
 
@@ -195,8 +203,12 @@ def _faces(cell: AuCell, processes: int) -> tuple[LabelledFaces, LabelledFaces |
     wide = Conditions()
     narrow = Conditions(**FRONTAL) if cell.regime == "gap" else wide
     more = persons(FIRST_UNLABELLED, cell.unlabelled, wide).unlabelled() if cell.unlabelled else None
+    labelled = persons(0, cell.labelled, narrow)
+    if cell.regime == "noise":
+        wrong = np.random.default_rng(cell.seed).random(labelled.labels.shape) < WRONG
+        labelled = dataclasses.replace(labelled, labels=np.where(wrong, 1 - labelled.labels, labelled.labels))
     return (
-        persons(0, cell.labelled, narrow),
+        labelled,
         more,
         persons(FIRST_VALIDATION, VALIDATION, narrow),
         persons(FIRST_TEST, TEST, wide),

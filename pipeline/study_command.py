@@ -72,11 +72,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _add_au_arguments(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     add("--variants", nargs="+", metavar="LOSSES", help="labels, +mv, +cr, +gcn, all [default: each]")
-    add("--regimes", nargs="+", metavar="REGIME", help="same, gap: how labelled faces differ [default: both]")
+    add("--regimes", nargs="+", metavar="REGIME", help="same, gap, noise: how labelled faces differ [default: each]")
     add("--labelled", nargs="+", type=int, default=(25,), metavar="PERSONS", help="with labels [default: 25]")
     add("--unlabelled", nargs="+", type=int, default=(200,), metavar="PERSONS", help="without [default: 200]")
     add("--steps", type=int, default=1000, help="batches of each training [default: 1000]")
     add("--relation-steps", type=int, default=600, help="batches with the relation network [default: 600]")
+    add("--agreement-weight", type=float, default=50.0, help="of the co-regularization loss [default: 50]")
 
 
 def execute(arguments: argparse.Namespace) -> int:
@@ -173,6 +174,7 @@ def _au(arguments: argparse.Namespace) -> int:
         arguments.seeds,
         arguments.steps,
         arguments.relation_steps,
+        arguments.agreement_weight,
     )
 
     def said(cell: au_study.AuCell, result: au_study.AuResult) -> None:
