@@ -177,7 +177,15 @@ def _start(config: TrainConfig) -> Learner:
         raise ConfigError(
             f"{config.algorithm} does not take these arguments", where="hyperparameters", got=error
         ) from error
+    _keep_no_log(model)
     return Learner(model, _normalizer(environments), [])
+
+
+def _keep_no_log(model: BaseAlgorithm) -> None:
+    """Stable-Baselines3 would open a log folder among the temporary files for each chunk and leave it empty."""
+    from stable_baselines3.common.logger import Logger
+
+    model.set_logger(Logger(folder=None, output_formats=[]))
 
 
 def _policy_name(observation_space: Any) -> str:
@@ -304,6 +312,7 @@ def _resume(config: TrainConfig, partial: Path, key: str) -> Learner | None:
         assert isinstance(environments, VecNormalize) and environments.venv is not None
         environments = VecNormalize.load(str(partial / "vecnormalize.pkl"), environments.venv)
     model = _algorithm(config).load(partial / "model.zip", env=environments, device=config.device)
+    _keep_no_log(model)
     if (partial / "replay.pkl").is_file():
         model.load_replay_buffer(partial / "replay.pkl")
     curve = [(int(steps), float(mean)) for steps, mean in state["curve"]]
