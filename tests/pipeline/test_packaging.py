@@ -18,7 +18,7 @@ FOLDERS = {name: ROOT / folder for name, folder in SETUPTOOLS["package-dir"].ite
 DATA = {".c", ".h", ".S", ".in", ".toml", ".j2", ".json", ".npz", ".typed"}
 """Endings of the files, other than Python's, that the packages read at run time."""
 
-TORCH = {"policyport.train", "policyport.train.au", "policyport.quantize.rounding"}
+TORCH = {"policyport.train", "policyport.train.au", "policyport.train.codec", "policyport.quantize.rounding"}
 """Packages that compute with torch; ``quantize/fake.py`` is the one such file elsewhere."""
 
 

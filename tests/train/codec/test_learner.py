@@ -1,0 +1,92 @@
+"""Training: it learns, goes on where it stopped, and its integers are those of its weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from policyport.train.codec import learner  # noqa: E402
+from policyport.train.codec.config import CodecConfig  # noqa: E402
+from policyport.train.codec.drawn import drawn_pictures  # noqa: E402
+from policyport.train.codec.networks import BitEstimate, Encoder, FakeWeights, rounded  # noqa: E402
+from policyport.train.codec.transform import blocks_of, karhunen_loeve  # noqa: E402
+
+PICTURES = drawn_pictures(3, seed=5)
+LITTLE = CodecConfig(channels=12, decoder_width=9, steps=12, batch=2, crop=48, evaluate_every=4, learning_rate=3e-3)
+
+
+def test_training_lowers_the_loss_on_pictures_it_does_not_see() -> None:
+    from dataclasses import replace
+
+    curve = learner.learn(replace(LITTLE, steps=60, evaluate_every=10), PICTURES).curve
+    assert curve[-1]["loss"] < curve[0]["loss"]
+
+
+def test_interrupted_training_ends_with_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = learner.learn(LITTLE, PICTURES).codec.state_dict()
+    original = learner._step
+
+    def stopping(state: learner.State, *rest: object) -> None:
+        if state.step == 9:
+            raise KeyboardInterrupt
+        original(state, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(learner, "_step", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        learner.learn(LITTLE, PICTURES, tmp_path / "checkpoint.pt")
+    monkeypatch.undo()
+    again = learner.learn(LITTLE, PICTURES, tmp_path / "checkpoint.pt").codec.state_dict()
+    assert whole.keys() == again.keys()
+    assert all(torch.equal(whole[name], again[name]) for name in whole)
+
+
+@pytest.mark.parametrize("loss", ["mse", "mse+ms-ssim", "mse+ms-ssim+cycle"])
+@pytest.mark.parametrize("objective", ["rate", "compression", "none"])
+def test_every_loss_with_every_objective_reaches_the_encoder(loss: str, objective: str) -> None:
+    from dataclasses import replace
+
+    config = replace(LITTLE, loss=loss, objective=objective, encoder="hybrid", crop=96)
+    basis, deviation = karhunen_loeve(PICTURES, config.channels, 0)
+    codec = learner.Codec(config, basis, deviation)
+    picture = learner._crops(PICTURES, 96, 2, torch.Generator().manual_seed(0))
+    noise, kept = torch.zeros(2, 12, 12, 12), torch.ones(2, 12, 1, 1)
+    learner.losses(codec, config, picture, torch.full((2, 1, 1, 1), 20.0), noise, kept)[0].mean().backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in codec.encoder.parameters())
+
+
+def test_the_transform_is_orthonormal_and_encodes_blocks_one_by_one() -> None:
+    basis, _ = karhunen_loeve(PICTURES, 12, 0)
+    assert basis @ basis.T == pytest.approx(np.eye(12), abs=1e-9)
+    picture = PICTURES[0][:24, :40]
+    inputs = (torch.from_numpy(picture).permute(2, 0, 1)[None].float() - 128) / 64
+    code = Encoder("linear", basis)(inputs)[0].permute(1, 2, 0).reshape(-1, 12).detach().numpy()
+    assert code == pytest.approx((blocks_of(picture).astype(float) - 128) @ basis.T, abs=0.01)
+
+
+def test_fake_weights_are_few_integers_of_one_scale_a_row() -> None:
+    weight = torch.randn(5, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    fake = FakeWeights(4)(weight).flatten(1)
+    scale = weight.flatten(1).abs().amax(dim=1, keepdim=True) / 7
+    assert torch.allclose(fake / scale, (fake / scale).round(), atol=1e-4)
+    assert (fake - weight.flatten(1)).abs().max() <= scale.max() / 2 + 1e-5
+
+
+def test_estimated_bits_are_those_of_a_distribution() -> None:
+    estimate = BitEstimate(np.array([50.0, 20.0, 10.0, 5.0]))
+    values = torch.arange(-400.0, 401.0).view(-1, 1, 1, 1).expand(-1, 4, 1, 1)
+    code = torch.zeros(801, 4, 1, 1)
+    code[:, :1] = values[:, :1]
+    step = torch.full((801, 1, 1, 1), 1.0)
+    bits = estimate(code, step)[:, 0].flatten()
+    assert torch.exp2(-bits).sum().item() == pytest.approx(1.0, abs=0.01)
+
+
+def test_rounding_leaves_whole_steps_within_seven_bits() -> None:
+    code = torch.linspace(-5000, 5000, 997).view(1, 1, 1, -1).expand(1, 4, 1, -1)
+    integers = (rounded(code, torch.full((1, 1, 1, 1), 20.0)) / 20).flatten()
+    assert torch.allclose(integers, integers.round(), atol=1e-3)
+    assert integers.abs().max() <= 127.001

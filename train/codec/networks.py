@@ -1,0 +1,203 @@
+"""The encoders of 8x8 blocks, the decoder, and the estimate of bits that they are trained with."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from policyport.train.codec.transform import BLOCK
+from torch import Tensor, nn
+from torch.nn import functional
+
+GREY_LEVELS = 64.0
+"""Of one unit of an encoder's input: a pixel p enters as (p - 128) / 64, so int8 holds it exactly."""
+
+PREDICTED = 3
+"""Channels of which the difference to a prediction from the neighbours is coded: luminance and colour."""
+
+BRANCH_CHANNELS = 32
+BRANCH_SIDE = 4
+"""Of the hybrid's convolution, pixels along a side and from one place to the next."""
+
+ROUNDING = 0.40
+"""Of codes without a prediction: from this part of a step on, a magnitude is rounded up."""
+
+EncoderName = Literal["linear", "hybrid"]
+
+
+class FakeWeights(nn.Module):  # type: ignore[misc]
+    """Weights rounded to so many bits, a scale for each output, gradients passed through."""
+
+    def __init__(self, bits: int) -> None:
+        super().__init__()
+        self.largest = 2 ** (bits - 1) - 1
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """The weights that integers stand for."""
+        rows = weight.flatten(1)
+        scale = (rows.detach().abs().amax(dim=1) / self.largest).clamp_min(1e-12).view(-1, *[1] * (weight.dim() - 1))
+        rounded = (weight / scale).round().clamp(-self.largest, self.largest) * scale
+        return weight + (rounded - weight).detach()
+
+
+class Encoder(nn.Module):  # type: ignore[misc]
+    """Pictures (less 128, over 64) [n, 3, rows, columns] to codes [n, channels, rows / 8, columns / 8] in grey levels.
+
+    No block sees another, so an image goes through in strips of 8 rows.
+    """
+
+    def __init__(self, kind: EncoderName, basis: NDArray[np.float64]) -> None:
+        super().__init__()
+        channels = len(basis)
+        self.kind = kind
+        self.linear = nn.Conv2d(3, channels, BLOCK, BLOCK)
+        kernel = basis.reshape(channels, BLOCK, BLOCK, 3).transpose(0, 3, 1, 2) * GREY_LEVELS
+        with torch.no_grad():
+            self.linear.weight.copy_(torch.from_numpy(np.ascontiguousarray(kernel)))
+            nn.init.zeros_(self.linear.bias)
+        if kind == "hybrid":
+            self.convolution = nn.Conv2d(3, BRANCH_CHANNELS, BRANCH_SIDE, BRANCH_SIDE)
+            self.mix = nn.Conv2d(BRANCH_CHANNELS, channels, BLOCK // BRANCH_SIDE, BLOCK // BRANCH_SIDE)
+            with torch.no_grad():
+                self.mix.weight.mul_(0.5)
+                nn.init.zeros_(self.mix.bias)
+
+    def quantize(self, bits: int) -> None:
+        """Let the weights be integers of so many bits from now on."""
+        for module in self.children():
+            nn.utils.parametrize.register_parametrization(module, "weight", FakeWeights(bits), unsafe=True)
+
+    def forward(self, picture: Tensor) -> Tensor:
+        """The code."""
+        code: Tensor = self.linear(picture)
+        if self.kind == "hybrid":
+            code = code + self.mix(functional.relu(self.convolution(picture)))
+        return code
+
+    @property
+    def macs_per_pixel(self) -> float:
+        """Multiply-accumulates."""
+        linear = self.linear.weight.numel()
+        if self.kind == "linear":
+            return linear / BLOCK**2
+        places = (BLOCK // BRANCH_SIDE) ** 2
+        return (linear + places * self.convolution.weight.numel() + self.mix.weight.numel()) / BLOCK**2
+
+
+class _Residual(nn.Module):  # type: ignore[misc]
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(channels, channels, 3, padding=1)
+        self.second = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        changed: Tensor = self.second(functional.leaky_relu(self.first(x), 0.1))
+        return x + changed
+
+
+class Decoder(nn.Module):  # type: ignore[misc]
+    """Codes in grey levels to pictures of 0 to 255: the transform back, and what a network adds to it.
+
+    The network sees each channel over its deviation, and the logarithm of the quantizer step.
+    """
+
+    def __init__(self, basis: NDArray[np.float64], deviation: NDArray[np.float64], width: int) -> None:
+        super().__init__()
+        channels = len(basis)
+        self.base = nn.ConvTranspose2d(channels, 3, BLOCK, BLOCK)
+        with torch.no_grad():
+            kernel = basis.reshape(channels, BLOCK, BLOCK, 3).transpose(0, 3, 1, 2)
+            self.base.weight.copy_(torch.from_numpy(np.ascontiguousarray(kernel)))
+            self.base.bias.fill_(128.0)
+        self.register_buffer("gain", torch.from_numpy(1 / (deviation + 8)).float().view(1, -1, 1, 1))
+        wide, middle, narrow = width, width * 2 // 3, width // 3
+        self.network = nn.Sequential(
+            nn.Conv2d(channels + 1, wide, 3, padding=1),
+            _Residual(wide),
+            _Residual(wide),
+            nn.Conv2d(wide, 4 * middle, 3, padding=1),
+            nn.PixelShuffle(2),
+            _Residual(middle),
+            nn.Conv2d(middle, 4 * narrow, 3, padding=1),
+            nn.PixelShuffle(2),
+            _Residual(narrow),
+            nn.Conv2d(narrow, 12, 3, padding=1),
+            nn.PixelShuffle(2),
+        )
+        last = self.network[-2]
+        assert isinstance(last, nn.Conv2d) and last.bias is not None
+        with torch.no_grad():
+            last.weight.mul_(0.05)
+            last.bias.zero_()
+
+    def forward(self, code: Tensor, step: Tensor) -> Tensor:
+        """The pictures, not clipped.
+
+        :param code: [n, channels, rows, columns]
+        :param step: [n, 1, 1, 1] in grey levels
+        """
+        plane = (torch.log2(step) / 4 - 1).expand(len(code), 1, *code.shape[2:])
+        seen = torch.cat([code * self.gain, plane], dim=1)
+        picture: Tensor = self.base(code) + 32 * self.network(seen)
+        return picture
+
+
+class BitEstimate(nn.Module):  # type: ignore[misc]
+    """Bits of codes as the range coder will spend them: a Laplace whose width follows the neighbours' magnitudes.
+
+    The scale of a number is a positive sum over the magnitudes to the left, above and beside those, and of the
+    channels before it at the same place, as the coder's contexts are; the first channels are predicted from their
+    neighbours.
+    """
+
+    def __init__(self, deviation: NDArray[np.float64]) -> None:
+        super().__init__()
+        channels = len(deviation)
+        floor = torch.from_numpy(np.log(np.expm1(np.maximum(deviation / 8, 0.5)))).float()
+        self.floor = nn.Parameter(floor)
+        self.around = nn.Parameter(torch.full((channels, 4), -2.0))
+        self.before = nn.Parameter(torch.full((channels, channels), -6.0))
+
+    def forward(self, code: Tensor, step: Tensor) -> Tensor:
+        """Bits of each number, as code [n, channels, rows, columns] with noise of a step in it.
+
+        :param step: [n, 1, 1, 1] in grey levels
+        """
+        left, above, both, _ = _neighbours(code)
+        predicted = code[:, :PREDICTED] - (left + above - both)[:, :PREDICTED]
+        value = torch.cat([predicted, code[:, PREDICTED:]], dim=1)
+        sizes = _neighbours(value.abs())
+        weights = functional.softplus(self.around)
+        scale = sum(weight.view(1, -1, 1, 1) * size for weight, size in zip(weights.T, sizes, strict=True))
+        before = torch.tril(functional.softplus(self.before), diagonal=-1)
+        scale = scale + functional.conv2d(value.abs(), before[:, :, None, None])
+        scale = scale + functional.softplus(self.floor).view(1, -1, 1, 1) + 0.05 * step
+        return _laplace_bits(value, scale, step)
+
+
+def _neighbours(code: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Left, above, above left, above right; zero outside."""
+    padded = functional.pad(code, (1, 1, 1, 0))
+    rows, columns = code.shape[2:]
+    left = padded[:, :, 1:, :columns]
+    above = padded[:, :, :rows, 1 : columns + 1]
+    return left, above, padded[:, :, :rows, :columns], padded[:, :, :rows, 2:]
+
+
+def _laplace_bits(value: Tensor, scale: Tensor, step: Tensor) -> Tensor:
+    """Bits of the step around a value, under a Laplace distribution of that mean magnitude."""
+    far, half = value.abs() / scale, step / (2 * scale)
+    outside = far - half - torch.log((1 - torch.exp(-2 * half)) / 2 + 1e-9)
+    inside = -torch.log(1 - torch.exp(-half) * torch.cosh(torch.minimum(far, half)) + 1e-9)
+    return torch.where(far > half, outside, inside) / math.log(2)
+
+
+def rounded(code: Tensor, step: Tensor) -> Tensor:
+    """Codes as the bitstream holds them, in grey levels, gradients passed through."""
+    parts = code / step
+    down = parts.sign() * torch.floor(parts.abs() + ROUNDING)
+    integers = torch.cat([parts[:, :PREDICTED].round(), down[:, PREDICTED:]], dim=1).clamp(-127, 127)
+    return code + (integers * step - code).detach()

@@ -1,0 +1,49 @@
+"""The Karhunen-Loève transform of 8x8 blocks: where encoders and decoders start from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+BLOCK = 8
+"""Pixels along a side of a block."""
+
+BLOCK_SIZE = 3 * BLOCK * BLOCK
+
+SAMPLED_BLOCKS = 60_000
+
+
+def blocks_of(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A picture's whole blocks, [n, 192], each pixel by pixel with its three colours, as an encoder reads them."""
+    rows, columns = (size // BLOCK for size in picture.shape[:2])
+    whole = picture[: rows * BLOCK, : columns * BLOCK].reshape(rows, BLOCK, columns, BLOCK, 3)
+    return whole.transpose(0, 2, 1, 3, 4).reshape(rows * columns, BLOCK_SIZE)
+
+
+def sampled_blocks(pictures: Sequence[NDArray[np.uint8]], count: int, seed: int) -> NDArray[np.uint8]:
+    """Blocks [count, 192] at random, as many from each picture at the most, fewer where there are fewer."""
+    random = np.random.default_rng(seed)
+    each = -(-count // len(pictures))
+    parts = []
+    for picture in pictures:
+        y, x = random.integers(0, BLOCK, 2)
+        blocks = blocks_of(picture[y:, x:] if min(picture.shape[:2]) >= 2 * BLOCK else picture)
+        parts.append(blocks[random.permutation(len(blocks))[:each]])
+    joined = np.concatenate(parts)
+    return joined[random.permutation(len(joined))[:count]]
+
+
+def karhunen_loeve(
+    pictures: Sequence[NDArray[np.uint8]], channels: int, seed: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The first principal components of blocks less 128, and their standard deviations in grey levels.
+
+    :returns: [channels, 192] orthonormal rows, the first with a positive sum, and [channels]
+    """
+    values = sampled_blocks(pictures, SAMPLED_BLOCKS, seed).astype(np.float64) - 128
+    variance, vectors = np.linalg.eigh(values.T @ values / len(values))
+    basis = vectors[:, ::-1][:, :channels].T
+    largest = np.take_along_axis(basis, np.abs(basis).argmax(axis=1)[:, None], axis=1)
+    return basis * np.sign(largest), np.sqrt(np.maximum(variance[::-1][:channels], 1e-6))
