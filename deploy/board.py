@@ -7,7 +7,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from policyport.core.errors import ConfigError
 
@@ -71,6 +71,9 @@ class Board:
     dsp: bool
     """Whether the core has the DSP extension (SMLAD and its like)."""
 
+    mve: bool
+    """Whether it has vectors of 128 bits (Helium)."""
+
     clock_hz: int
     stack_bytes: int
     verified: str
@@ -91,6 +94,11 @@ class Board:
     wait_states: WaitStates
     runners: tuple[Runner, ...]
     """In order of preference; none on a board that exists emulated alone."""
+
+    @property
+    def variant(self) -> Literal["c", "dsp", "mve"]:
+        """The fastest kernels that the core runs."""
+        return "mve" if self.mve else "dsp" if self.dsp else "c"
 
 
 def board_names() -> tuple[str, ...]:
@@ -132,6 +140,7 @@ def read_board(path: Path) -> Board:
         description=get("description", str),
         core=get("core", str),
         dsp=get("dsp", bool),
+        mve=get("mve", bool),
         clock_hz=get("clock_hz", int),
         stack_bytes=get("stack_bytes", int),
         verified=get("verified", str),

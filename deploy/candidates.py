@@ -16,10 +16,12 @@ from policyport.deploy.choice import (
     window_of,
     winograd_choice,
 )
+from policyport.deploy.codegen_memory import Variant
 from policyport.deploy.kernel_cost import conv_instructions
 from policyport.deploy.layers import Affine, Conv2d, FullyConnected, TransposedConv2d
+from policyport.deploy.layout_mve import pack_vectors, vector_layout
 
-PLAIN = "plain C"
+PLAIN, VECTORS = "plain C", "vectors of"
 
 RANGES = {"pairs": (-127, 127), "nibbles": (-8, 7), "octals": (-4, 3), "crumbs": (-2, 1)}
 """Smallest and largest weight that each layout holds."""
@@ -41,12 +43,19 @@ class Candidate:
     """Weights, start values and multipliers in flash; None where it is not known beforehand."""
 
 
-def candidates(layer: Affine, optimize: str) -> tuple[Candidate, ...]:
-    """The DSP kernels that were weighed for a layer, the plain C one last; exactly one is chosen.
+def candidates(layer: Affine, optimize: str, variant: Variant = "dsp") -> tuple[Candidate, ...]:
+    """The kernels that were weighed for a layer, the plain C one last; exactly one is chosen.
 
     :param layer: fully connected, or any convolution
     :param optimize: ``size`` or ``speed``
+    :param variant: ``dsp`` or ``mve``
     """
+    layout = vector_layout(layer) if variant == "mve" else None
+    if layout is not None:
+        words = pack_vectors(
+            layer.weights.reshape(len(layer.weights), -1), layer.bias, layer.requantize.multiplier, layout
+        )
+        return Candidate(f"{VECTORS} {layout}", True, block_bytes=words.nbytes), Candidate(PLAIN, False)
     if isinstance(layer, FullyConnected):
         return _of_fully_connected(layer, optimize)
     assert isinstance(layer, Conv2d)

@@ -1,7 +1,7 @@
 """Writes the C of a program: ``policy.c``, ``policy.h`` and the kernel files it calls.
 
-The same program gives the same bytes. Two variants: ``c`` runs on any core and on the host; ``dsp`` is
-for Cortex-M4, M7 and M33, in assembler there and by a C twin of the same layout everywhere else.
+The same program gives the same bytes. Three variants: ``c`` runs on any core and on the host; ``dsp`` is
+for Cortex-M4, M7 and M33, ``mve`` for Cortex-M55: in assembler there, by a C twin of the same layout everywhere else.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Literal
 
 from policyport.core.errors import UnsupportedModelError
 from policyport.core.semantics import SEMANTICS_VERSION, activation_range
-from policyport.deploy import codegen_c, codegen_dsp
+from policyport.deploy import codegen_c, codegen_dsp, codegen_mve
 from policyport.deploy.codegen_memory import Memory, Variant, plan_memory
 from policyport.deploy.codegen_text import Constants, LayerCode, comment_text, describe
 from policyport.deploy.layers import Affine, Conv2d, FullyConnected, Layer, Lookup, Pool, Tensor
@@ -29,7 +29,7 @@ LARGEST_LAYER = 2**16 - 1
 POLICY_FILES = ("policy.c", "policy.h")
 
 CONTRACTS = frozenset(
-    f"pp_{name}.h" for name in ("blocks", "conv", "depthwise", "digits", "kernels", "s8x4", "winograd")
+    f"pp_{name}.h" for name in ("blocks", "conv", "depthwise", "digits", "kernels", "mve", "s8x4", "winograd")
 )
 """Headers that ``policy.c`` includes where it calls what they declare; others are the kernels' own."""
 
@@ -60,7 +60,7 @@ class Generated:
 def generate(program: Program, variant: Variant, optimize: Optimize = "size") -> Generated:
     """The C of a program as text.
 
-    :param variant: ``c`` for any core, ``dsp`` for cores with the DSP extension
+    :param variant: ``c`` for any core, ``dsp`` for cores with the DSP extension, ``mve`` for those with vectors
     :param optimize: ``speed`` keeps the weights as int16 where that saves instructions: twice the flash
     :raises UnsupportedModelError: a program without layers, or one whose sizes the generated C cannot hold
     """
@@ -68,12 +68,7 @@ def generate(program: Program, variant: Variant, optimize: Optimize = "size") ->
         raise UnsupportedModelError("a program without layers", where=program.name, cure="give a network that computes")
     _check_sizes(program)
     memory, constants = plan_memory(program, variant, optimize), Constants()
-    codes = [
-        codegen_c.layer_code(i + 1, layer, memory, constants)
-        if variant == "c"
-        else codegen_dsp.layer_code(i + 1, layer, memory, constants, optimize)
-        for i, layer in enumerate(program.layers)
-    ]
+    codes = [layer_code(i + 1, layer, memory, constants, variant, optimize) for i, layer in enumerate(program.layers)]
     front = _front_matter(program, variant, memory, constants)
     return Generated(
         source=front + _source(program, memory, codes),
@@ -83,6 +78,19 @@ def generate(program: Program, variant: Variant, optimize: Optimize = "size") ->
         arena_bytes=memory.plan.arena_bytes,
         macs=program.macs,
     )
+
+
+def layer_code(
+    number: int, layer: Layer, memory: Memory, constants: Constants, variant: Variant, optimize: str
+) -> LayerCode:
+    """Constants and call of a layer by the kernels of a variant.
+
+    :param number: the layer's, counted from 1
+    """
+    if variant == "c":
+        return codegen_c.layer_code(number, layer, memory, constants)
+    writer = codegen_dsp if variant == "dsp" else codegen_mve
+    return writer.layer_code(number, layer, memory, constants, optimize)
 
 
 def _check_sizes(program: Program) -> None:

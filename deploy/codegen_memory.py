@@ -6,12 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from policyport.deploy import layout_mve
 from policyport.deploy.choice import choose_convolution
-from policyport.deploy.layers import Conv2d, FullyConnected, Layer, Lookup, Tensor
+from policyport.deploy.layers import Affine, Conv2d, FullyConnected, Layer, Lookup, Tensor
+from policyport.deploy.layout_mve import vector_layout
 from policyport.deploy.planner import Plan, Storage, plan_program, stored_bytes
 from policyport.deploy.program import Program
 
-Variant = Literal["c", "dsp"]
+Variant = Literal["c", "dsp", "mve"]
+VARIANTS: tuple[Variant, ...] = ("c", "dsp", "mve")
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,10 @@ class Memory:
         """
         return f"pp_arena.s16 + {self.plan.scratch[number - 1][index] // 2}"
 
+    def scratch_bytes(self, number: int, index: int) -> str:
+        """The same as int8."""
+        return f"pp_arena.s8 + {self.plan.scratch[number - 1][index]}"
+
     def scratch_words(self, number: int, index: int) -> str:
         """The same as words."""
         return f"pp_arena.words + {self.plan.scratch[number - 1][index] // 4}"
@@ -53,12 +60,26 @@ def plan_memory(program: Program, variant: Variant, optimize: str = "size") -> M
 
 def scratch_bytes(program: Program, variant: Variant, optimize: str = "size") -> list[list[int]]:
     """Per layer the sizes of its scratch buffers: in variant ``dsp`` fully connected layers widen and narrow there, and
-    convolutions keep what their kernels need.
+    convolutions keep what their kernels need; in variant ``mve`` windows are gathered there.
     """
     if variant == "c":
         return [[] for _ in program.layers]
     storages = storages_of(program, variant)
-    return [_scratch_bytes(layer, storages, optimize) for layer in program.layers]
+    return [
+        _vector_scratch(layer) if variant == "mve" and _vectors(layer) else _scratch_bytes(layer, storages, optimize)
+        for layer in program.layers
+    ]
+
+
+def _vectors(layer: Layer) -> bool:
+    return isinstance(layer, Affine) and vector_layout(layer) is not None
+
+
+def _vector_scratch(layer: Layer) -> list[int]:
+    layout = vector_layout(layer) if isinstance(layer, Affine) else None
+    assert isinstance(layer, Affine) and layout is not None
+    size = layout_mve.scratch_bytes(layer, layout)
+    return [size] if size else []
 
 
 def _scratch_bytes(layer: Layer, storages: Mapping[str, Storage], optimize: str) -> list[int]:
@@ -72,9 +93,9 @@ def storages_of(program: Program, variant: Variant) -> dict[str, Storage]:
     """How each activation lies, by name.
 
     In variant ``dsp`` vectors of 16 bits, and those that only fully connected layers and lookups touch,
-    are ``halfwords``; everything else is ``packed``.
+    are ``halfwords``; everything else is ``packed``. In variant ``mve`` only those of 16 bits are ``halfwords``.
     """
-    packed = {tensor.name for tensor in program.tensors if variant == "c"}
+    packed = {tensor.name for tensor in program.tensors if variant == "c" or (variant == "mve" and tensor.bits == 8)}
     for layer in program.layers:
         if not isinstance(layer, (FullyConnected, Lookup)):
             packed |= {t.name for t in (*layer.inputs, layer.output) if t.bits == 8}

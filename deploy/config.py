@@ -16,8 +16,8 @@ class DeployConfig:
     toolchain: Literal["auto", "gcc", "zig"] = option(
         "auto", "ARM compiler; auto prefers arm-none-eabi-gcc where it is installed", choices=("auto", "gcc", "zig")
     )
-    variant: Literal["auto", "c", "dsp"] = option(
-        "auto", "kernels; auto takes dsp where the core has that extension", choices=("auto", "c", "dsp")
+    variant: Literal["auto", "c", "dsp", "mve"] = option(
+        "auto", "kernels; auto takes dsp or mve where the core has it", choices=("auto", "c", "dsp", "mve")
     )
     optimize: Literal["size", "speed"] = option(
         "size", "what the dsp kernels save: flash, or instructions at twice the flash", choices=("size", "speed")

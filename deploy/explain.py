@@ -6,9 +6,9 @@ import re
 from collections.abc import Sequence
 
 from policyport.core.errors import ConfigError
-from policyport.deploy import codegen_c, codegen_dsp, passes
-from policyport.deploy.candidates import PLAIN, Candidate, candidates
-from policyport.deploy.codegen import operator_text
+from policyport.deploy import passes
+from policyport.deploy.candidates import PLAIN, VECTORS, Candidate, candidates
+from policyport.deploy.codegen import layer_code, operator_text
 from policyport.deploy.codegen_memory import Memory, Variant, plan_memory
 from policyport.deploy.codegen_text import Constants, LayerCode, describe
 from policyport.deploy.layers import Affine, FullyConnected, Layer, Tensor
@@ -22,7 +22,7 @@ def explain(written: Program, variant: Variant, optimize: str, only: str = "") -
     """Every lowering level of every layer, or of one, as text; the same for the same program.
 
     :param written: as :func:`policyport.deploy.lower.lower_as_written` yields it
-    :param variant: ``c`` or ``dsp``
+    :param variant: ``c``, ``dsp`` or ``mve``
     :param optimize: ``size`` or ``speed``
     :param only: number, counted from 1, or name of the one layer to explain; empty for all
     :raises ConfigError: no such layer
@@ -38,11 +38,7 @@ def explain(written: Program, variant: Variant, optimize: str, only: str = "") -
     ]
     for number, layer in enumerate(program.layers, start=1):
         before = constants.flash_bytes
-        code = (
-            codegen_c.layer_code(number, layer, memory, constants)
-            if variant == "c"
-            else codegen_dsp.layer_code(number, layer, memory, constants, optimize)
-        )
+        code = layer_code(number, layer, memory, constants, variant, optimize)
         if number in numbers:
             size = constants.flash_bytes - before
             parts.append(_layer(program, number, memory, code, size, _weighed(layer, variant, optimize)))
@@ -78,7 +74,7 @@ def _weighed(layer: Layer, variant: Variant, optimize: str) -> list[str]:
     """The candidates and by what the marked one won; nothing where there is no choice."""
     if variant == "c" or not isinstance(layer, Affine):
         return []
-    weighed = candidates(layer, optimize)
+    weighed = candidates(layer, optimize, variant)
     reason = _reason(layer, weighed, optimize)
     return [*(f"  weighed   {_candidate(candidate)}" for candidate in weighed), f"  because   {reason}"]
 
@@ -106,6 +102,8 @@ def _reason(layer: Affine, weighed: Sequence[Candidate], optimize: str) -> str:
     able = [candidate for candidate in weighed if not candidate.refused and candidate.name != PLAIN]
     if len(able) < 2:
         return "it alone can" if able else "no kernel of the DSP extension takes it"
+    if chosen.name.startswith(VECTORS):
+        return "vectors compute what has 8-bit activations, no groups and no dilation in the fewest instructions"
     if " and " in chosen.name:
         return "each block of four rows takes the narrowest that is exact for it"
     if isinstance(layer, FullyConnected) and chosen.name in ("crumbs", "octals", "nibbles"):

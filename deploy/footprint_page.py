@@ -60,8 +60,8 @@ def _row(number: int, layer: Layer, variant: Variant, optimize: str) -> LayerFoo
     if not isinstance(layer, Affine):
         return LayerFootprint(number, layer.name, kind, "", layer.macs, 0, None, None)
     kernel, cost = PLAIN, None
-    if variant == "dsp":
-        chosen = next(candidate for candidate in candidates(layer, optimize) if candidate.chosen)
+    if variant != "c":
+        chosen = next(candidate for candidate in candidates(layer, optimize, variant) if candidate.chosen)
         kernel, cost = chosen.name, chosen.instructions
     return LayerFootprint(
         number, layer.name, kind, kernel, layer.macs, int(layer.weights.size), layer.weight_bits, cost

@@ -93,7 +93,7 @@ def kernels_for(config: DeployConfig) -> Variant:
     from policyport.deploy.board import load_board
 
     if config.variant == "auto":
-        return "dsp" if load_board(config.board).dsp else "c"
+        return load_board(config.board).variant
     return config.variant
 
 

@@ -46,6 +46,7 @@ def test_unknown_board_names_the_nearest() -> None:
         ("clock_hz = 168000000", "", "clock_hz"),
         ("clock_hz = 168000000", 'clock_hz = "fast"', "clock_hz"),
         ("dsp = true", "dsp = 1", "dsp"),
+        ("mve = false", "", "mve"),
         ("stack_bytes = 2048", "stack_bytes = true", "stack_bytes"),
         ("irq = 37", "", "uart.irq"),
         ("base = 0x08000000", "base = 1.5", "flash.base"),

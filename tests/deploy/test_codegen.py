@@ -15,7 +15,8 @@ from policyport.core.operators import Window
 from policyport.core.semantics import Integers, weight_range
 from policyport.deploy import codegen_dsp, vectors
 from policyport.deploy.choice import Run, choose_runs
-from policyport.deploy.codegen import KERNEL_FOLDER, Variant, generate, write_sources
+from policyport.deploy.codegen import KERNEL_FOLDER, generate, write_sources
+from policyport.deploy.codegen_memory import VARIANTS, Variant
 from policyport.deploy.layers import FullyConnected
 from policyport.deploy.packing import pack_rows, packed_row_bytes
 from policyport.deploy.program import Program, program_sha256
@@ -35,7 +36,7 @@ def first_layer(spec: Spec, seed: int = 4) -> FullyConnected:
     return layer
 
 
-@pytest.mark.parametrize("variant", ["c", "dsp"])
+@pytest.mark.parametrize("variant", VARIANTS)
 def test_same_program_same_bytes(variant: Variant, tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
@@ -45,7 +46,7 @@ def test_same_program_same_bytes(variant: Variant, tmp_path: Path) -> None:
     assert str(tmp_path) not in (tmp_path / "a" / "policy.c").read_text()
 
 
-@pytest.mark.parametrize("variant", ["c", "dsp"])
+@pytest.mark.parametrize("variant", VARIANTS)
 def test_names_of_the_contract(variant: Variant) -> None:
     generated = generate(make(), variant)
     header = generated.header

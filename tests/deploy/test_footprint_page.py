@@ -13,11 +13,9 @@ from hypothesis import strategies as st
 from policyport.deploy import passes
 from policyport.deploy.arena_map import picture
 from policyport.deploy.codegen import generate
-from policyport.deploy.codegen_memory import Variant
+from policyport.deploy.codegen_memory import VARIANTS, Variant
 from policyport.deploy.footprint_page import footprint_map, map_to_table, render_page, to_csv
 from policyport.deploy.random_graph import random_graph
-
-VARIANTS: tuple[Variant, ...] = ("c", "dsp")
 
 
 @given(seed=st.integers(0, 2**32 - 1), variant=st.sampled_from(VARIANTS))

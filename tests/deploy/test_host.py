@@ -17,7 +17,7 @@ from policyport.core.semantics import Integers
 from policyport.deploy import reference, vectors
 from policyport.deploy.choice import choose_runs
 from policyport.deploy.codegen import KERNEL_FOLDER, write_sources
-from policyport.deploy.codegen_memory import Variant
+from policyport.deploy.codegen_memory import VARIANTS, Variant
 from policyport.deploy.host import FLAGS, HostLibrary
 from policyport.deploy.layers import FullyConnected
 from policyport.deploy.program import Program, program_sha256
@@ -25,7 +25,7 @@ from policyport.deploy.random_graph import random_graph
 from policyport.deploy.vectors import Case, Spec
 
 CASES = vectors.read_cases(Path(__file__).parents[1] / "vectors" / vectors.FILE_NAME)
-WAYS = [("c", "size"), ("dsp", "size"), ("dsp", "speed")]
+WAYS = [("c", "size"), ("dsp", "size"), ("dsp", "speed"), ("mve", "size")]
 
 
 def check(folder: Path, program: Program, inputs: Integers) -> None:
@@ -40,7 +40,7 @@ def check(folder: Path, program: Program, inputs: Integers) -> None:
 def ways(case: Case) -> list[tuple[str, str]]:
     """Those that differ for a case: only fully connected layers have kernels of their own in ``speed``."""
     dense = any(isinstance(layer, FullyConnected) for layer in case.program.layers)
-    return WAYS if dense else WAYS[:2]
+    return WAYS if dense else [*WAYS[:2], WAYS[3]]
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_random_networks(
     shutil.rmtree(folder)
 
 
-@pytest.mark.parametrize("way", WAYS[1:])
+@pytest.mark.parametrize("way", WAYS[1:3])
 def test_a_layer_in_several_layouts(tmp_path: Path, way: tuple[Variant, str]) -> None:
     rng = np.random.default_rng(9)
     program = vectors.random_program(Spec((700, 14, 3), (8, 8, 8), ("Relu", ""), largest_weight=7), rng)
@@ -101,7 +101,7 @@ def test_a_layer_in_several_layouts(tmp_path: Path, way: tuple[Variant, str]) ->
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(layers=st.integers(1, 8), variant=st.sampled_from(["c", "dsp"]), seed=st.integers(0, 2**32 - 1))
+@given(layers=st.integers(1, 8), variant=st.sampled_from(VARIANTS), seed=st.integers(0, 2**32 - 1))
 def test_random_graphs(tmp_path_factory: pytest.TempPathFactory, layers: int, variant: Variant, seed: int) -> None:
     rng, folder = np.random.default_rng(seed), tmp_path_factory.mktemp("random")
     program = random_graph(rng, layers)
@@ -120,7 +120,7 @@ def test_every_compiler_takes_the_code_without_a_warning(tmp_path: Path, compile
     else:
         command = (compiler,)
     case = CASES[-1]
-    for variant in ("c", "dsp"):
+    for variant in VARIANTS:
         folder = tmp_path / variant
         folder.mkdir()
         write_sources(case.program, variant, folder)  # type: ignore[arg-type]
@@ -128,7 +128,7 @@ def test_every_compiler_takes_the_code_without_a_warning(tmp_path: Path, compile
             np.testing.assert_array_equal(library.infer(case.input), case.layers[-1])
 
 
-@pytest.mark.parametrize("variant", ["c", "dsp"])
+@pytest.mark.parametrize("variant", VARIANTS)
 def test_no_undefined_behaviour(tmp_path: Path, variant: str) -> None:
     """Extremes of every case under the undefined-behaviour sanitizer, whose traps would end the process."""
     compiler = shutil.which("gcc")

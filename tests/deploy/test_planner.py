@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from policyport.core.operators import Window
 from policyport.deploy import reference, vectors
-from policyport.deploy.codegen_memory import Variant, plan_memory, scratch_bytes
+from policyport.deploy.codegen_memory import VARIANTS, Variant, plan_memory, scratch_bytes
 from policyport.deploy.layers import Add, Lookup, Multiply, Reshape
 from policyport.deploy.order import reorder
 from policyport.deploy.placement import ALIGNMENT, Buffer, live_bytes, place
@@ -90,7 +90,7 @@ def graphs(draw: st.DrawFn) -> Program:
 
 
 @settings(deadline=None, max_examples=60)
-@given(graphs(), st.sampled_from(["c", "dsp"]))
+@given(graphs(), st.sampled_from(VARIANTS))
 def test_no_two_live_activations_share_a_byte(program: Program, variant: Variant) -> None:
     """Every element is tagged by who wrote it last; each reader must find its operands' own tags, and at the
     end the output's, whatever was overwritten in between. A layer's own output may replace an operand."""

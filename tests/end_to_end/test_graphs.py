@@ -34,7 +34,7 @@ def test_every_layer_of_a_residual_network_equals_the_reference(tmp_path: Path, 
         pytest.skip("qemu-system-arm or arm-none-eabi-gcc is not on PATH")
     board, program, source = load_board(name), golden_graphs()["residual"], tmp_path / "src"
     source.mkdir()
-    write_sources(program, "dsp" if board.dsp else "c", source)
+    write_sources(program, board.variant, source)
     add_device_sources(source, board)
     firmware = build_firmware(source, board, find_toolchain("gcc"), tmp_path)
     q = random_inputs(program, 4, np.random.default_rng(0))
