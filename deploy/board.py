@@ -96,9 +96,9 @@ class Board:
     """In order of preference; none on a board that exists emulated alone."""
 
     @property
-    def variant(self) -> Literal["c", "dsp", "mve"]:
+    def variant(self) -> Literal["thumb", "dsp", "mve"]:
         """The fastest kernels that the core runs."""
-        return "mve" if self.mve else "dsp" if self.dsp else "c"
+        return "mve" if self.mve else "dsp" if self.dsp else "thumb"
 
 
 def board_names() -> tuple[str, ...]:

@@ -19,9 +19,9 @@ from policyport.deploy.choice import (
 from policyport.deploy.codegen_memory import Variant
 from policyport.deploy.kernel_cost import conv_instructions
 from policyport.deploy.layers import Affine, Conv2d, FullyConnected, TransposedConv2d
-from policyport.deploy.layout_mve import pack_vectors, vector_layout
+from policyport.deploy.layout_rows import pack, rows_layout
 
-PLAIN, VECTORS = "plain C", "vectors of"
+PLAIN, ROWS = "plain C", "rows of"
 
 RANGES = {"pairs": (-127, 127), "nibbles": (-8, 7), "octals": (-4, 3), "crumbs": (-2, 1)}
 """Smallest and largest weight that each layout holds."""
@@ -48,14 +48,15 @@ def candidates(layer: Affine, optimize: str, variant: Variant = "dsp") -> tuple[
 
     :param layer: fully connected, or any convolution
     :param optimize: ``size`` or ``speed``
-    :param variant: ``dsp`` or ``mve``
+    :param variant: ``thumb``, ``dsp`` or ``mve``
     """
-    layout = vector_layout(layer) if variant == "mve" else None
-    if layout is not None:
-        words = pack_vectors(
-            layer.weights.reshape(len(layer.weights), -1), layer.bias, layer.requantize.multiplier, layout
-        )
-        return Candidate(f"{VECTORS} {layout}", True, block_bytes=words.nbytes), Candidate(PLAIN, False)
+    if variant == "mve" or variant == "thumb":
+        layout = rows_layout(layer, variant, optimize)
+        if layout is not None:
+            size = pack(layer, variant, layout).nbytes
+            return Candidate(f"{ROWS} {layout}", True, block_bytes=size), Candidate(PLAIN, False)
+        if variant == "thumb":
+            return (Candidate(PLAIN, True),)
     if isinstance(layer, FullyConnected):
         return _of_fully_connected(layer, optimize)
     assert isinstance(layer, Conv2d)

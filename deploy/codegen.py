@@ -1,7 +1,8 @@
 """Writes the C of a program: ``policy.c``, ``policy.h`` and the kernel files it calls.
 
-The same program gives the same bytes. Three variants: ``c`` runs on any core and on the host; ``dsp`` is
-for Cortex-M4, M7 and M33, ``mve`` for Cortex-M55: in assembler there, by a C twin of the same layout everywhere else.
+The same program gives the same bytes. Four variants: ``c`` runs on any core and on the host; ``thumb`` is for
+Cortex-M0, M0+ and M3, ``dsp`` for M4, M7 and M33, ``mve`` for M55: in assembler there, by a C twin of the same layout
+elsewhere.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Literal
 
 from policyport.core.errors import UnsupportedModelError
 from policyport.core.semantics import SEMANTICS_VERSION, activation_range
-from policyport.deploy import codegen_c, codegen_dsp, codegen_mve
+from policyport.deploy import codegen_c, codegen_dsp, codegen_rows
 from policyport.deploy.codegen_memory import Memory, Variant, plan_memory
 from policyport.deploy.codegen_text import Constants, LayerCode, comment_text, describe
 from policyport.deploy.layers import Affine, Conv2d, FullyConnected, Layer, Lookup, Pool, Tensor
@@ -29,7 +30,7 @@ LARGEST_LAYER = 2**16 - 1
 POLICY_FILES = ("policy.c", "policy.h")
 
 CONTRACTS = frozenset(
-    f"pp_{name}.h" for name in ("blocks", "conv", "depthwise", "digits", "kernels", "mve", "s8x4", "winograd")
+    f"pp_{name}.h" for name in ("blocks", "conv", "depthwise", "digits", "kernels", "mve", "quads", "s8x4", "winograd")
 )
 """Headers that ``policy.c`` includes where it calls what they declare; others are the kernels' own."""
 
@@ -60,7 +61,8 @@ class Generated:
 def generate(program: Program, variant: Variant, optimize: Optimize = "size") -> Generated:
     """The C of a program as text.
 
-    :param variant: ``c`` for any core, ``dsp`` for cores with the DSP extension, ``mve`` for those with vectors
+    :param variant: ``c`` for any core, ``thumb`` for the small ones, ``dsp`` for those with the DSP extension, ``mve``
+        for those with vectors
     :param optimize: ``speed`` keeps the weights as int16 where that saves instructions: twice the flash
     :raises UnsupportedModelError: a program without layers, or one whose sizes the generated C cannot hold
     """
@@ -89,8 +91,9 @@ def layer_code(
     """
     if variant == "c":
         return codegen_c.layer_code(number, layer, memory, constants)
-    writer = codegen_dsp if variant == "dsp" else codegen_mve
-    return writer.layer_code(number, layer, memory, constants, optimize)
+    if variant == "dsp":
+        return codegen_dsp.layer_code(number, layer, memory, constants, optimize)
+    return codegen_rows.layer_code(number, layer, memory, constants, variant, optimize)
 
 
 def _check_sizes(program: Program) -> None:
@@ -191,6 +194,7 @@ def _arena(memory: Memory) -> str:
     return f"""/* Every activation; two share bytes only where no layer needs both. */
 static union {{
     int8_t s8[PP_ARENA_BYTES];
+    uint8_t u8[PP_ARENA_BYTES];
     int16_t s16[PP_ARENA_BYTES / 2];
     uint32_t words[PP_ARENA_BYTES / 4];
     int64_t aligned[PP_ARENA_BYTES / 8];

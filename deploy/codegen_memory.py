@@ -6,15 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from policyport.deploy import layout_mve
+from policyport.deploy import layout_rows
 from policyport.deploy.choice import choose_convolution
 from policyport.deploy.layers import Affine, Conv2d, FullyConnected, Layer, Lookup, Tensor
-from policyport.deploy.layout_mve import vector_layout
+from policyport.deploy.layout_rows import rows_layout
 from policyport.deploy.planner import Plan, Storage, plan_program, stored_bytes
 from policyport.deploy.program import Program
 
-Variant = Literal["c", "dsp", "mve"]
-VARIANTS: tuple[Variant, ...] = ("c", "dsp", "mve")
+Variant = Literal["c", "thumb", "dsp", "mve"]
+VARIANTS: tuple[Variant, ...] = ("c", "thumb", "dsp", "mve")
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,9 @@ class Memory:
         """
         return f"pp_arena.s16 + {self.plan.scratch[number - 1][index] // 2}"
 
-    def scratch_bytes(self, number: int, index: int) -> str:
-        """The same as int8."""
-        return f"pp_arena.s8 + {self.plan.scratch[number - 1][index]}"
+    def scratch_bytes(self, number: int, index: int, signed: bool = True) -> str:
+        """The same as int8, or as uint8."""
+        return f"pp_arena.{'s8' if signed else 'u8'} + {self.plan.scratch[number - 1][index]}"
 
     def scratch_words(self, number: int, index: int) -> str:
         """The same as words."""
@@ -60,29 +60,22 @@ def plan_memory(program: Program, variant: Variant, optimize: str = "size") -> M
 
 def scratch_bytes(program: Program, variant: Variant, optimize: str = "size") -> list[list[int]]:
     """Per layer the sizes of its scratch buffers: in variant ``dsp`` fully connected layers widen and narrow there, and
-    convolutions keep what their kernels need; in variant ``mve`` windows are gathered there.
+    convolutions keep what their kernels need; in variants ``mve`` and ``thumb`` inputs are copied there.
     """
     if variant == "c":
         return [[] for _ in program.layers]
     storages = storages_of(program, variant)
-    return [
-        _vector_scratch(layer) if variant == "mve" and _vectors(layer) else _scratch_bytes(layer, storages, optimize)
-        for layer in program.layers
-    ]
+    return [_scratch_bytes(layer, storages, variant, optimize) for layer in program.layers]
 
 
-def _vectors(layer: Layer) -> bool:
-    return isinstance(layer, Affine) and vector_layout(layer) is not None
-
-
-def _vector_scratch(layer: Layer) -> list[int]:
-    layout = vector_layout(layer) if isinstance(layer, Affine) else None
-    assert isinstance(layer, Affine) and layout is not None
-    size = layout_mve.scratch_bytes(layer, layout)
-    return [size] if size else []
-
-
-def _scratch_bytes(layer: Layer, storages: Mapping[str, Storage], optimize: str) -> list[int]:
+def _scratch_bytes(layer: Layer, storages: Mapping[str, Storage], variant: Variant, optimize: str) -> list[int]:
+    if isinstance(layer, Affine) and (variant == "mve" or variant == "thumb"):
+        layout = rows_layout(layer, variant, optimize)
+        if layout is not None:
+            size = layout_rows.scratch_bytes(layer, variant, layout)
+            return [size] if size else []
+    if variant == "thumb":
+        return []
     if isinstance(layer, FullyConnected):
         return [stored_bytes(t, "halfwords") for t in (layer.input, layer.output) if storages[t.name] == "packed"]
     choice = choose_convolution(layer, optimize) if isinstance(layer, Conv2d) else None
@@ -93,9 +86,10 @@ def storages_of(program: Program, variant: Variant) -> dict[str, Storage]:
     """How each activation lies, by name.
 
     In variant ``dsp`` vectors of 16 bits, and those that only fully connected layers and lookups touch,
-    are ``halfwords``; everything else is ``packed``. In variant ``mve`` only those of 16 bits are ``halfwords``.
+    are ``halfwords``; everything else is ``packed``. In variant ``mve`` only those of 16 bits are ``halfwords``,
+    in ``c`` and ``thumb`` none.
     """
-    packed = {tensor.name for tensor in program.tensors if variant == "c" or (variant == "mve" and tensor.bits == 8)}
+    packed = {tensor.name for tensor in program.tensors if _packs(tensor, variant)}
     for layer in program.layers:
         if not isinstance(layer, (FullyConnected, Lookup)):
             packed |= {t.name for t in (*layer.inputs, layer.output) if t.bits == 8}
@@ -104,3 +98,7 @@ def storages_of(program: Program, variant: Variant) -> dict[str, Storage]:
         for pair in lookups:
             packed |= pair if pair & packed else set()
     return {t.name: "packed" if t.name in packed else "halfwords" for t in program.tensors}
+
+
+def _packs(tensor: Tensor, variant: Variant) -> bool:
+    return variant in ("c", "thumb") or (variant == "mve" and tensor.bits == 8)

@@ -16,8 +16,8 @@ class DeployConfig:
     toolchain: Literal["auto", "gcc", "zig"] = option(
         "auto", "ARM compiler; auto prefers arm-none-eabi-gcc where it is installed", choices=("auto", "gcc", "zig")
     )
-    variant: Literal["auto", "c", "dsp", "mve"] = option(
-        "auto", "kernels; auto takes dsp or mve where the core has it", choices=("auto", "c", "dsp", "mve")
+    variant: Literal["auto", "c", "thumb", "dsp", "mve"] = option(
+        "auto", "kernels; auto takes what is fastest on the core", choices=("auto", "c", "thumb", "dsp", "mve")
     )
     optimize: Literal["size", "speed"] = option(
         "size", "what the dsp kernels save: flash, or instructions at twice the flash", choices=("size", "speed")

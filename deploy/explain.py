@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from policyport.core.errors import ConfigError
 from policyport.deploy import passes
-from policyport.deploy.candidates import PLAIN, VECTORS, Candidate, candidates
+from policyport.deploy.candidates import PLAIN, ROWS, Candidate, candidates
 from policyport.deploy.codegen import layer_code, operator_text
 from policyport.deploy.codegen_memory import Memory, Variant, plan_memory
 from policyport.deploy.codegen_text import Constants, LayerCode, describe
@@ -22,7 +22,7 @@ def explain(written: Program, variant: Variant, optimize: str, only: str = "") -
     """Every lowering level of every layer, or of one, as text; the same for the same program.
 
     :param written: as :func:`policyport.deploy.lower.lower_as_written` yields it
-    :param variant: ``c``, ``dsp`` or ``mve``
+    :param variant: ``c``, ``thumb``, ``dsp`` or ``mve``
     :param optimize: ``size`` or ``speed``
     :param only: number, counted from 1, or name of the one layer to explain; empty for all
     :raises ConfigError: no such layer
@@ -101,9 +101,9 @@ def _reason(layer: Affine, weighed: Sequence[Candidate], optimize: str) -> str:
     chosen = next(candidate for candidate in weighed if candidate.chosen)
     able = [candidate for candidate in weighed if not candidate.refused and candidate.name != PLAIN]
     if len(able) < 2:
-        return "it alone can" if able else "no kernel of the DSP extension takes it"
-    if chosen.name.startswith(VECTORS):
-        return "vectors compute what has 8-bit activations, no groups and no dilation in the fewest instructions"
+        return "it alone can" if able else "no other kernel takes it"
+    if chosen.name.startswith(ROWS):
+        return "the kernel of whole rows takes what has 8-bit activations, no groups and no dilation"
     if " and " in chosen.name:
         return "each block of four rows takes the narrowest that is exact for it"
     if isinstance(layer, FullyConnected) and chosen.name in ("crumbs", "octals", "nibbles"):

@@ -7,7 +7,7 @@
 
 enum { ROWS = 4 };
 
-static void store(const pp_mve_rows_t *layer, const int32_t *sums, const uint32_t *multipliers, int8_t *output,
+static void store(const pp_rows_t *layer, const int32_t *sums, const uint32_t *multipliers, int8_t *output,
                   uint32_t count)
 {
     for (uint32_t row = 0; row < count; row++) {
@@ -23,7 +23,7 @@ static uint32_t least(uint32_t a, uint32_t b)
     return a < b ? a : b;
 }
 
-void pp_mve_rows_bytes(const pp_mve_rows_t *layer, const int8_t *input, int8_t *output)
+void pp_mve_rows_bytes(const pp_rows_t *layer, const int8_t *input, int8_t *output)
 {
     const uint32_t *words = layer->blocks;
     for (uint32_t first = 0; first < layer->rows; first += ROWS) {
@@ -47,7 +47,7 @@ void pp_mve_rows_bytes(const pp_mve_rows_t *layer, const int8_t *input, int8_t *
     }
 }
 
-void pp_mve_rows_nibbles(const pp_mve_rows_t *layer, const int8_t *input, int8_t *output)
+void pp_mve_rows_nibbles(const pp_rows_t *layer, const int8_t *input, int8_t *output)
 {
     const uint32_t *words = layer->blocks;
     for (uint32_t first = 0; first < layer->rows; first += ROWS) {

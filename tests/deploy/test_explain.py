@@ -116,6 +116,6 @@ def test_a_bare_file_is_explained_without_a_task(
     assert "  weighed   * winograd: about " in out
     assert "pp_winograd" in out.splitlines()[-1]
     assert main(["deploy", str(path), "--explain", "--board", "mps2-an385"]) == 0
-    assert "variant c," in capsys.readouterr().out
+    assert "variant thumb," in capsys.readouterr().out
     assert main(["deploy", str(path), "--explain", "--explain-layer", "9"]) == 2
     assert [path] == list(tmp_path.iterdir())

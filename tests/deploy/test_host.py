@@ -25,7 +25,7 @@ from policyport.deploy.random_graph import random_graph
 from policyport.deploy.vectors import Case, Spec
 
 CASES = vectors.read_cases(Path(__file__).parents[1] / "vectors" / vectors.FILE_NAME)
-WAYS = [("c", "size"), ("dsp", "size"), ("dsp", "speed"), ("mve", "size")]
+WAYS = [("c", "size"), ("dsp", "size"), ("dsp", "speed"), ("mve", "size"), ("thumb", "speed")]
 
 
 def check(folder: Path, program: Program, inputs: Integers) -> None:
@@ -40,7 +40,7 @@ def check(folder: Path, program: Program, inputs: Integers) -> None:
 def ways(case: Case) -> list[tuple[str, str]]:
     """Those that differ for a case: only fully connected layers have kernels of their own in ``speed``."""
     dense = any(isinstance(layer, FullyConnected) for layer in case.program.layers)
-    return WAYS if dense else [*WAYS[:2], WAYS[3]]
+    return WAYS if dense else [*WAYS[:2], *WAYS[3:]]
 
 
 @pytest.mark.parametrize(

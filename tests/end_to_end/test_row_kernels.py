@@ -1,9 +1,8 @@
-"""The vector kernels of Cortex-M55 on its emulated board: the integers of the reference, and how many instructions."""
+"""The kernels of whole rows on emulated Cortex-M0, M3 and M55: the integers of the reference, their instructions."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +18,6 @@ from policyport.deploy.toolchain import find_toolchain
 from policyport.deploy.vectors import Spec, random_inputs
 from policyport.firmware_bridge.client import Bridge
 from policyport.hil.rig import EmulatedRig
-
-BOARD = "mps3-an547"
 
 
 def dense(sizes: tuple[int, ...], largest: int = 127) -> Program:
@@ -38,27 +35,37 @@ def images(bits: int) -> Program:
     return graph.finish(graph.convolution(value, 34, Window((1, 1), (1, 1), (1, 1), (0, 0, 0, 0)), weight_bits=bits))
 
 
-@pytest.mark.parametrize(
-    ("make", "kernels", "instructions"),
-    [
-        (lambda: dense((256, 256)), {"pp_mve_rows_bytes"}, 12_000),  # CMSIS-NN, called directly: 34,080
-        (lambda: dense((256, 256), 7), {"pp_mve_rows_nibbles"}, 13_700),  # CMSIS-NN, 4-bit weights: 30,766
-        (lambda: dense((37, 21, 6), 7), {"pp_mve_rows_nibbles", "pp_mve_copy"}, None),
-        (lambda: dense((5, 3, 2)), {"pp_mve_rows_bytes", "pp_lookup_s8"}, None),
-        (lambda: images(8), {"pp_mve_conv_bytes"}, None),
-        (lambda: images(4), {"pp_mve_conv_nibbles"}, None),
-    ],
-    ids=["dense", "dense-4-bit", "uneven-4-bit", "small", "images", "images-4-bit"],
-)
-def test_vectors_compute_the_integers_of_the_reference(
-    tmp_path: Path, make: Callable[[], Program], kernels: set[str], instructions: int | None
-) -> None:
+CASES = {
+    "dense": lambda: dense((256, 256)),
+    "dense-4-bit": lambda: dense((256, 256), 7),
+    "uneven-4-bit": lambda: dense((37, 21, 6), 7),
+    "small": lambda: dense((5, 3, 2)),
+    "images": lambda: images(8),
+    "images-4-bit": lambda: images(4),
+}
+
+MOST = {
+    ("microbit", "dense"): 235_000,  # CMSIS-NN, called directly: 418,611
+    ("microbit", "dense-4-bit"): 225_000,  # 525,911
+    ("mps2-an385", "dense"): 154_000,  # 228,689
+    ("mps2-an385", "dense-4-bit"): 114_000,  # 339,090
+    ("mps3-an547", "dense"): 12_000,  # 34,080
+    ("mps3-an547", "dense-4-bit"): 13_700,  # 30,766
+}
+"""Instructions of an inference, measured with room of about 1 %."""
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("name", ["microbit", "mps2-an385", "mps3-an547"])
+def test_rows_are_those_of_the_reference(tmp_path: Path, name: str, case: str) -> None:
     if shutil.which("qemu-system-arm") is None or shutil.which("arm-none-eabi-gcc") is None:
         pytest.skip("qemu-system-arm or arm-none-eabi-gcc is not on PATH")
-    board, program, source = load_board(BOARD), make(), tmp_path / "src"
+    board, program, source = load_board(name), CASES[case](), tmp_path / "src"
     source.mkdir()
     text = write_sources(program, board.variant, source).source
-    assert all(f"{kernel}(" in text for kernel in kernels)
+    layout = "nibbles" if "4-bit" in case else "bytes"
+    kind = "conv" if "images" in case else "rows"
+    assert f"{'pp_mve' if board.mve else 'pp_quads'}_{kind}_{layout}(" in text
     add_device_sources(source, board)
     firmware = build_firmware(source, board, find_toolchain("gcc"), tmp_path)
     q = random_inputs(program, 3, np.random.default_rng(0))
@@ -69,5 +76,5 @@ def test_vectors_compute_the_integers_of_the_reference(
         for n, row in enumerate(q):
             for got, layer in zip(bridge.trace(row), expected, strict=True):
                 np.testing.assert_array_equal(got.values, layer[n])
-        if instructions is not None:
-            assert rig.instructions(bridge.infer(q[2]).ticks, overhead) <= instructions
+        counted = rig.instructions(bridge.infer(q[2]).ticks, overhead)
+    assert counted <= MOST.get((name, case), counted)
