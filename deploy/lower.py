@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from policyport.core.errors import UnsupportedModelError
+from policyport.core.tflite_file import read_tflite
 from policyport.deploy.lower_builder import OPEN, Builder, Quantization, View
 from policyport.deploy.lower_host import HostPart
 from policyport.deploy.lower_operators import HANDLERS, PASSED
@@ -19,7 +20,6 @@ from policyport.deploy.lower_state import State, clip_bounds, moved_index
 from policyport.deploy.onnx_graph import SUPPORTED, Graph, attribute, read_graph
 from policyport.deploy.passes import optimize
 from policyport.deploy.program import HostInput, Program
-from policyport.deploy.tflite_file import read_tflite
 from policyport.deploy.tflite_reader import translate
 
 SHIFTS = {"int8": 0, "uint8": 128, "int16": 0, "uint16": 32768}

@@ -14,11 +14,11 @@ import numpy as np
 from policyport.core.errors import UnsupportedModelError
 from policyport.core.operators import Window
 from policyport.core.semantics import Reals
+from policyport.core.tflite_file import FileTensor, Operator, TFLiteFile
 from policyport.deploy.layers import Argmax, Pad, Resize, Tensor
 from policyport.deploy.lower_builder import OPEN, Builder, Clamp, Quantization, View, Weights, plain_view
 from policyport.deploy.lower_pending import Chain, Distribution, channel_weights
 from policyport.deploy.program import HostInput, Program
-from policyport.deploy.tflite_file import FileTensor, Operator, TFLiteFile
 
 CLAMPS: dict[int, Clamp] = {0: OPEN, 1: (0.0, math.inf), 2: (-1.0, 1.0), 3: (0.0, 6.0)}
 """Of each ActivationFunctionType."""

@@ -62,7 +62,7 @@ OPTIONS = {
 }
 """BuiltinOptions of the operators that have some here."""
 
-TYPES = {"int32": 2, "int64": 4, "int16": 7, "int8": 9}
+TYPES = {"float32": 0, "int32": 2, "int64": 4, "int16": 7, "int8": 9}
 """TensorType"""
 
 Fields = Mapping[int, tuple[str, Any]]

@@ -162,7 +162,13 @@ def _load(path: Path) -> Any:
     from google.protobuf.message import DecodeError
 
     if not path.is_file():
-        raise ArtifactError("no such model", where=path, expected="a float32 .onnx file or a train artifact")
+        raise ArtifactError(
+            "no such model", where=path, expected="a float32 .onnx or .tflite file, or a train artifact"
+        )
+    if path.suffix == ".tflite":
+        from policyport.quantize.tflite_float import onnx_of_tflite
+
+        return onnx_of_tflite(path)
     try:
         model = onnx.load(path)
         onnx.checker.check_model(model)

@@ -42,7 +42,7 @@ class Source:
 
 
 def open_source(model: Path) -> Source:
-    """Open a train artifact's folder, or a ``.onnx`` with task.json and observations.npz beside it.
+    """Open a train artifact's folder, or a ``.onnx`` or ``.tflite`` with task.json and observations.npz beside it.
 
     :raises ArtifactError: a file is missing, torn or does not fit the others
     :raises UnsupportedModelError: the network is not one that can be quantized
@@ -56,7 +56,9 @@ def open_source(model: Path) -> Source:
         trained = INTEGERS in artifact.manifest.files
         return replace(source, integers=artifact.file(INTEGERS)) if trained else source
     if not model.is_file():
-        raise ArtifactError("no such model", where=model, expected="a train artifact's folder or a float32 .onnx file")
+        raise ArtifactError(
+            "no such model", where=model, expected="a train artifact's folder, or a float32 .onnx or .tflite file"
+        )
     beside = model.parent
     task_path, observations_path = beside / "task.json", beside / "observations.npz"
     if not task_path.is_file():

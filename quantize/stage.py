@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from policyport.core.artifact import Artifact, code_version, open_artifact, write_artifact
+from policyport.core.artifact import Artifact, ArtifactWriter, code_version, open_artifact, write_artifact
 from policyport.core.options import to_table
 from policyport.quantize.config import QuantizeConfig
 
@@ -23,7 +23,7 @@ CODE = (Path(__file__).parent, Path(__file__).parents[1] / "core")
 def quantize(model: Path, config: QuantizeConfig, out: Path) -> Artifact:
     """Quantize a network and write the artifact; a training leaves ``<out>.partial`` and goes on from there.
 
-    :param model: a train artifact's folder, or a float32 .onnx with task.json and observations.npz beside it
+    :param model: a train artifact's folder, or a float32 .onnx or .tflite with task.json and observations.npz beside it
     :raises ArtifactError: something of the input is missing, torn or does not fit
     :raises UnsupportedModelError: the network is outside the integer semantics
     :raises ObservationError: an observation holds NaN or infinity
@@ -46,7 +46,7 @@ def quantize(model: Path, config: QuantizeConfig, out: Path) -> Artifact:
     ) as writer:
         writer.carry(source.model.parent)
         write_qdq(network, writer.path / "model.onnx")
-        writer.copy(source.model, "float.onnx")
+        _keep_float(source.model, writer)
         rows = layer_rows(source.graph, network, source.held_out)
         write_layers(rows, writer.path / "layers.json", writer.path / "layers.csv")
         writer.figures.update(_figures(source, tried))
@@ -58,6 +58,17 @@ def quantize(model: Path, config: QuantizeConfig, out: Path) -> Artifact:
         writer.tools.update(_tools())
     shutil.rmtree(partial, ignore_errors=True)
     return open_artifact(out, "quantize")
+
+
+def _keep_float(model: Path, writer: ArtifactWriter) -> None:
+    """The float network as ONNX beside the integers; a TFLite file becomes one."""
+    if model.suffix != ".tflite":
+        writer.copy(model, "float.onnx")
+        return
+    import onnx
+    from policyport.quantize.tflite_float import onnx_of_tflite
+
+    onnx.save(onnx_of_tflite(model), writer.path / "float.onnx")
 
 
 def _rewritten(source: Source, config: QuantizeConfig) -> Source:
