@@ -56,7 +56,8 @@ def _affine(
         struct, kind = initializer("pp_rows_t", name, rows), "rows"
         arguments = f"{source}, {target}, {copy}" if variant == "thumb" else f"{copy or source}, {target}"
         call = f"    pp_mve_copy({copy}, {source}, {layer.input.size});\n" if copy and variant == "mve" else ""
-    call += f"    {STEMS[variant]}_{kind}_{layout}(&{name}, {arguments});\n"
+    kernel = "pp_quads_depthwise" if layout == "depthwise" else f"{STEMS[variant]}_{kind}_{layout}"
+    call += f"    {kernel}(&{name}, {arguments});\n"
     if layer.table is not None:
         call += f"    pp_lookup_s8({table}, {target}, {target}, {layer.output.size});\n"
         kernels += ("pp_kernels.h", "pp_lookup.c")

@@ -14,8 +14,9 @@ from policyport.deploy.layers import Affine, Conv2d, FullyConnected, TransposedC
 from policyport.deploy.layout_blocks import Words
 
 RowsVariant = Literal["mve", "thumb"]
-RowsLayout = Literal["bytes", "nibbles"]
-"""``bytes``: a byte per weight. ``nibbles``: half a byte per weight of at most four bits."""
+RowsLayout = Literal["bytes", "nibbles", "depthwise"]
+"""``bytes``: a byte per weight. ``nibbles``: half a byte per weight of at most four bits. ``depthwise``: a byte per
+weight, each output channel with its own input channel alone, in variant ``thumb``."""
 
 VECTOR_INPUTS: dict[RowsLayout, int] = {"bytes": 16, "nibbles": 32}
 """Inputs that share a run of 64 bytes of weights in variant ``mve``."""
@@ -34,10 +35,13 @@ def rows_layout(layer: Affine, variant: RowsVariant, optimize: str) -> RowsLayou
     if any(tensor.bits != 8 for tensor in (layer.input, layer.before_table, layer.output)):
         return None
     if isinstance(layer, Conv2d):
-        if isinstance(layer, TransposedConv2d) or layer.groups != 1 or layer.window.dilation != (1, 1):
+        if isinstance(layer, TransposedConv2d) or layer.window.dilation != (1, 1):
             return None
         if max(*layer.window.kernel, *layer.window.stride, *layer.window.pads) > LARGEST_STEP:
             return None
+        if layer.groups != 1:
+            alone = layer.groups == layer.input.shape[2] == layer.output.shape[2]
+            return "depthwise" if alone and variant == "thumb" and layer.weight_bits == 8 else None
     elif not isinstance(layer, FullyConnected):
         return None
     if variant == "thumb" and optimize == "size" and layer.weight_bits < 4:
@@ -67,13 +71,15 @@ def copies(layer: Affine, variant: RowsVariant, layout: RowsLayout) -> bool:
 def scratch_bytes(layer: Affine, variant: RowsVariant, layout: RowsLayout) -> int:
     """Bytes of the copy, up to the next whole vector or round."""
     whole = STEPS["nibbles"] if variant == "thumb" else VECTOR_INPUTS["nibbles"]
-    taps = int(np.prod(layer.weights.shape[1:]))
+    taps = int(np.prod(layer.weights.shape[1:])) * (len(layer.weights) if layout == "depthwise" else 1)
     return whole * -(-taps // whole) if copies(layer, variant, layout) else 0
 
 
 def pack(layer: Affine, variant: RowsVariant, layout: RowsLayout) -> Words:
     """All blocks of a layer, [blocks * words per block]."""
     rows, multiplier = layer.weights.reshape(len(layer.weights), -1), layer.requantize.multiplier
+    if layout == "depthwise":
+        return pack_depthwise(rows, layer.bias, multiplier)
     if variant == "mve":
         return pack_vectors(rows, layer.bias, multiplier, layout)
     return pack_quads(rows, layer.bias, multiplier, layout)
@@ -107,6 +113,15 @@ def pack_quads(rows: Integers, bias: Integers, multiplier: Integers, layout: Row
             weights = weights[:, 1::2] << 4 | weights[:, 0::2]
         parts += [_whole(start), _words(weights), _whole(ending)]
     return np.concatenate(parts)
+
+
+def pack_depthwise(rows: Integers, bias: Integers, multiplier: Integers) -> Words:
+    """Per channel a word of bias, one of its multiplier, and its taps as bytes, padded to whole words.
+
+    :param rows: [channels, taps]
+    """
+    taps = _words(np.pad(rows, ((0, 0), (0, -rows.shape[1] % 4)))).reshape(len(rows), -1)
+    return np.concatenate([_whole(bias)[:, None], _whole(multiplier)[:, None], taps], axis=1).reshape(-1)
 
 
 def _blocks(

@@ -190,7 +190,9 @@ def _quantized(contender: Contender, variant: Variant, folder: Path) -> Path:
     if isinstance(source, Path) and is_quantized(source):
         return source
     model = source if isinstance(source, Path) else write_network(source, folder.with_name("float"))
-    config = QuantizeConfig(activations=variant.activations)  # type: ignore[arg-type]
+    # How random weights are rounded counts for nothing.
+    method = "nearest" if isinstance(source, Network) else "lattice"
+    config = QuantizeConfig(activations=variant.activations, method=method)  # type: ignore[arg-type]
     return _stage("quantize", {"model": model}, config, folder / "quantize").path
 
 

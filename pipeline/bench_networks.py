@@ -36,6 +36,8 @@ class Conv:
     depthwise: bool = False
     function: str = "Relu"
     padded: bool = True
+    dead: int = 0
+    """Outputs whose weights are all zero, as training with ReLU leaves some."""
 
 
 @dataclass(frozen=True)
@@ -78,8 +80,8 @@ def _mlp(name: str, label: str, widths: Sequence[int], function: str, quick: boo
     return Network(name, label, (widths[0],), layers, quick)
 
 
-def _separable(outputs: int, stride: int = 1) -> tuple[Conv, Conv]:
-    return Conv(0, stride=stride, depthwise=True), Conv(outputs, (1, 1))
+def _separable(outputs: int, stride: int = 1, dead: int = 0) -> tuple[Conv, Conv]:
+    return Conv(0, stride=stride, depthwise=True), Conv(outputs, (1, 1), dead=dead)
 
 
 def _block(outputs: int, stride: int = 1) -> Residual:
@@ -87,6 +89,12 @@ def _block(outputs: int, stride: int = 1) -> Residual:
     shortcut = () if stride == 1 else (Conv(outputs, (1, 1), stride, function=""),)
     return Residual((Conv(outputs, stride=stride), Conv(outputs, function="")), shortcut)
 
+
+MOBILENET = (
+    *((16, 1, 0), (32, 2, 0), (32, 1, 0), (64, 2, 0), (64, 1, 0), (128, 2, 0), (128, 1, 71), (128, 1, 98)),
+    *((128, 1, 109), (128, 1, 109), (128, 1, 101), (256, 2, 224), (256, 1, 234)),
+)
+"""Outputs, stride and dead outputs of each pair of layers in MLPerf Tiny's trained VWW, MobileNetV1 0.25."""
 
 NETWORKS = (
     _mlp("cartpole-relu", "CartPole 4-64-64-2, ReLU", (4, 64, 64, 2), "Relu", quick=True),
@@ -111,6 +119,30 @@ NETWORKS = (
         "MLPerf Tiny KWS, DS-CNN",
         (1, 49, 10),
         (Conv(64, (10, 4), 2), *(layer for _ in range(4) for layer in _separable(64)), Pool(0), Dense(12, "")),
+    ),
+    Network(
+        "mlperf-vww",
+        "MLPerf Tiny VWW, MobileNet 0.25",
+        (3, 96, 96),
+        (Conv(8, stride=2), *(layer for pair in MOBILENET for layer in _separable(*pair)), Pool(0), Dense(2, "")),
+    ),
+    Network(
+        "nature",
+        "Nature CNN 84x84x4",
+        (4, 84, 84),
+        (
+            Conv(32, (8, 8), 4, padded=False),
+            Conv(64, (4, 4), 2, padded=False),
+            Conv(64, padded=False),
+            Dense(512),
+            Dense(6, ""),
+        ),
+    ),
+    Network(
+        "au-cnn",
+        "AU CNN 48x48",
+        (1, 48, 48),
+        (Conv(16), Pool(2), Conv(32), Pool(2), Conv(64), Pool(2), Dense(64), Dense(12, "")),
     ),
 )
 
@@ -190,11 +222,13 @@ class _Writer:
         channels, *size = self._shape
         outputs = channels if layer.depthwise else layer.outputs
         per_group = 1 if layer.depthwise else channels
-        weight = self._constant((outputs, per_group, *layer.kernel), per_group * int(np.prod(layer.kernel)))
+        shape = (outputs, per_group, *layer.kernel)
+        dead = self._generator.permutation(outputs)[: layer.dead].tolist()
+        weight = self._constant(shape, per_group * int(np.prod(layer.kernel)), dead)
         pads = [_same(n, k, layer.stride) if layer.padded else (0, 0) for n, k in zip(size, layer.kernel, strict=True)]
         current = self._node(
             "Conv",
-            [current, weight, self._bias(outputs)],
+            [current, weight, self._bias(outputs, dead)],
             kernel_shape=layer.kernel,
             strides=[layer.stride] * 2,
             pads=[pad[side] for side in (0, 1) for pad in pads],
@@ -227,12 +261,20 @@ class _Writer:
         self._nodes.append(helper.make_node(operator, inputs, [name], **attributes))
         return name
 
-    def _constant(self, shape: tuple[int, ...], fan_in: int) -> str:
-        """Weights that keep the spread of what they multiply, the Kaiming way for ReLU."""
-        return self._initializer(self._generator.normal(size=shape) * np.sqrt(2 / fan_in))
+    def _constant(self, shape: tuple[int, ...], fan_in: int, dead: list[int] | None = None) -> str:
+        """Weights that keep the spread of what they multiply, the Kaiming way for ReLU.
 
-    def _bias(self, size: int) -> str:
-        return self._initializer(0.1 * self._generator.normal(size=size))
+        :param dead: rows of zeros
+        """
+        weights = self._generator.normal(size=shape) * np.sqrt(2 / fan_in)
+        weights[dead or []] = 0
+        return self._initializer(weights)
+
+    def _bias(self, size: int, dead: list[int] | None = None) -> str:
+        """:param dead: outputs that stay below zero"""
+        values = 0.1 * self._generator.normal(size=size)
+        values[dead or []] *= -np.sign(values[dead or []])
+        return self._initializer(values)
 
     def _initializer(self, values: Any) -> str:
         from onnx import numpy_helper

@@ -129,6 +129,76 @@ void pp_quads_conv_nibbles(const pp_conv_rows_t *layer, const int8_t *input, int
     convolve(layer, input, output, column, &NIBBLES);
 }
 
+/* The taps of a channel, `across` bytes from one to the next in a row and `down` from row to row. */
+typedef struct {
+    uint32_t height;
+    uint32_t width;
+    uint32_t across;
+    uint32_t down;
+} taps_t;
+
+static inline int32_t three(const int8_t *value, uint32_t across, const int8_t *weight)
+{
+    return value[0] * weight[0] + value[across] * weight[1] + value[2u * across] * weight[2];
+}
+
+static inline int32_t sum_of_taps(taps_t taps, const int8_t *value, const int8_t *weight)
+{
+    int32_t sum = 0;
+    for (uint32_t row = 0; row < taps.height; row++, value += taps.down) {
+        const int8_t *at = value;
+        for (uint32_t column = 0; column < taps.width; column++, at += taps.across) {
+            sum += *at * *weight++;
+        }
+    }
+    return sum;
+}
+
+/* One output pixel. */
+static void all_channels(const pp_conv_rows_t *layer, ending_t by, taps_t taps, const int8_t *value, int8_t *output)
+{
+    const uint32_t skip = 2u + (layer->rows.inputs + 3u) / 4u;
+    const uint32_t *words = layer->rows.blocks;
+    const int8_t *const end = output + layer->output_channels;
+    if (taps.height == 3u && taps.width == 3u) {
+        const uint32_t across = taps.across, down = taps.down;
+        for (; output != end; words += skip, value++) {
+            const int8_t *const weight = (const int8_t *)(words + 2);
+            int32_t sum = (int32_t)words[0] + three(value, across, weight);
+            sum += three(value + down, across, weight + 3) + three(value + 2u * down, across, weight + 6);
+            *output++ = finish(by, (uint32_t)sum, words[1]);
+        }
+        return;
+    }
+    for (; output != end; words += skip, value++) {
+        const int32_t sum = (int32_t)words[0] + sum_of_taps(taps, value, (const int8_t *)(words + 2));
+        *output++ = finish(by, (uint32_t)sum, words[1]);
+    }
+}
+
+void pp_quads_depthwise(const pp_conv_rows_t *layer, const int8_t *input, int8_t *output, uint8_t *column)
+{
+    const ending_t by = {layer->rows.zero_point, layer->rows.low, layer->rows.high, layer->rows.shift};
+    const uint32_t channels = layer->input_channels, width = layer->kernel_width;
+    const taps_t inside = {layer->kernel_height, width, channels, channels * layer->input_width};
+    const taps_t gathered = {layer->kernel_height, width, channels, channels * width};
+    for (int32_t y = 0; y < layer->output_height; y++) {
+        const int32_t top = y * layer->stride_y - layer->pad_top;
+        const bool rows_inside = top >= 0 && top + layer->kernel_height <= layer->input_height;
+        for (int32_t x = 0; x < layer->output_width; x++) {
+            const int32_t left = x * layer->stride_x - layer->pad_left;
+            if (rows_inside && left >= 0 && left + layer->kernel_width <= layer->input_width) {
+                const uint32_t at = (uint32_t)(top * layer->input_width + left) * channels;
+                all_channels(layer, by, inside, input + at, output);
+            } else {
+                pp_gather(layer, input, y, x, (int8_t *)column);
+                all_channels(layer, by, gathered, (const int8_t *)column, output);
+            }
+            output += channels;
+        }
+    }
+}
+
 #if !defined(__thumb__)
 
 static const uint8_t *sum_bytes(const uint8_t *weights, const uint8_t *input, const uint8_t *end, uint32_t *sums,

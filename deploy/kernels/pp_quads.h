@@ -22,6 +22,10 @@ void pp_quads_rows_nibbles(const pp_rows_t *layer, const int8_t *input, int8_t *
 void pp_quads_conv_bytes(const pp_conv_rows_t *layer, const int8_t *input, int8_t *output, uint8_t *column);
 void pp_quads_conv_nibbles(const pp_conv_rows_t *layer, const int8_t *input, int8_t *output, uint8_t *column);
 
+/* Each channel with its own taps. Blocks hold per channel its bias, its multiplier, and kernel_height * kernel_width weights
+ * as bytes, padded to whole words. `column` has room for a window of all channels. */
+void pp_quads_depthwise(const pp_conv_rows_t *layer, const int8_t *input, int8_t *output, uint8_t *column);
+
 /* Add the products of eight rows, or four, to `sums`; what lies behind their weights. `end` is whole rounds away. */
 const uint8_t *pp_quads_sum8_bytes(const uint8_t *weights, const uint8_t *input, const uint8_t *end, uint32_t *sums);
 const uint8_t *pp_quads_sum4_bytes(const uint8_t *weights, const uint8_t *input, const uint8_t *end, uint32_t *sums);

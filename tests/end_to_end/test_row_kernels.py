@@ -35,6 +35,13 @@ def images(bits: int) -> Program:
     return graph.finish(graph.convolution(value, 34, Window((1, 1), (1, 1), (1, 1), (0, 0, 0, 0)), weight_bits=bits))
 
 
+def depthwise() -> Program:
+    """Each channel alone: 3x3, and 5x5 by steps of two."""
+    graph = RandomGraph(np.random.default_rng(3), (9, 7, 5))
+    value = graph.convolution(graph.input, 5, Window((3, 3), (1, 1), (1, 1), (1, 1, 1, 1)), 5)
+    return graph.finish(graph.convolution(value, 5, Window((5, 5), (2, 2), (1, 1), (2, 2, 2, 2)), 5))
+
+
 CASES = {
     "dense": lambda: dense((256, 256)),
     "dense-4-bit": lambda: dense((256, 256), 7),
@@ -42,6 +49,7 @@ CASES = {
     "small": lambda: dense((5, 3, 2)),
     "images": lambda: images(8),
     "images-4-bit": lambda: images(4),
+    "depthwise": depthwise,
 }
 
 MOST = {
@@ -49,6 +57,7 @@ MOST = {
     ("microbit", "dense-4-bit"): 225_000,  # 525,911
     ("mps2-an385", "dense"): 154_000,  # 228,689
     ("mps2-an385", "dense-4-bit"): 114_000,  # 339,090
+    ("mps2-an385", "depthwise"): 60_000,
     ("mps3-an547", "dense"): 12_000,  # 34,080
     ("mps3-an547", "dense-4-bit"): 13_700,  # 30,766
 }
@@ -63,9 +72,10 @@ def test_rows_are_those_of_the_reference(tmp_path: Path, name: str, case: str) -
     board, program, source = load_board(name), CASES[case](), tmp_path / "src"
     source.mkdir()
     text = write_sources(program, board.variant, source).source
-    layout = "nibbles" if "4-bit" in case else "bytes"
-    kind = "conv" if "images" in case else "rows"
-    assert f"{'pp_mve' if board.mve else 'pp_quads'}_{kind}_{layout}(" in text
+    kernel = f"{'conv' if 'images' in case else 'rows'}_{'nibbles' if '4-bit' in case else 'bytes'}"
+    if case == "depthwise":
+        kernel = "depthwise_s" if board.mve else "depthwise"
+    assert f"{'pp' if 'depthwise_s' in kernel else 'pp_mve' if board.mve else 'pp_quads'}_{kernel}" in text
     add_device_sources(source, board)
     firmware = build_firmware(source, board, find_toolchain("gcc"), tmp_path)
     q = random_inputs(program, 3, np.random.default_rng(0))
