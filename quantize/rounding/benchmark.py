@@ -3,7 +3,8 @@
     python -m policyport.quantize.rounding.benchmark --out rounding
 
 Trains the networks of :mod:`policyport.quantize.rounding.digits`, quantizes their weights per channel to
-4, 3 and 2 bits by every method, and writes results.json, results.csv, results.md and results.png.
+4, 3 and 2 bits by every method, and writes results.json, results.csv, results.md and results.png. Each measurement
+is kept in rows.jsonl as it is made; an interrupted benchmark goes on with those that it lacks.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from policyport.core.artifact import code_version
 from policyport.core.errors import ToolError
 
 if TYPE_CHECKING:
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
 SCHEMA = 1
 
 BITS = (4, 3, 2)
+
+BLOCK = "rounding"
+"""Of the page that ``--page`` writes."""
 
 PEERS = Path(__file__).with_name("peers.json")
 
@@ -42,10 +47,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--bits", type=int, nargs="+", default=list(BITS), choices=BITS)
     parser.add_argument("--study", action="store_true", help="the variants of AdaRound's paper too")
     parser.add_argument("--quick", action="store_true", help="few epochs and iterations: to see that it runs")
+    parser.add_argument("--page", type=Path, help="Markdown file whose block `rounding` is written")
     options = parser.parse_args(arguments)
     rows = list(_rows(options))
     write(rows, options.out)
-    print((options.out / "results.md").read_text())
+    table = (options.out / "results.md").read_text()
+    if options.page is not None:
+        text = options.page.read_text()
+        begin, end = f"<!-- figures:{BLOCK} -->\n", f"<!-- /figures:{BLOCK} -->"
+        before, _, rest = text.partition(begin)
+        options.page.write_text(before + begin + table + end + rest.partition(end)[2])
+    print(table)
 
 
 def _rows(options: argparse.Namespace) -> Iterator[Row]:
@@ -64,16 +76,49 @@ def _rows(options: argparse.Namespace) -> Iterator[Row]:
     data = load_digits()
     names = [*METHODS, *(VARIANTS if options.study else ())]
     epochs, iterations = (5, 200) if options.quick else (EPOCHS, 10_000)
+    kept = _Kept(options.out, f"{epochs} epochs, {iterations} iterations, {code_version(Path(__file__).parent)}")
     for network in options.networks:
         for seed in options.seeds:
             graph = graph_of(trained(network, data, seed, epochs))
             for bits in options.bits:
                 for name in names:
-                    row = measure(graph, data, network, name, bits, seed, iterations)
-                    print(
-                        f"{network} seed {seed} w{bits} {name}: {row.sqnr_db:.2f} dB, {row.seconds:.1f} s", flush=True
-                    )
+                    row = kept.find(network, bits, name, seed)
+                    if row is None:
+                        row = measure(graph, data, network, name, bits, seed, iterations)
+                        kept.keep(row)
+                    said = f"{network} seed {seed} w{bits} {name}: {row.sqnr_db:.2f} dB, {row.seconds:.1f} s"
+                    print(said, flush=True)
                     yield row
+
+
+class _Kept:
+    """The measurements that a folder holds.
+
+    :param key: what they depend on besides their own names: others are passed over
+    """
+
+    def __init__(self, folder: Path, key: str) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._path, self._key = folder / "rows.jsonl", key
+
+    def find(self, network: str, bits: int, method: str, seed: int) -> Row | None:
+        """One that is there; a line that an interruption tore is none."""
+        from policyport.quantize.rounding.study import Row
+
+        wanted = (network, bits, method, seed)
+        for line in self._path.read_text().splitlines() if self._path.is_file() else ():
+            if not line.endswith("}"):
+                continue
+            table = json.loads(line)
+            row = Row(**table["row"])
+            if table["key"] == self._key and (row.network, row.bits, row.method, row.seed) == wanted:
+                return row
+        return None
+
+    def keep(self, row: Row) -> None:
+        """Write one behind the others."""
+        with self._path.open("a") as stream:
+            stream.write("\n" + json.dumps({"key": self._key, "row": asdict(row)}))
 
 
 def write(rows: Sequence[Row], out: Path) -> None:

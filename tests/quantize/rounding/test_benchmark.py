@@ -30,6 +30,17 @@ def test_a_quick_run_writes_every_result(tmp_path, capsys):
     table = (tmp_path / "results.md").read_text()
     assert table in shown and "| lattice |" in table and "AIMET AdaRound, recorded | 15.3, 95.0, 188.0" in table
     assert (tmp_path / "results.png").read_bytes().startswith(b"\x89PNG")
+    # Kept rows are not measured again, a torn one is; the table goes into a page.
+    kept = (tmp_path / "rows.jsonl").read_text().splitlines()
+    changed = [json.loads(line) for line in kept[1:-1]]
+    changed[0]["row"]["sqnr_db"] = 99.0
+    (tmp_path / "rows.jsonl").write_text("\n".join(["", *map(json.dumps, changed), kept[-1][:40]]))
+    page = tmp_path / "page.md"
+    page.write_text("before\n<!-- figures:rounding -->\nold\n<!-- /figures:rounding -->\nbehind\n")
+    benchmark.main([*arguments, "--page", str(page)])
+    assert "99.0, " in page.read_text() and page.read_text().startswith("before\n")
+    assert "old" not in page.read_text() and page.read_text().endswith("-->\nbehind\n")
+    assert len((tmp_path / "rows.jsonl").read_text().splitlines()) == len(kept) + 1
 
 
 def test_means_are_over_seeds():
