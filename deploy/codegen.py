@@ -242,12 +242,17 @@ def _clamps(tensor: Tensor) -> bool:
 LEAST_COPIED = 64
 """Bytes from which on an input or output is copied in blocks of words."""
 
-COPY = """/* Sixteen bytes at a time where a word may lie at any address. */
+COPY = """/* Sixteen words at a time where both sides are aligned, else four words that may lie anywhere. */
 static void pp_copy(void *to, const void *from, uint32_t bytes)
 {
     uint8_t *const target = to;
     const uint8_t *const source = from;
     uint32_t at = 0;
+    if ((((uintptr_t)target | (uintptr_t)source) & 3u) == 0u) {
+        for (; bytes - at >= 64; at += 64) {
+            __builtin_memcpy(__builtin_assume_aligned(target + at, 4), __builtin_assume_aligned(source + at, 4), 64);
+        }
+    }
 #if defined(__ARM_FEATURE_UNALIGNED) || !defined(__arm__)
     for (; bytes - at >= 16; at += 16) {
         uint32_t block[4];

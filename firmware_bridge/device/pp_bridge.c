@@ -37,8 +37,9 @@ static uint8_t last_reply[PP_BODY_MAX]; /* the answer to the last request, for w
 static size_t last_reply_bytes;
 static uint32_t last_request_crc;
 static pp_reset_cause_t reset_cause;
-static pp_input_t input[PP_INPUT_SIZE];
-static pp_output_t output[PP_OUTPUT_SIZE];
+/* Aligned, so that they are copied by words. */
+static pp_input_t input[PP_INPUT_SIZE] __attribute__((aligned(4)));
+static pp_output_t output[PP_OUTPUT_SIZE] __attribute__((aligned(4)));
 
 static struct {
     uint32_t layers; /* how many have run on the input that is held, one after the other; 0: start from it anew */
