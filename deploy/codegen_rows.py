@@ -16,8 +16,11 @@ from policyport.deploy.layers import Affine, Conv2d, Layer
 from policyport.deploy.layout_rows import RowsLayout, RowsVariant, copies, pack, rows_layout
 
 KERNELS: dict[RowsVariant, tuple[str, ...]] = {
-    "mve": ("pp_intrinsics.h", "pp_mve.S", "pp_mve.h", "pp_mve_rows.c", "pp_rows.h"),
-    "thumb": ("pp_gather.c", "pp_intrinsics.h", "pp_quads.S", "pp_quads.c", "pp_quads.h", "pp_rows.h"),
+    "mve": ("pp_function.h", "pp_intrinsics.h", "pp_mve.S", "pp_mve.h", "pp_mve_rows.c", "pp_rows.h"),
+    "thumb": (
+        *("pp_function.h", "pp_gather.c", "pp_intrinsics.h"),
+        *("pp_quads.S", "pp_quads.c", "pp_quads.h", "pp_rows.h"),
+    ),
 }
 CONV_KERNELS: dict[RowsVariant, tuple[str, ...]] = {"mve": ("pp_gather.c", "pp_mve_conv.c"), "thumb": ()}
 STEMS: dict[RowsVariant, str] = {"mve": "pp_mve", "thumb": "pp_quads"}

@@ -4,8 +4,7 @@
  * r9 zero point, r11 shift, r12 rows left, lr the loop's count; nibbles: r0 what the eights add. */
 #if defined(__ARM_FEATURE_MVE)
 
-    .syntax unified
-    .thumb
+#include "pp_function.h"
 
     .equ BLOCKS, 0
     .equ INPUTS, 4
@@ -13,14 +12,6 @@
     .equ ZERO_POINT, 12
     .equ LOW, 16
     .equ SHIFT, 24
-
-.macro function name
-    .section .text.\name, "ax", %progbits
-    .global \name
-    .type   \name, %function
-    .thumb_func
-\name:
-.endm
 
 /* Fields into registers, the clamp into vectors. */
 .macro fields low, high

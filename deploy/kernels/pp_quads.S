@@ -4,15 +4,14 @@
  * others hold sums, which ADD reaches, and addresses. */
 #if defined(__thumb__)
 
-    .syntax unified
-    .thumb
+#include "pp_function.h"
 
-.macro function name
-    .section .text.\name, "ax", %progbits
-    .global \name
-    .type   \name, %function
-    .thumb_func
-\name:
+/* One input times the weights of four rows from `at` on. */
+.macro four at, a, b, c, d
+    byte    \at, \a
+    byte    \at+1, \b
+    byte    \at+2, \c
+    byte    \at+3, \d
 .endm
 
 #if __ARM_ARCH_ISA_THUMB >= 2
@@ -21,13 +20,6 @@
 .macro byte at, sum
     ldrb    r12, [r0, #\at]
     mla     \sum, r3, r12, \sum
-.endm
-
-.macro four at, a, b, c, d
-    byte    \at, \a
-    byte    \at+1, \b
-    byte    \at+2, \c
-    byte    \at+3, \d
 .endm
 
 function pp_quads_sum8_bytes
@@ -123,13 +115,6 @@ function pp_quads_sum8_nibbles
     ldrb    r3, [r0, #\at]
     muls    r3, r2, r3
     add     \sum, r3
-.endm
-
-.macro four at, a, b, c, d
-    byte    \at, \a
-    byte    \at+1, \b
-    byte    \at+2, \c
-    byte    \at+3, \d
 .endm
 
 .macro eight input, at
