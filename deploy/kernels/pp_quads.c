@@ -59,7 +59,7 @@ typedef struct {
     sum_t *eight;
     sum_t *four; /* NULL: rows come by eight alone */
     uint32_t half;
-    uint32_t step; /* inputs of a round */
+    uint32_t step; /* inputs of a round, a power of two */
 } layout_t;
 
 static const layout_t BYTES = {pp_quads_sum8_bytes, pp_quads_sum4_bytes, 128u, 8u};
@@ -69,7 +69,7 @@ static void rows(const pp_rows_t *layer, const int8_t *input, int8_t *output, ui
 {
     const ending_t by = {layer->zero_point, layer->low, layer->high, layer->shift};
     const uint32_t added = layout->half * take(input, layer->inputs, column);
-    const uint8_t *const end = column + (layer->inputs + layout->step - 1u) / layout->step * layout->step;
+    const uint8_t *const end = column + ((layer->inputs + layout->step - 1u) & ~(layout->step - 1u));
     const uint32_t *words = layer->blocks;
     for (uint32_t left = layer->rows; left != 0u;) {
         const bool four = layout->four != NULL && left <= 4u;

@@ -88,3 +88,13 @@ def test_rows_are_those_of_the_reference(tmp_path: Path, name: str, case: str) -
                 np.testing.assert_array_equal(got.values, layer[n])
         counted = rig.instructions(bridge.infer(q[2]).ticks, overhead)
     assert counted <= MOST.get((name, case), counted)
+
+
+@pytest.mark.parametrize("name", ["microbit", "mps2-an385", "mps3-an547"])
+def test_another_compiler_builds_them(tmp_path: Path, name: str) -> None:
+    pytest.importorskip("ziglang", reason="the compiler comes with policyport[rig]")
+    board, source = load_board(name), tmp_path / "src"
+    source.mkdir()
+    write_sources(images(4), board.variant, source)
+    add_device_sources(source, board)
+    assert build_firmware(source, board, find_toolchain("zig"), tmp_path).bin.is_file()
