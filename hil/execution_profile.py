@@ -12,7 +12,7 @@ import bisect
 import struct
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -88,6 +88,13 @@ class Region:
 
     jumps: Mapping[Jump, int]
     """How often execution went from one address to another that is not the next."""
+
+    def without_steps(self, code: Code) -> Region:
+        """The same without jumps from an instruction to the one right behind it: QEMU calls an instruction of two bytes
+        that ends two bytes before a page's end four bytes long, because it has looked at the next one by then.
+        """
+        jumps = {jump: count for jump, count in self.jumps.items() if jump[1] != jump[0] + code.size(jump[0])}
+        return replace(self, jumps=jumps)
 
     def write(self, folder: Path) -> None:
         """Append it to ``regions.txt``."""

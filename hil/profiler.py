@@ -71,7 +71,8 @@ def profile_firmware(board: Board, elf: Path, flash_bin: Path, q: Integers, laye
     counted = [rig.instructions(value, overhead_ticks) for value in ticks]
     _require_equal(counted, [region.executed - empty.executed for region in regions], board)
     code = Code.of_firmware(elf)
-    overhead, inference, *alone = (Trace(region, instruction_counts(region, code)) for region in (empty, *regions))
+    settled = [region.without_steps(code) for region in (empty, *regions)]
+    overhead, inference, *alone = (Trace(region, instruction_counts(region, code)) for region in settled)
     return Profile(code, overhead, inference, tuple(alone))
 
 

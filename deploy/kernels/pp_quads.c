@@ -65,7 +65,8 @@ typedef struct {
 static const layout_t BYTES = {pp_quads_sum8_bytes, pp_quads_sum4_bytes, 128u, 8u};
 static const layout_t NIBBLES = {pp_quads_sum8_nibbles, NULL, 8u, 16u};
 
-static void rows(const pp_rows_t *layer, const int8_t *input, int8_t *output, uint8_t *column, const layout_t *layout)
+static void pp_quads_rows(const pp_rows_t *layer, const int8_t *input, int8_t *output, uint8_t *column,
+                          const layout_t *layout)
 {
     const ending_t by = {layer->zero_point, layer->low, layer->high, layer->shift};
     const uint32_t added = layout->half * take(input, layer->inputs, column);
@@ -90,8 +91,8 @@ static void rows(const pp_rows_t *layer, const int8_t *input, int8_t *output, ui
     }
 }
 
-static void convolve(const pp_conv_rows_t *layer, const int8_t *input, int8_t *output, uint8_t *column,
-                     const layout_t *layout)
+static void pp_quads_convolve(const pp_conv_rows_t *layer, const int8_t *input, int8_t *output, uint8_t *column,
+                              const layout_t *layout)
 {
     const bool pointwise = pp_is_pointwise(layer);
     for (int32_t y = 0; y < layer->output_height; y++) {
@@ -103,7 +104,7 @@ static void convolve(const pp_conv_rows_t *layer, const int8_t *input, int8_t *o
                 pp_gather(layer, input, y, x, (int8_t *)column);
                 window = (const int8_t *)column;
             }
-            rows(&layer->rows, window, output, column, layout);
+            pp_quads_rows(&layer->rows, window, output, column, layout);
             output += layer->output_channels;
         }
     }
@@ -111,22 +112,22 @@ static void convolve(const pp_conv_rows_t *layer, const int8_t *input, int8_t *o
 
 void pp_quads_rows_bytes(const pp_rows_t *layer, const int8_t *input, int8_t *output, uint8_t *column)
 {
-    rows(layer, input, output, column, &BYTES);
+    pp_quads_rows(layer, input, output, column, &BYTES);
 }
 
 void pp_quads_rows_nibbles(const pp_rows_t *layer, const int8_t *input, int8_t *output, uint8_t *column)
 {
-    rows(layer, input, output, column, &NIBBLES);
+    pp_quads_rows(layer, input, output, column, &NIBBLES);
 }
 
 void pp_quads_conv_bytes(const pp_conv_rows_t *layer, const int8_t *input, int8_t *output, uint8_t *column)
 {
-    convolve(layer, input, output, column, &BYTES);
+    pp_quads_convolve(layer, input, output, column, &BYTES);
 }
 
 void pp_quads_conv_nibbles(const pp_conv_rows_t *layer, const int8_t *input, int8_t *output, uint8_t *column)
 {
-    convolve(layer, input, output, column, &NIBBLES);
+    pp_quads_convolve(layer, input, output, column, &NIBBLES);
 }
 
 /* The taps of a channel, `across` bytes from one to the next in a row and `down` from row to row. */
