@@ -45,7 +45,7 @@ def quantize_numbers(outputs: Integers, factor: int, offsets: NDArray[np.uint8])
     """
     y = np.asarray(outputs, np.int64)
     magnitude = (np.abs(y) * factor + (offsets.astype(np.int64) << 24)) >> 32
-    return np.sign(y) * np.minimum(magnitude, LARGEST)
+    return np.asarray(np.sign(y) * np.minimum(magnitude, LARGEST), np.int64)
 
 
 def median_prediction(left: Numbers, above: Numbers, both: Numbers) -> Numbers:

@@ -43,6 +43,11 @@ class FakeWeights(nn.Module):  # type: ignore[misc]
         return weight + (rounded - weight).detach()
 
 
+def _clear_bias(layer: nn.Conv2d | nn.ConvTranspose2d, value: float = 0.0) -> None:
+    assert layer.bias is not None
+    nn.init.constant_(layer.bias, value)
+
+
 class Encoder(nn.Module):  # type: ignore[misc]
     """Pictures (less 128, over 64) [n, 3, rows, columns] to codes [n, channels, rows / 8, columns / 8] in grey levels.
 
@@ -57,13 +62,13 @@ class Encoder(nn.Module):  # type: ignore[misc]
         kernel = basis.reshape(channels, BLOCK, BLOCK, 3).transpose(0, 3, 1, 2) * GREY_LEVELS
         with torch.no_grad():
             self.linear.weight.copy_(torch.from_numpy(np.ascontiguousarray(kernel)))
-            nn.init.zeros_(self.linear.bias)
+            _clear_bias(self.linear)
         if kind == "hybrid":
             self.convolution = nn.Conv2d(3, BRANCH_CHANNELS, BRANCH_SIDE, BRANCH_SIDE)
             self.mix = nn.Conv2d(BRANCH_CHANNELS, channels, BLOCK // BRANCH_SIDE, BLOCK // BRANCH_SIDE)
             with torch.no_grad():
                 self.mix.weight.mul_(0.5)
-                nn.init.zeros_(self.mix.bias)
+                _clear_bias(self.mix)
 
     def quantize(self, bits: int) -> None:
         """Let the weights be integers of so many bits from now on."""
@@ -111,7 +116,8 @@ class Decoder(nn.Module):  # type: ignore[misc]
         with torch.no_grad():
             kernel = basis.reshape(channels, BLOCK, BLOCK, 3).transpose(0, 3, 1, 2)
             self.base.weight.copy_(torch.from_numpy(np.ascontiguousarray(kernel)))
-            self.base.bias.fill_(128.0)
+            _clear_bias(self.base, 128.0)
+        self.gain: Tensor
         self.register_buffer("gain", torch.from_numpy(1 / (deviation + 8)).float().view(1, -1, 1, 1))
         wide, middle, narrow = width, width * 2 // 3, width // 3
         self.network = nn.Sequential(

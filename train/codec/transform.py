@@ -46,4 +46,5 @@ def karhunen_loeve(
     variance, vectors = np.linalg.eigh(values.T @ values / len(values))
     basis = vectors[:, ::-1][:, :channels].T
     largest = np.take_along_axis(basis, np.abs(basis).argmax(axis=1)[:, None], axis=1)
-    return basis * np.sign(largest), np.sqrt(np.maximum(variance[::-1][:channels], 1e-6))
+    deviation = np.sqrt(np.maximum(variance[::-1][:channels], 1e-6))
+    return np.asarray(basis * np.sign(largest), np.float64), np.asarray(deviation, np.float64)
