@@ -228,7 +228,9 @@ def _measure(
     measured = _stage("hil", {"image": built.path, "board": flashed.path}, hil, place / "hil")
     result = Result.read(measured.file("result.json"))
     exports = json.loads(measured.file("exports.json").read_text())
-    row = row_of(result, exports, int(built.manifest.figures["macs"]), names, variant)
+    known = load_peers().networks.get(names[0])
+    macs = known.macs if known else int(built.manifest.figures["macs"])
+    row = row_of(result, exports, macs, names, variant)
     return dataclasses.replace(row, runtimes=row.runtimes | live_agreement(built))
 
 

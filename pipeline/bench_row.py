@@ -40,6 +40,9 @@ class Row:
     emulator: str = ""
     compiler: str = ""
     macs: int = 0
+    """Of the network as given, by which the peers' rows are divided too; of an unknown one, those left without dead
+    channels."""
+
     instructions: int = 0
     """Executed by one inference: the median over the held-out inputs, exact."""
 
