@@ -39,7 +39,7 @@ def multiplier(step: float, scale: float) -> int:
 
 
 def quantize_numbers(outputs: Integers, factor: int, offsets: NDArray[np.uint8]) -> Numbers:
-    """Quantized numbers: ``sign(y) * min((|y| * factor + offset * 2^24) >> 32, 127)``.
+    """Quantized numbers: ``sign(y) * min((|y| * factor + offset * 2^24) >> 32, LARGEST)``.
 
     :param outputs: [..., channels], the encoder's, int16
     """
@@ -82,7 +82,7 @@ def context_levels(values: Numbers, model: CoderModel) -> Numbers:
 def encode_numbers(q: Numbers, model: CoderModel) -> list[bytes]:
     """The chunks of a picture.
 
-    :param q: [block rows, block columns, channels], each within 127 of 0
+    :param q: [block rows, block columns, channels], each within LARGEST of 0
     """
     values = coded_values(q)
     channel = np.arange(model.channels)

@@ -20,6 +20,9 @@ from policyport.core.errors import ArtifactError
 BLOCK = 8
 """Pixels along a side of a block."""
 
+PIXEL_CENTRE, PIXEL_SPAN = 128, 64
+"""A pixel p enters an encoder as (p - 128) / 64, so that int8 holds it exactly."""
+
 PREDICTED = 3
 """Channels of which the difference to a prediction from the neighbours is coded."""
 
@@ -28,10 +31,10 @@ REACH = 15
 
 SYMBOLS = 2 * REACH + 2
 ESCAPE = SYMBOLS - 1
-ESCAPE_BITS = 9
-"""Of a number in full, less -256."""
+ESCAPE_BITS = 11
+"""Of a number in full, less -1024: a difference of two quantized numbers."""
 
-LARGEST = 127
+LARGEST = 511
 """Of a quantized number, in steps."""
 
 LARGEST_MAGNITUDE = 31

@@ -63,8 +63,9 @@ class Task:
     gives them; the exported network holds its own normalisation.
     """
 
-    kind: Literal["policy", "classifier"]
-    """``policy``: outputs choose actions; ``classifier``: each output says whether its label is there."""
+    kind: Literal["policy", "classifier", "codec"]
+    """``policy``: outputs choose actions; ``classifier``: each output says whether its label is there; ``codec``: an
+    observation is a block of 8x8 pixels, the outputs are what is coded of it (:mod:`policyport.core.codec_model`)."""
 
     name: str
     environment: Environment

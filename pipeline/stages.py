@@ -188,6 +188,14 @@ TRAINERS: Mapping[str, Stage] = {
         code="policyport.train.au.stage:CODE",
         machine="policyport.train.au.stage:data_inputs",
     ),
+    "codec": Stage(
+        "train",
+        "train an image codec: an encoder for a board, a decoder for the host, and their coder's tables",
+        function="policyport.train.codec.stage:train_codec",
+        options="policyport.train.codec.config:CodecConfig",
+        code="policyport.train.codec.stage:CODE",
+        machine="policyport.train.codec.stage:data_inputs",
+    ),
 }
 """In the place of train, where ``policyport train TASK`` or a recipe's ``[train] task`` asks for it."""
 

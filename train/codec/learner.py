@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from policyport.core.codec_model import PIXEL_CENTRE, PIXEL_SPAN, PREDICTED
 from policyport.core.progress import progress
 from policyport.train.codec.config import CodecConfig
 from policyport.train.codec.losses import compression_objective, cycle_loss, ms_ssim
-from policyport.train.codec.networks import PREDICTED, BitEstimate, Decoder, Encoder, rounded
+from policyport.train.codec.networks import BitEstimate, Decoder, Encoder, rounded
 from policyport.train.codec.transform import BLOCK, karhunen_loeve
 from torch import Tensor, nn
 
@@ -144,7 +145,7 @@ def losses(codec: Codec, config: CodecConfig, picture: Tensor, step: Tensor, noi
     :param noise: as the code, within half a step of 0
     :param kept: [n, channels, 1, 1], 0 for channels that are missing
     """
-    code = codec.encoder((picture - 128) / 64)
+    code = codec.encoder((picture - PIXEL_CENTRE) / PIXEL_SPAN)
     decoded = codec.decoder(rounded(code, step) * kept, step)
     error = (decoded - picture).square().mean(dim=(1, 2, 3))
     distortion = error
@@ -152,7 +153,9 @@ def losses(codec: Codec, config: CodecConfig, picture: Tensor, step: Tensor, noi
         similar = ms_ssim(decoded.clamp(0, 255) / 255, picture / 255, TRAINING_WINDOW)
         distortion = distortion + config.ms_ssim_weight * (1 - similar)
     if config.loss.endswith("cycle"):
-        distortion = distortion + config.cycle_weight * cycle_loss(code, codec.encoder((decoded - 128) / 64))
+        distortion = distortion + config.cycle_weight * cycle_loss(
+            code, codec.encoder((decoded - PIXEL_CENTRE) / PIXEL_SPAN)
+        )
     learned = code if config.objective == "rate" else code.detach()
     pixels = picture.shape[2] * picture.shape[3]
     bpp = codec.estimate(learned + noise * step, step).sum(dim=(1, 2, 3)) / pixels

@@ -8,15 +8,10 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from policyport.core.codec_model import LARGEST, PIXEL_SPAN, PREDICTED
 from policyport.train.codec.transform import BLOCK
 from torch import Tensor, nn
 from torch.nn import functional
-
-GREY_LEVELS = 64.0
-"""Of one unit of an encoder's input: a pixel p enters as (p - 128) / 64, so int8 holds it exactly."""
-
-PREDICTED = 3
-"""Channels of which the difference to a prediction from the neighbours is coded: luminance and colour."""
 
 BRANCH_CHANNELS = 32
 BRANCH_SIDE = 4
@@ -59,7 +54,7 @@ class Encoder(nn.Module):  # type: ignore[misc]
         channels = len(basis)
         self.kind = kind
         self.linear = nn.Conv2d(3, channels, BLOCK, BLOCK)
-        kernel = basis.reshape(channels, BLOCK, BLOCK, 3).transpose(0, 3, 1, 2) * GREY_LEVELS
+        kernel = basis.reshape(channels, BLOCK, BLOCK, 3).transpose(0, 3, 1, 2) * PIXEL_SPAN
         with torch.no_grad():
             self.linear.weight.copy_(torch.from_numpy(np.ascontiguousarray(kernel)))
             _clear_bias(self.linear)
@@ -92,13 +87,16 @@ class Encoder(nn.Module):  # type: ignore[misc]
         return (linear + places * self.convolution.weight.numel() + self.mix.weight.numel()) / BLOCK**2
 
 
-class _Residual(nn.Module):  # type: ignore[misc]
+class Residual(nn.Module):  # type: ignore[misc]
+    """Two convolutions, and what goes in beside them."""
+
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.first = nn.Conv2d(channels, channels, 3, padding=1)
         self.second = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """As many channels as come in."""
         changed: Tensor = self.second(functional.leaky_relu(self.first(x), 0.1))
         return x + changed
 
@@ -122,14 +120,14 @@ class Decoder(nn.Module):  # type: ignore[misc]
         wide, middle, narrow = width, width * 2 // 3, width // 3
         self.network = nn.Sequential(
             nn.Conv2d(channels + 1, wide, 3, padding=1),
-            _Residual(wide),
-            _Residual(wide),
+            Residual(wide),
+            Residual(wide),
             nn.Conv2d(wide, 4 * middle, 3, padding=1),
             nn.PixelShuffle(2),
-            _Residual(middle),
+            Residual(middle),
             nn.Conv2d(middle, 4 * narrow, 3, padding=1),
             nn.PixelShuffle(2),
-            _Residual(narrow),
+            Residual(narrow),
             nn.Conv2d(narrow, 12, 3, padding=1),
             nn.PixelShuffle(2),
         )
@@ -205,5 +203,5 @@ def rounded(code: Tensor, step: Tensor) -> Tensor:
     """Codes as the bitstream holds them, in grey levels, gradients passed through."""
     parts = code / step
     down = parts.sign() * torch.floor(parts.abs() + ROUNDING)
-    integers = torch.cat([parts[:, :PREDICTED].round(), down[:, PREDICTED:]], dim=1).clamp(-127, 127)
+    integers = torch.cat([parts[:, :PREDICTED].round(), down[:, PREDICTED:]], dim=1).clamp(-LARGEST, LARGEST)
     return code + (integers * step - code).detach()

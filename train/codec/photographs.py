@@ -108,10 +108,15 @@ def photographs_in(folder: Path, long_sides: tuple[int, ...] = (0,)) -> list[Pic
     return [read_picture(path, side) for path in paths for side in long_sides]
 
 
-def listed_photographs(root: Path) -> list[Picture]:
-    """The listed photographs of the packages that are installed below ``root``, at both sizes."""
+def listed_paths(root: Path) -> list[Path]:
+    """The listed photographs of the packages that are installed below ``root``."""
     paths = [root / folder / f"{name}.jpg" for folder, names in TRAINING.values() for name in names.split()]
-    return [read_picture(path, side) for path in paths if path.is_file() for side in LONG_SIDES]
+    return [path for path in paths if path.is_file()]
+
+
+def listed_photographs(root: Path) -> list[Picture]:
+    """They, each at both sizes."""
+    return [read_picture(path, side) for path in listed_paths(root) for side in LONG_SIDES]
 
 
 def training_pictures(images: Path | None, root: Path, seed: int) -> list[Picture]:
