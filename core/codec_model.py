@@ -20,6 +20,8 @@ from policyport.core.errors import ArtifactError
 BLOCK = 8
 """Pixels along a side of a block."""
 
+BLOCK_VALUES = 3 * BLOCK * BLOCK
+
 PIXEL_CENTRE, PIXEL_SPAN = 128, 64
 """A pixel p enters an encoder as (p - 128) / 64, so that int8 holds it exactly."""
 

@@ -22,6 +22,9 @@ class DeployConfig:
     optimize: Literal["size", "speed"] = option(
         "size", "what the dsp kernels save: flash, or instructions at twice the flash", choices=("size", "speed")
     )
+    picture_width: int = option(
+        320, "image encoder: pixels of the widest picture, each takes 31 bytes", low=8, high=65535
+    )
 
 
 @dataclass(frozen=True)

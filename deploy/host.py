@@ -130,7 +130,8 @@ def find_compiler() -> tuple[str, ...]:
 
 
 def _compile(folder: Path, library: Path, compiler: Sequence[str], flags: Sequence[str]) -> None:
-    kernels = sorted(path.name for path in KERNEL_FOLDER.glob("*.c") if (folder / path.name).is_file())
+    known = (*KERNEL_FOLDER.glob("*.c"), Path("pp_codec.c"), Path("pp_codec_tables.c"))
+    kernels = sorted(path.name for path in known if (folder / path.name).is_file())
     sources = [str(folder / name) for name in ("policy.c", *kernels)]
     command = [*compiler, *FLAGS, *flags, "-shared", "-fPIC", f"-I{folder}", "-o", str(library), *sources]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -109,6 +109,7 @@ def _source(model: Path) -> tuple[Path, str]:
 
 
 def _build(source: Path, board: Board, toolchain: Toolchain, config: DeployConfig, writer: ArtifactWriter) -> None:
+    from policyport.deploy.codec_sources import read_coder, write_codec
     from policyport.deploy.codegen import write_sources
     from policyport.deploy.companions import add_companions
     from policyport.deploy.firmware import add_device_sources, build_firmware
@@ -122,6 +123,8 @@ def _build(source: Path, board: Board, toolchain: Toolchain, config: DeployConfi
     src.mkdir()
     variant = kernels_for(config)
     generated = write_sources(program, variant, src, config.optimize)
+    if coder := read_coder(writer.path):
+        write_codec(program, coder, config.picture_width, src)
     q = _inputs(program, writer.path)
     _check_host(program, src, q[:PARITY_OBSERVATIONS])
     _write_vectors(program, q[:VECTOR_OBSERVATIONS], writer.path / "vectors.npz")

@@ -88,13 +88,13 @@ class Bridge(Closing):
         :raises BoardTimeoutError: nobody answers
         """
         self._greeted = False  # a board that has just been reset may announce itself first
-        self._identity = Identity.parse(self._request(Type.HELLO, b""))
+        self._identity = Identity.parse(self.request(Type.HELLO, b""))
         self._greeted = True
         return self._identity
 
     def echo(self, data: bytes) -> bytes:
         """Send bytes and get them back."""
-        return self._request(Type.ECHO, data)
+        return self.request(Type.ECHO, data)
 
     def infer(self, q: Integers) -> Inference:
         """One inference.
@@ -102,7 +102,7 @@ class Bridge(Closing):
         :param q: [inputs], integers of the input's width
         """
         who = self._who()
-        reply = self._request(Type.INFER, self._input(q))
+        reply = self.request(Type.INFER, self._input(q))
         (ticks,) = TICKS.unpack_from(reply)
         return Inference(unpack_values(reply[TICKS.size :], who.output_bits), ticks)
 
@@ -120,7 +120,7 @@ class Bridge(Closing):
         ticks = np.zeros(len(q), np.int64)
         for begin in range(0, len(q), chunk):
             rows = q[begin : begin + chunk]
-            reply = self._request(Type.RUN_MANY, COUNT.pack(len(rows)) + b"".join(self._input(row) for row in rows))
+            reply = self.request(Type.RUN_MANY, COUNT.pack(len(rows)) + b"".join(self._input(row) for row in rows))
             records = np.frombuffer(reply, record, offset=COUNT.size)
             if len(records) != len(rows):
                 raise ProtocolError("another number of results than of inputs", expected=len(rows), got=len(records))
@@ -141,20 +141,20 @@ class Bridge(Closing):
         :param layer: its number, from 0
         :param q: [inputs]
         """
-        reply = self._request(Type.TRACE, TRACE_REQUEST.pack(layer, 0, 0) + self._input(q))
+        reply = self.request(Type.TRACE, TRACE_REQUEST.pack(layer, 0, 0) + self._input(q))
         ticks, _ = TRACE_REPLY.unpack_from(reply)
         return int(ticks)
 
     def memory(self) -> Memory:
         """Stack and static RAM as the firmware sees them."""
-        return Memory.parse(self._request(Type.MEMORY, b""))
+        return Memory.parse(self.request(Type.MEMORY, b""))
 
     def reset(self) -> None:
         """Restart the firmware and wait until it announces itself.
 
         :raises BoardTimeoutError: it does not come back
         """
-        self._request(Type.RESET, b"")
+        self.request(Type.RESET, b"")
         deadline = time.monotonic() + self._timeout_s * (1 + self._retries)
         while (frame := self._next_frame(deadline)) is not None:
             if frame.type == BOOT:
@@ -166,7 +166,7 @@ class Bridge(Closing):
 
         :param kind: 0x40 to 0x6F
         """
-        return self._request(kind, payload)
+        return self.request(kind, payload)
 
     def close(self) -> None:
         """Close the line."""
@@ -186,15 +186,21 @@ class Bridge(Closing):
         ticks = 0
         while len(data) < size * bits // 8:
             first = len(data) * 8 // bits
-            reply = self._request(Type.TRACE, TRACE_REQUEST.pack(layer, 0, first) + self._input(q))
+            reply = self.request(Type.TRACE, TRACE_REQUEST.pack(layer, 0, first) + self._input(q))
             ticks, got = TRACE_REPLY.unpack_from(reply)
             if got != first or len(reply) == TRACE_REPLY.size:
                 raise ProtocolError("another part of a layer than was asked for", expected=first, got=got)
             data += reply[TRACE_REPLY.size :]
         return TraceLayer(unpack_values(data, bits), ticks)
 
-    def _request(self, kind: int, payload: bytes) -> bytes:
-        """One round trip; the same frame again where no answer comes."""
+    def request(self, kind: int, payload: bytes) -> bytes:
+        """One round trip; the same frame again where no answer comes.
+
+        :param kind: a :class:`Type`
+        :returns: the reply's payload
+        :raises ProtocolError: the board refuses it
+        :raises BoardError: no answer, or a fault
+        """
         self._sequence = (self._sequence + 1) & 0xFF
         request = Frame(kind, self._sequence, 0, payload)
         for attempt in range(self._retries + 1):

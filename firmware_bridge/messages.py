@@ -21,6 +21,9 @@ class Type(enum.IntEnum):
     TRACE = 0x05
     MEMORY = 0x06
     RESET = 0x07
+    CODEC_BEGIN = 0x08
+    CODEC_ROWS = 0x09
+    CODEC_MORE = 0x0A
 
 
 REPLY = 0x80

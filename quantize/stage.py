@@ -12,6 +12,7 @@ from policyport.core.options import to_table
 from policyport.quantize.config import QuantizeConfig
 
 if TYPE_CHECKING:
+    from policyport.core.task import Task
     from policyport.quantize.choose import Candidate
     from policyport.quantize.rounding.branch_and_bound import Proof
     from policyport.quantize.source import Source
@@ -39,7 +40,7 @@ def quantize(model: Path, config: QuantizeConfig, out: Path) -> Artifact:
 
     source = _rewritten(open_source(model), config)
     partial = out.with_name(out.name + ".partial")
-    tried = candidates(source, config, partial)
+    tried = candidates(source, for_task(config, source.task), partial)
     network = tried[-1].network
     with write_artifact(
         out, "quantize", inputs={"model": source.key}, config=to_table(config), code=code_version(*CODE)
@@ -58,6 +59,15 @@ def quantize(model: Path, config: QuantizeConfig, out: Path) -> Artifact:
         writer.tools.update(_tools())
     shutil.rmtree(partial, ignore_errors=True)
     return open_artifact(out, "quantize")
+
+
+def for_task(config: QuantizeConfig, task: Task) -> QuantizeConfig:
+    """The options as a task needs them: a codec's pixels go in as they are, and its code has 16 bits."""
+    if task.kind != "codec":
+        return config
+    return dataclasses.replace(
+        config, input_gain=False, layer_activation_bits=("output=16", *config.layer_activation_bits)
+    )
 
 
 def _keep_float(model: Path, writer: ArtifactWriter) -> None:

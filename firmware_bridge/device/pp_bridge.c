@@ -233,10 +233,23 @@ __attribute__((weak)) pp_status_t pp_user_request(uint8_t type, const uint8_t *p
     return PP_UNKNOWN_TYPE;
 }
 
+__attribute__((weak)) pp_status_t pp_codec_request(uint8_t type, const uint8_t *payload, size_t payload_bytes,
+                                                   uint8_t *reply, size_t *reply_bytes) {
+    (void)type;
+    (void)payload;
+    (void)payload_bytes;
+    (void)reply;
+    (void)reply_bytes;
+    return PP_UNKNOWN_TYPE;
+}
+
 static pp_status_t dispatch(uint8_t type, request_t request, reply_t *reply) {
     const handler_t handler = handler_of(type);
     if (handler != NULL) {
         return handler(request, reply);
+    }
+    if (type >= PP_CODEC_BEGIN && type <= PP_CODEC_MORE) {
+        return pp_codec_request(type, request.bytes, request.count, reply->bytes, &reply->count);
     }
     if (type >= PP_USER_FIRST && type <= PP_USER_LAST) {
         return pp_user_request(type, request.bytes, request.count, reply->bytes, &reply->count);

@@ -18,6 +18,9 @@
 #define PP_TRACE 0x05u
 #define PP_MEMORY 0x06u
 #define PP_RESET 0x07u
+#define PP_CODEC_BEGIN 0x08u /* these three where the network is an image encoder: pp_codec_bridge.c */
+#define PP_CODEC_ROWS 0x09u
+#define PP_CODEC_MORE 0x0Au
 #define PP_USER_FIRST 0x40u /* 0x40 to 0x6F are the user's own: pp_user_request */
 #define PP_USER_LAST 0x6Fu
 #define PP_REPLY 0x80u
@@ -53,6 +56,10 @@ void pp_bridge_announce(uint8_t type, const uint8_t *payload, size_t payload_byt
  * payload: payload_bytes of the request; reply: room for PP_PAYLOAD_MAX bytes, *reply_bytes starts at 0. */
 pp_status_t pp_user_request(uint8_t type, const uint8_t *payload, size_t payload_bytes, uint8_t *reply,
                             size_t *reply_bytes);
+
+/* Requests for an image encoder: the default knows none. */
+pp_status_t pp_codec_request(uint8_t type, const uint8_t *payload, size_t payload_bytes, uint8_t *reply,
+                             size_t *reply_bytes);
 
 /* Supplied by the platform (pp_platform.c on a Cortex-M). */
 typedef struct {

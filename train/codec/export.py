@@ -9,9 +9,8 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import helper
-from policyport.core.codec_model import BLOCK, PIXEL_CENTRE, PIXEL_SPAN
+from policyport.core.codec_model import BLOCK, BLOCK_VALUES, PIXEL_CENTRE, PIXEL_SPAN
 from policyport.train.codec.networks import Decoder, Encoder, Residual
-from policyport.train.codec.transform import BLOCK_SIZE
 from policyport.train.onnx_writer import IR_VERSION, OPSET, OnnxGraph
 from torch import Tensor, nn
 
@@ -31,14 +30,14 @@ def write_encoder(encoder: Encoder, path: Path) -> int:
     centred = graph.node("Sub", "centred", blocks, graph.constant("centre", float(PIXEL_CENTRE)))
     pixels = graph.node("Div", "pixels", centred, graph.constant("span", float(PIXEL_SPAN)))
     if encoder.kind == "linear":
-        weight = _array(encoder.linear.weight).transpose(0, 2, 3, 1).reshape(channels, BLOCK_SIZE)
+        weight = _array(encoder.linear.weight).transpose(0, 2, 3, 1).reshape(channels, BLOCK_VALUES)
         given = graph.constant("code.weight", weight), graph.constant("code.bias", _bias(encoder.linear))
         graph.node("Gemm", "code", pixels, *given, transB=1)
     else:
         seen = graph.node("Relu", "branch.relu", _convolution(graph, "branch", pixels, encoder.convolution))
         parts = _convolution(graph, "linear", pixels, encoder.linear), _convolution(graph, "mix", seen, encoder.mix)
         graph.node("Flatten", "code", graph.node("Add", "sum", *parts))
-    graph.save(path, "image encoder", BLOCK_SIZE, channels)
+    graph.save(path, "image encoder", BLOCK_VALUES, channels)
     return sum(parameter.numel() for parameter in encoder.parameters())
 
 

@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from policyport.core.codec_model import PIXEL_CENTRE, PIXEL_SPAN, PREDICTED
+from policyport.core.codec_model import BLOCK, PIXEL_CENTRE, PIXEL_SPAN, PREDICTED
 from policyport.core.progress import progress
 from policyport.train.codec.config import CodecConfig
 from policyport.train.codec.losses import compression_objective, cycle_loss, ms_ssim
 from policyport.train.codec.networks import BitEstimate, Decoder, Encoder, rounded
-from policyport.train.codec.transform import BLOCK, karhunen_loeve
+from policyport.train.codec.transform import karhunen_loeve
 from torch import Tensor, nn
 
 log = logging.getLogger(__name__)

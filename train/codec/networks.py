@@ -8,8 +8,7 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from policyport.core.codec_model import LARGEST, PIXEL_SPAN, PREDICTED
-from policyport.train.codec.transform import BLOCK
+from policyport.core.codec_model import BLOCK, LARGEST, PIXEL_SPAN, PREDICTED
 from torch import Tensor, nn
 from torch.nn import functional
 

@@ -166,17 +166,16 @@ def _task(config: CodecConfig) -> Task:
     """Outputs are real values; their range is that of an orthonormal transform of 192 pixels about their centre."""
     from importlib.metadata import version
 
-    from policyport.core.codec_model import PIXEL_CENTRE
-    from policyport.train.codec.transform import BLOCK_SIZE
+    from policyport.core.codec_model import BLOCK_VALUES, PIXEL_CENTRE
 
-    reach = PIXEL_CENTRE * BLOCK_SIZE**0.5
+    reach = PIXEL_CENTRE * BLOCK_VALUES**0.5
     return Task(
         kind="codec",
         name=f"codec-{config.encoder}-{config.channels}",
         environment=Environment("", {}, {name: version(name) for name in ("torch", "numpy", "onnx")}),
-        observation_size=BLOCK_SIZE,
-        observation_low=(0.0,) * BLOCK_SIZE,
-        observation_high=(255.0,) * BLOCK_SIZE,
+        observation_size=BLOCK_VALUES,
+        observation_low=(0.0,) * BLOCK_VALUES,
+        observation_high=(255.0,) * BLOCK_VALUES,
         output_size=config.channels,
         action_rule="clip",
         action_low=(-reach,) * config.channels,

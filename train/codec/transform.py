@@ -6,20 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-
-BLOCK = 8
-"""Pixels along a side of a block."""
-
-BLOCK_SIZE = 3 * BLOCK * BLOCK
+from policyport.core.codec_model import BLOCK
+from policyport.core.codec_picture import blocks_of
 
 SAMPLED_BLOCKS = 60_000
-
-
-def blocks_of(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A picture's whole blocks, [n, 192], each pixel by pixel with its three colours, as an encoder reads them."""
-    rows, columns = (size // BLOCK for size in picture.shape[:2])
-    whole = picture[: rows * BLOCK, : columns * BLOCK].reshape(rows, BLOCK, columns, BLOCK, 3)
-    return whole.transpose(0, 2, 1, 3, 4).reshape(rows * columns, BLOCK_SIZE)
 
 
 def sampled_blocks(pictures: Sequence[NDArray[np.uint8]], count: int, seed: int) -> NDArray[np.uint8]:

@@ -10,11 +10,12 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from policyport.core.codec_model import LARGEST  # noqa: E402
+from policyport.core.codec_picture import blocks_of  # noqa: E402
 from policyport.train.codec import learner  # noqa: E402
 from policyport.train.codec.config import CodecConfig  # noqa: E402
 from policyport.train.codec.drawn import drawn_pictures  # noqa: E402
 from policyport.train.codec.networks import BitEstimate, Encoder, FakeWeights, rounded  # noqa: E402
-from policyport.train.codec.transform import blocks_of, karhunen_loeve  # noqa: E402
+from policyport.train.codec.transform import karhunen_loeve  # noqa: E402
 
 PICTURES = drawn_pictures(3, seed=5)
 LITTLE = CodecConfig(channels=12, decoder_width=9, steps=12, batch=2, crop=48, evaluate_every=4, learning_rate=3e-3)
