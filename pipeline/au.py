@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from policyport.core.artifact import Artifact, open_artifact
-from policyport.core.errors import ArtifactError, UsageError
+from policyport.core.errors import UsageError
 from policyport.core.task import Task
 from policyport.hil.policy import TaskPolicy
 from policyport.pipeline.au_pictures import Picture
+from policyport.pipeline.model_folder import find_model
 from policyport.train.faces.finder import FoundFace
 
 BOX = ("x", "y", "width", "height")
@@ -112,7 +112,8 @@ def looking(model: Path, by: str, port: str) -> Iterator[TaskPolicy]:
     :raises ArtifactError: no such model
     :raises UsageError: a model that sees no action units
     """
-    artifact = _artifact(model, by)
+    kinds = ("train", "quantize", "deploy") if by == "float" else ("deploy",)
+    artifact = find_model(model, kinds, "no model that sees action units", "policyport run recipes/au.toml")
     task = Task.read(artifact.file("task.json"))
     if task.kind != "classifier" or not task.labels:
         raise UsageError(
@@ -143,19 +144,3 @@ def looking(model: Path, by: str, port: str) -> Iterator[TaskPolicy]:
     flashed = artifact.path.parent / "flash" / "flash.bin"
     with open_rig(board, flashed, port=port, emulator="auto") as rig, Bridge.open(rig.url) as bridge:
         yield BoardPolicy(bridge, program, task)
-
-
-def _artifact(model: Path, by: str) -> Artifact:
-    """The artifact of a run that the one who looks needs, or the folder itself."""
-    wanted = ("train", "quantize", "deploy") if by == "float" else ("deploy",)
-    for folder in (model, *(model / kind for kind in wanted)):
-        if (folder / "manifest.json").is_file():
-            artifact = open_artifact(folder)
-            if artifact.manifest.kind in wanted:
-                return artifact
-    raise ArtifactError(
-        "no model that sees action units",
-        where=model,
-        expected=f"a run's folder, or a {' or '.join(wanted)} artifact",
-        cure="policyport run recipes/au.toml",
-    )

@@ -17,7 +17,14 @@ from pathlib import Path
 from typing import NoReturn
 
 from policyport.core.errors import PolicyportError
-from policyport.pipeline import au_command, bench_command, compare_command, explain_command, study_command
+from policyport.pipeline import (
+    au_command,
+    bench_command,
+    codec_command,
+    compare_command,
+    explain_command,
+    study_command,
+)
 from policyport.pipeline.stages import IMPORT, POLICY, STAGES, TRAINERS, Stage, stage_named, stages_for
 
 INTERRUPTED = 130
@@ -112,6 +119,8 @@ def _commands(task: str) -> tuple[Command, ...]:
         Command("bench", bench_command.SUMMARY, bench_command.add_arguments, bench_command.execute),
         Command("study", study_command.SUMMARY, study_command.add_arguments, study_command.execute),
         Command("au", au_command.SUMMARY, au_command.add_arguments, au_command.execute),
+        Command("encode", codec_command.ENCODE_SUMMARY, codec_command.add_encode, codec_command.encode),
+        Command("decode", codec_command.DECODE_SUMMARY, codec_command.add_decode, codec_command.decode),
         Command("doctor", "say what this machine lacks, and the command that cures it", _add_doctor, _doctor),
     )
 

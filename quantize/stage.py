@@ -12,7 +12,6 @@ from policyport.core.options import to_table
 from policyport.quantize.config import QuantizeConfig
 
 if TYPE_CHECKING:
-    from policyport.core.task import Task
     from policyport.quantize.choose import Candidate
     from policyport.quantize.rounding.branch_and_bound import Proof
     from policyport.quantize.source import Source
@@ -40,7 +39,7 @@ def quantize(model: Path, config: QuantizeConfig, out: Path) -> Artifact:
 
     source = _rewritten(open_source(model), config)
     partial = out.with_name(out.name + ".partial")
-    tried = candidates(source, for_task(config, source.task), partial)
+    tried = candidates(source, for_task(config, source), partial)
     network = tried[-1].network
     with write_artifact(
         out, "quantize", inputs={"model": source.key}, config=to_table(config), code=code_version(*CODE)
@@ -61,13 +60,18 @@ def quantize(model: Path, config: QuantizeConfig, out: Path) -> Artifact:
     return open_artifact(out, "quantize")
 
 
-def for_task(config: QuantizeConfig, task: Task) -> QuantizeConfig:
-    """The options as a task needs them: a codec's pixels go in as they are, and its code has 16 bits."""
-    if task.kind != "codec":
+def for_task(config: QuantizeConfig, source: Source) -> QuantizeConfig:
+    """The options as a task needs them: a codec's pixels go in as they are, its code and what it sums have 16 bits."""
+    if source.task.kind != "codec":
         return config
-    return dataclasses.replace(
-        config, input_gain=False, layer_activation_bits=("output=16", *config.layer_activation_bits)
-    )
+    from policyport.quantize.nodes import Weighted
+
+    exact = {source.graph.output_name}
+    for node in reversed(source.graph.nodes):
+        if node.name in exact and not isinstance(node, Weighted):
+            exact.update(node.inputs)
+    wide = tuple(f"{node.name}=16" for node in source.graph.nodes if node.name in exact)
+    return dataclasses.replace(config, input_gain=False, layer_activation_bits=(*wide, *config.layer_activation_bits))
 
 
 def _keep_float(model: Path, writer: ArtifactWriter) -> None:

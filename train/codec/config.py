@@ -25,7 +25,7 @@ class CodecConfig:
     channels: int = option(48, "numbers per 8x8 block", low=4, high=64)
     decoder_width: int = option(48, "channels of the decoder's first layers", low=8)
     loss: Literal["mse", "mse+ms-ssim", "mse+ms-ssim+cycle"] = option(
-        "mse", "distortion: the paper's a, b and c", choices=("mse", "mse+ms-ssim", "mse+ms-ssim+cycle")
+        "mse+ms-ssim", "distortion: the paper's a, b and c", choices=("mse", "mse+ms-ssim", "mse+ms-ssim+cycle")
     )
     objective: Literal["rate", "compression", "none"] = option(
         "rate",
@@ -40,10 +40,10 @@ class CodecConfig:
     compression_weight: float = option(2.0, "of the compression objective, in bits per pixel", low=0)
     compression_alpha: float = option(0.01, "the paper's alpha: of squared L2 over L1, against L1 over L2", low=0)
     compression_all: bool = option(False, "objective over all channels, not over those behind the first three alone")
-    lowest_step: float = option(6.0, "finest quantizer step trained for, in grey levels", low=0.5)
-    highest_step: float = option(80.0, "coarsest quantizer step trained for, in grey levels", low=0.5)
+    lowest_step: float = option(8.0, "finest quantizer step trained for, in grey levels", low=0.5)
+    highest_step: float = option(200.0, "coarsest quantizer step trained for, in grey levels", low=0.5)
     weight_bits: int = option(0, "width of the encoder's weights in training, 0 for float", choices=(0, 8, 4, 3))
-    steps: int = option(4000, "batches", low=1)
+    steps: int = option(9000, "batches", low=1)
     batch: int = option(6, "crops of a batch", low=1)
     crop: int = option(96, "pixels along a side of a crop, a multiple of 8", low=32)
     learning_rate: float = option(1.5e-3, "Adam's, at the start", low=0)
@@ -52,7 +52,7 @@ class CodecConfig:
         0.1, "share of crops whose last channels are missing, as in a file cut short", low=0, high=1
     )
     evaluate_every: int = option(250, "batches between two evaluations, each also a checkpoint", low=1)
-    patience: int = option(8, "evaluations without a better one after which training ends", low=1)
+    patience: int = option(20, "evaluations without a better one after which training ends", low=1)
     seed: int = option(0, "seed of the crops and the weights", low=0)
     threads: int = option(1, "threads that torch may use", low=1)
     calibration_blocks: int = option(2048, "blocks recorded for calibration", low=16)

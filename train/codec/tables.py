@@ -31,7 +31,7 @@ TABLES = 16
 UNIT = 64
 """A context's sum over the magnitude that is expected."""
 
-COARSER = 1.2
+COARSER = 1.25
 """From one quantizer step to the next."""
 
 ROUNDS = 30

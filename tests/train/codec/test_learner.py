@@ -18,7 +18,9 @@ from policyport.train.codec.networks import BitEstimate, Encoder, FakeWeights, r
 from policyport.train.codec.transform import karhunen_loeve  # noqa: E402
 
 PICTURES = drawn_pictures(3, seed=5)
-LITTLE = CodecConfig(channels=12, decoder_width=9, steps=12, batch=2, crop=48, evaluate_every=4, learning_rate=3e-3)
+LITTLE = CodecConfig(
+    channels=12, decoder_width=9, loss="mse", steps=12, batch=2, crop=48, evaluate_every=4, learning_rate=3e-3
+)
 
 
 def test_training_lowers_the_loss_on_pictures_it_does_not_see() -> None:
