@@ -1,0 +1,128 @@
+"""Measured tables of the page on the image codec: `python -m policyport.pipeline.codec_figures docs/codec.md`.
+
+Runs recipes/codec.toml where that is not done, codes the test photographs at every quality by its integers, beside
+Pillow's codecs, and codes one on the emulated board.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from policyport.core.artifact import Artifact, open_artifact
+from policyport.pipeline.codec_rates import (
+    OURS,
+    WINDOW_MS_SSIM,
+    WINDOW_PSNR_DB,
+    Point,
+    bd_rates,
+    measure,
+    measure_peers,
+    write_points,
+)
+from policyport.pipeline.figures import write_blocks
+
+RECIPE = Path("recipes/codec.toml")
+RUN = Path("runs/codec")
+VARIANTS = {"8 bits": ".", "4 bits": "4bit"}
+"""Width of the weights to its folder in the run."""
+
+SHOWN = (0, 2, 4, 6, 8, 10, 12, 15)
+PEERS_SHOWN = (5, 12, 20, 30, 46, 65, 85)
+"""Qualities in the table."""
+
+BOARD_QUALITY = 6
+
+
+def rates_table(points: Sequence[Point]) -> str:
+    """Bits and quality of every codec, as Markdown."""
+    lines = ["| codec | quality | bits per pixel | PSNR, dB | MS-SSIM |", "|---|---:|---:|---:|---:|"]
+    for point in points:
+        if point.quality in (SHOWN if point.codec == OURS else PEERS_SHOWN):
+            measured = f"{point.bits_per_pixel:.3f} | {point.psnr_db:.2f} | {point.ms_ssim:.4f}"
+            lines.append(f"| {point.codec} | {point.quality} | {measured} |")
+    return "\n".join(lines)
+
+
+def bd_table(variants: Mapping[str, Sequence[Point]], peers: Sequence[Point]) -> str:
+    """What each width of the weights takes less of a peer's bits, as Markdown."""
+    found = {name: bd_rates([*points, *peers]) for name, points in variants.items()}
+    head = " | ".join(f"{name}, {metric}" for name in found for metric in ("PSNR", "MS-SSIM"))
+    lines = [f"| against | {head} |", f"|---|{'---:|' * 2 * len(found)}"]
+    for peer in next(iter(found.values())):
+        values = (value for rates in found.values() for value in rates[peer])
+        words = ("" if value is None else f"{value:+.1f} %" for value in values)
+        lines.append(f"| {peer} | {' | '.join(words)} |")
+    return "\n".join(lines)
+
+
+def board_row(name: str, deployed: Artifact) -> str:
+    """What a picture of the test set costs on the emulated board."""
+    from policyport.deploy.board import load_board
+    from policyport.firmware_bridge.client import Bridge
+    from policyport.hil.codec import PICTURES_FILE, PictureEncoder
+    from policyport.hil.rig import EmulatedRig
+
+    encoder = PictureEncoder.open(deployed)
+    with np.load(deployed.file(PICTURES_FILE)) as stored:
+        picture = stored[sorted(stored)[0]]
+    board = load_board(deployed.manifest.config["board"])
+    with EmulatedRig(board, deployed.file("firmware.bin")) as rig, Bridge.open(rig.url) as bridge:
+        data, ticks = encoder.encode_on_board(bridge, picture, BOARD_QUALITY)
+        stack = bridge.memory().stack_used_bytes
+    same = "the same" if data == encoder.encode(picture, BOARD_QUALITY) else "other"
+    size = json.loads(deployed.file("footprint.json").read_text())
+    per_pixel = rig.instructions(ticks, 0) / (picture.shape[0] * picture.shape[1])
+    return (
+        f"| {name} | {encoder.program.weight_count:,} | {encoder.program.macs / 64:.0f} | {per_pixel:.0f} | {same} "
+        f"| {size['flash_bytes']:,} | {size['ram_bytes']:,} | {stack:,} |"
+    )
+
+
+BOARD_HEAD = (
+    "| weights | their number | MACs per pixel | instructions per pixel | bytes | flash, B | RAM, B | stack used, B |\n"
+    "|---|---:|---:|---:|---|---:|---:|---:|"
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write the tables of a Markdown file."""
+    from policyport.hil.codec import PictureDecoder, PictureEncoder
+    from policyport.pipeline import cli
+    from policyport.train.codec.photographs import test_photographs
+
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("pages", type=Path, nargs="+", help="Markdown files with <!-- figures:codec --> markers")
+    parser.add_argument("--run", type=Path, help=f"folder of a finished run [default: {RUN}, which is run]")
+    given = parser.parse_args(arguments)
+    code = 0 if given.run else cli.main(["run", str(RECIPE)])
+    if code:
+        return code
+    run, pictures = given.run or RUN, test_photographs()
+    deployed = {name: open_artifact(run / folder / "deploy", "deploy") for name, folder in VARIANTS.items()}
+    peers = measure_peers(pictures)
+    ours = {
+        name: measure(PictureEncoder.open(artifact), PictureDecoder(artifact.path), pictures)
+        for name, artifact in deployed.items()
+    }
+    first = ours["8 bits"]
+    write_points([*first, *peers], run / "rates.json")
+    windows = f"{WINDOW_PSNR_DB[0]} to {WINDOW_PSNR_DB[1]} dB, MS-SSIM {WINDOW_MS_SSIM[0]} to {WINDOW_MS_SSIM[1]}"
+    names = ", ".join(pictures)
+    blocks = [
+        f"{len(pictures)} photographs that nothing was trained on ({names}); whole files, headers counted; "
+        f"BD-rates over {windows}.",
+        bd_table(ours, peers),
+        rates_table([*first, *peers]),
+        "One picture of 320x240 in colour on the emulated mps2-an386, network and coder together:",
+        "\n".join([BOARD_HEAD, *(board_row(name, artifact) for name, artifact in deployed.items())]),
+    ]
+    write_blocks(given.pages, {"codec": "\n\n".join(blocks)})
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
