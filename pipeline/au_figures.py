@@ -1,7 +1,7 @@
 """Measured tables of the page on action units: `python -m policyport.pipeline.au_figures docs/au.md`.
 
 Runs recipes/au.toml, which measures the same network at 8 and at 4 bits on the emulated board, where that is not done,
-and takes the study of the losses from ``runs/au-study`` (``policyport study au --out runs/au-study``).
+and takes the study of the losses from ``runs/au-study`` (``policyport study au --out runs/au-study``): all cells there.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from policyport.pipeline.au_study import markdown, recorded, rows_of
 from policyport.pipeline.figures import write_blocks
 
 RESULTS = {8: Path("runs/au/hil/result.json"), 4: Path("runs/au/4bit/hil/result.json")}
 """Width of the weights to where it is measured."""
 
-STUDY = Path("runs/au-study/study.md")
+STUDY = Path("runs/au-study/cells")
 
 
 def results_table(results: dict[int, dict[str, Any]]) -> str:
@@ -71,8 +72,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         f"trained on, each recognized by the emulated {board['name']} ({board['core']}, {board['emulator']})."
     )
     blocks = {"au": "\n\n".join((note, results_table(results), units_table(results)))}
-    if STUDY.is_file():
-        blocks["au-study"] = STUDY.read_text().rstrip()
+    if STUDY.is_dir():
+        blocks["au-study"] = markdown(rows_of(recorded(STUDY)))
     write_blocks(given.pages, blocks)
     return 0
 

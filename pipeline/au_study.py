@@ -143,6 +143,19 @@ def _recall(cell: AuCell, path: Path) -> AuResult | None:
     return AuResult(**table["result"]) if table.get("key") == _key(cell) else None
 
 
+def recorded(folder: Path) -> list[tuple[AuCell, AuResult]]:
+    """Every cell that lies in a folder, whatever code measured it: by regime, persons, losses, seed."""
+    tables = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+    found = [(AuCell(**table["cell"]), AuResult(**table["result"])) for table in tables]
+
+    def place(pair: tuple[AuCell, AuResult]) -> tuple[int, int, int, int, int]:
+        cell = pair[0]
+        regime, variant = list(REGIMES).index(cell.regime), list(VARIANTS).index(cell.variant)
+        return regime, cell.labelled, variant, cell.unlabelled, cell.seed
+
+    return sorted(found, key=place)
+
+
 def _measured(cell: AuCell, path: Path, processes: int) -> AuResult:
     result = measure(cell, path.parent.parent / "checkpoints" / f"{cell.name}-{_key(cell)[:8]}.pt", processes)
     path.parent.mkdir(parents=True, exist_ok=True)
