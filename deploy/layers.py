@@ -226,25 +226,6 @@ class Reshape(Layer):
     """The same integers under another shape; costs nothing."""
 
 
-@dataclass(frozen=True)
-class Rows(Layer):
-    """Layers of images that run together, some rows at a time, so that what lies between them is never whole.
-
-    They compute what they would compute one after another; see :mod:`policyport.deploy.row_steps`.
-    """
-
-    layers: tuple[Layer, ...]
-    """In the order of execution; each reads ``inputs`` or outputs of those before it, the last yields ``output``."""
-
-    rows: int
-    """Of the output, computed in each step."""
-
-    @property
-    def macs(self) -> int:
-        """Multiply-accumulates of one inference."""
-        return sum(layer.macs for layer in self.layers)
-
-
 LAYERS: dict[str, type[Layer]] = {
     kind.__name__: kind
     for kind in (
@@ -262,7 +243,6 @@ LAYERS: dict[str, type[Layer]] = {
         Resize,
         Transpose,
         Reshape,
-        Rows,
     )
 }
 """Every kind of layer by its name, as files name it."""

@@ -26,7 +26,6 @@ from policyport.deploy.layers import (
     Pool,
     Reshape,
     Resize,
-    Rows,
     Softmax,
     Tensor,
     Transpose,
@@ -149,13 +148,6 @@ def _pad(layer: Pad, operands: Sequence[Integers]) -> Integers:
     return np.pad(operands[0], border, constant_values=layer.value)
 
 
-def _rows(layer: Rows, operands: Sequence[Integers]) -> Integers:
-    known = {tensor.name: q.reshape(len(q), -1) for tensor, q in zip(layer.inputs, operands, strict=True)}
-    for part in layer.layers:
-        known[part.output.name] = run_layer(part, [known[tensor.name] for tensor in part.inputs])
-    return known[layer.output.name]
-
-
 def _transpose(layer: Transpose, operands: Sequence[Integers]) -> Integers:
     seen = operands[0].reshape(-1, *layer.shape)
     return seen.transpose(0, *(axis + 1 for axis in layer.order))
@@ -176,5 +168,4 @@ _RUN: dict[type[Layer], Callable[[Any, Sequence[Integers]], Integers]] = {
     Resize: lambda layer, operands: operators.resize_nearest(operands[0], *layer.output.shape[:2]),
     Transpose: _transpose,
     Reshape: lambda layer, operands: operands[0],
-    Rows: _rows,
 }
