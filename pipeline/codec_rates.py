@@ -101,10 +101,8 @@ def similarity(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> float:
     import torch
     from policyport.train.codec.losses import ms_ssim
 
-    planes = (
-        torch.from_numpy(picture.transpose(2, 0, 1)[None].astype(np.float64) / 255) for picture in (first, second)
-    )
-    return float(ms_ssim(*planes))
+    one, other = (torch.from_numpy(p.transpose(2, 0, 1)[None].astype(np.float64) / 255) for p in (first, second))
+    return float(ms_ssim(one, other))
 
 
 def bd_rate(
