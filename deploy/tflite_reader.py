@@ -70,6 +70,14 @@ class _Reader:
             self._views[number] = self._first(number)
         elif operator.name == "DEQUANTIZE" or (operator.name == "QUANTIZE" and self._same_reals(source, number)):
             self._views[number] = self._views[source]
+        elif operator.name != "QUANTIZE" and source not in self._views and self._file.tensors[source].type == "float32":
+            raise self._refuse(
+                "a network of float32 numbers",
+                operator,
+                expected="int8 or int16 activations",
+                got=f"float32 {self._file.tensors[source].name!r}",
+                cure="quantize it first: `policyport quantize FILE`",
+            )
         else:
             view = _HANDLERS[operator.name](self, operator)
             self._views[number] = self._file_view(view, self._file.tensors[number].shape[1:])

@@ -11,6 +11,7 @@ from policyport.core.errors import ArtifactError, ToolError, UnsupportedModelErr
 from policyport.core.task import Environment, Task
 from policyport.deploy.exports import tflite_interpreter
 from policyport.deploy.layers import Tensor
+from policyport.deploy.lower import lower
 from policyport.deploy.tflite_writer import TFLiteWriter
 from policyport.quantize.config import QuantizeConfig
 from policyport.quantize.stage import quantize
@@ -110,6 +111,11 @@ def test_a_float_file_becomes_integers(tmp_path: Path) -> None:
     artifact = quantize(path, QuantizeConfig(method="nearest"), tmp_path / "quantize")
     assert artifact.manifest.figures["sqnr_db"] > 25
     assert artifact.file("float.onnx").is_file() and artifact.file("model.onnx").is_file()
+
+
+def test_deploy_says_that_a_float_file_must_be_quantized_first(tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedModelError, match=r"float32 numbers[^!]*`policyport quantize FILE`"):
+        lower(image_net(tmp_path / "net.tflite"))
 
 
 def test_what_is_no_float_network_is_refused(tmp_path: Path) -> None:
