@@ -45,24 +45,39 @@ class PictureEncoder:
         """
         return cls(read_program(deployed.path), CoderModel.read(deployed.file(CODES_FILE)))
 
-    def numbers(self, picture: Picture, quality: int) -> NDArray[np.int64]:
-        """Quantized numbers [block rows, block columns, channels]."""
+    def code(self, picture: Picture) -> NDArray[np.int64]:
+        """The network's output [block rows, block columns, channels], of which each quality takes a quantizer step."""
         pixels = whole_blocks(picture)
         blocks = blocks_of(pixels).astype(np.int64) - PIXEL_CENTRE
         parts = [
             reference.run(self.program, blocks[start : start + AT_ONCE])[-1] for start in range(0, len(blocks), AT_ONCE)
         ]
+        return np.concatenate(parts).reshape(pixels.shape[0] // BLOCK, -1, self.coder.channels)
+
+    def quantized(self, code: NDArray[np.int64], quality: int) -> NDArray[np.int64]:
+        """A picture's code as quantized numbers [block rows, block columns, channels]."""
         factor = multiplier(float(self.coder.steps[quality]), self.program.output.scale)
-        numbers = quantize_numbers(np.concatenate(parts), factor, self.coder.offsets)
-        return numbers.reshape(pixels.shape[0] // BLOCK, -1, self.coder.channels)
+        numbers = quantize_numbers(code.reshape(-1, self.coder.channels), factor, self.coder.offsets)
+        return numbers.reshape(code.shape)
+
+    def numbers(self, picture: Picture, quality: int) -> NDArray[np.int64]:
+        """Quantized numbers [block rows, block columns, channels]."""
+        return self.quantized(self.code(picture), quality)
+
+    def pack(self, picture: Picture, numbers: NDArray[np.int64], quality: int) -> bytes:
+        """The file of a picture's quantized numbers.
+
+        :raises ObservationError: no picture, or no such quality
+        """
+        return pack_picture(self.header(picture, quality), encode_numbers(numbers, self.coder))
 
     def encode(self, picture: Picture, quality: int) -> bytes:
         """The file, by the integers in numpy.
 
         :raises ObservationError: no picture, or no such quality
         """
-        header = self.header(picture, quality)
-        return pack_picture(header, encode_numbers(self.numbers(picture, quality), self.coder))
+        self.header(picture, quality)
+        return self.pack(picture, self.numbers(picture, quality), quality)
 
     def encode_on_board(
         self, bridge: Bridge, picture: Picture, quality: int, advance: Advance | None = None

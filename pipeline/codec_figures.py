@@ -1,7 +1,7 @@
 """Measured tables of the page on the image codec: `python -m policyport.pipeline.codec_figures docs/codec.md`.
 
 Runs recipes/codec.toml where that is not done, codes the test photographs at every quality by its integers, beside
-Pillow's codecs, and codes one on the emulated board.
+Pillow's codecs, and codes one on the emulated board. The run's ``rates.html`` has the curves and crops to look at.
 """
 
 from __future__ import annotations
@@ -13,12 +13,16 @@ from pathlib import Path
 
 import numpy as np
 from policyport.core.artifact import Artifact, open_artifact
+from policyport.pipeline.codec_page import CROPPED, crops_of, render_page
 from policyport.pipeline.codec_rates import (
+    METRICS,
     OURS,
     WINDOW_MS_SSIM,
     WINDOW_PSNR_DB,
+    WINDOW_SSIMULACRA2,
     Point,
     bd_rates,
+    coder_of,
     measure,
     measure_peers,
     write_points,
@@ -39,22 +43,27 @@ BOARD_QUALITY = 6
 
 def rates_table(points: Sequence[Point]) -> str:
     """Bits and quality of every codec, as Markdown."""
-    lines = ["| codec | quality | bits per pixel | PSNR, dB | MS-SSIM |", "|---|---:|---:|---:|---:|"]
+    lines = [
+        "| codec | quality | bits per pixel | PSNR, dB | MS-SSIM | SSIMULACRA 2 |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
     for point in points:
         if point.quality in (SHOWN if point.codec == OURS else PEERS_SHOWN):
-            measured = f"{point.bits_per_pixel:.3f} | {point.psnr_db:.2f} | {point.ms_ssim:.4f}"
+            measured = (
+                f"{point.bits_per_pixel:.3f} | {point.psnr_db:.2f} | {point.ms_ssim:.4f} | {point.ssimulacra2:.1f}"
+            )
             lines.append(f"| {point.codec} | {point.quality} | {measured} |")
     return "\n".join(lines)
 
 
-def bd_table(variants: Mapping[str, Sequence[Point]], peers: Sequence[Point]) -> str:
+def bd_table(variants: Mapping[str, Sequence[Point]], others: Sequence[Point]) -> str:
     """What each width of the weights takes less of a peer's bits, as Markdown."""
-    found = {name: bd_rates([*points, *peers]) for name, points in variants.items()}
-    head = " | ".join(f"{name}, {metric}" for name in found for metric in ("PSNR", "MS-SSIM"))
-    lines = [f"| against | {head} |", f"|---|{'---:|' * 2 * len(found)}"]
+    found = {name: bd_rates(points, others) for name, points in variants.items()}
+    head = " | ".join(f"{name}, {metric}" for name in found for metric in METRICS)
+    lines = [f"| against | {head} |", f"|---|{'---:|' * len(METRICS) * len(found)}"]
     for peer in next(iter(found.values())):
-        values = (value for rates in found.values() for value in rates[peer])
-        words = ("" if value is None else f"{value:+.1f} %" for value in values)
+        values = (rates[peer][metric] for rates in found.values() for metric in METRICS)
+        words = ("not spanned" if value is None else f"{value:+.1f} %" for value in values)
         lines.append(f"| {peer} | {' | '.join(words)} |")
     return "\n".join(lines)
 
@@ -103,20 +112,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return code
     run, pictures = given.run or RUN, test_photographs()
     deployed = {name: open_artifact(run / folder / "deploy", "deploy") for name, folder in VARIANTS.items()}
-    peers = measure_peers(pictures)
-    ours = {
-        name: measure(PictureEncoder.open(artifact), PictureDecoder(artifact.path), pictures)
-        for name, artifact in deployed.items()
+    coders = {
+        name: (PictureEncoder.open(artifact), PictureDecoder(artifact.path)) for name, artifact in deployed.items()
     }
-    first = ours["8 bits"]
-    write_points([*first, *peers], run / "rates.json")
-    windows = f"{WINDOW_PSNR_DB[0]} to {WINDOW_PSNR_DB[1]} dB, MS-SSIM {WINDOW_MS_SSIM[0]} to {WINDOW_MS_SSIM[1]}"
+    ours = {name: measure(*coder, pictures) for name, coder in coders.items()}
+    others, first = measure_peers(pictures), ours["8 bits"]
+    write_points([*first, *others], run / "rates.json")
+    shown = {f"{OURS}, {name}": {p: coder_of(*coder, pictures[p]) for p in CROPPED} for name, coder in coders.items()}
+    crops = crops_of(pictures, shown)
+    text = render_page("Rate and distortion", {name: [curve] for name, curve in ours.items()}, others, crops)
+    (run / "rates.html").write_text(text, encoding="utf-8")
+    windows = (
+        f"{WINDOW_PSNR_DB[0]} to {WINDOW_PSNR_DB[1]} dB, MS-SSIM {WINDOW_MS_SSIM[0]} to {WINDOW_MS_SSIM[1]}, "
+        f"SSIMULACRA 2 {WINDOW_SSIMULACRA2[0]:g} to {WINDOW_SSIMULACRA2[1]:g}"
+    )
     names = ", ".join(pictures)
     blocks = [
         f"{len(pictures)} photographs that nothing was trained on ({names}); whole files, headers counted; "
         f"BD-rates over {windows}.",
-        bd_table(ours, peers),
-        rates_table([*first, *peers]),
+        bd_table(ours, others),
+        rates_table([*first, *others]),
         "One picture of 320x240 in colour on the emulated mps2-an386, network and coder together:",
         "\n".join([BOARD_HEAD, *(board_row(name, artifact) for name, artifact in deployed.items())]),
     ]

@@ -1,4 +1,4 @@
-"""Rate and distortion of coded pictures: a codec's integers beside JPEG, WebP and AVIF, and BD-rates between them.
+"""Rate, distortion and perceived quality of coded pictures: a codec's integers beside JPEG, WebP and AVIF.
 
 Bits per pixel are those of whole files, headers and all. Every codec sees the same pictures; a point of its curve is
 the mean over them at one quality.
@@ -15,6 +15,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from policyport.core.codec_model import QUALITIES
+from policyport.core.errors import ToolError
+from policyport.core.install import pip_install
 from policyport.hil.codec import PictureDecoder, PictureEncoder, decibels, squared_error
 
 Pictures = Mapping[str, NDArray[np.uint8]]
@@ -26,6 +28,7 @@ PEER_QUALITIES = (1, 3, 5, 8, 12, 16, 20, 25, 30, 38, 46, 55, 65, 75, 85, 92)
 
 WINDOW_PSNR_DB = (26.5, 31.3)
 WINDOW_MS_SSIM = (0.89, 0.975)
+WINDOW_SSIMULACRA2 = (20.0, 65.0)
 """Between which BD-rates are taken."""
 
 
@@ -38,20 +41,42 @@ class Point:
     bits_per_pixel: float
     psnr_db: float
     ms_ssim: float
+    ssimulacra2: float
+    """100 where nothing differs, 70 where differences are hard to see, below 0 where little is left."""
 
 
-def measure(encoder: PictureEncoder, decoder: PictureDecoder, pictures: Pictures) -> list[Point]:
-    """A codec's curve, by its integers, every file decoded again."""
-
-    def coded(picture: NDArray[np.uint8], quality: int) -> tuple[int, NDArray[np.uint8]]:
-        data = encoder.encode(picture, quality)
-        return len(data), decoder.picture(encoder.numbers(picture, quality), encoder.header(picture, quality))
-
-    return [_point(OURS, quality, coded, pictures) for quality in range(QUALITIES)]
+Coded = Callable[[int], tuple[int, NDArray[np.uint8]]]
+"""A picture at a quality: bytes of its file, and what is decoded of it, [rows, columns, 3]."""
 
 
-def measure_peers(pictures: Pictures) -> list[Point]:
-    """The curves of Pillow's codecs: JPEG with its defaults, optimised progressive JPEG, WebP, AVIF where it has it."""
+def measure(
+    encoder: PictureEncoder,
+    decoder: PictureDecoder,
+    pictures: Pictures,
+    qualities: Sequence[int] = range(QUALITIES),
+    codec: str = OURS,
+) -> list[Point]:
+    """A codec's curve, by its integers, every file decoded again.
+
+    :raises ToolError: no package that judges perceived quality
+    """
+    return _curve(codec, qualities, [(p, coder_of(encoder, decoder, p)) for p in pictures.values()])
+
+
+def coder_of(encoder: PictureEncoder, decoder: PictureDecoder, picture: NDArray[np.uint8]) -> Coded:
+    """A codec's integers on one picture."""
+    code = encoder.code(picture)
+
+    def coded(quality: int) -> tuple[int, NDArray[np.uint8]]:
+        numbers = encoder.quantized(code, quality)
+        header = encoder.header(picture, quality)
+        return len(encoder.pack(picture, numbers, quality)), decoder.picture(numbers, header)
+
+    return coded
+
+
+def peers() -> dict[str, dict[str, object]]:
+    """Pillow's codecs, their options: JPEG as it comes, optimised progressive JPEG, WebP, AVIF where it has it."""
     from PIL import features
 
     formats: dict[str, dict[str, object]] = {
@@ -61,39 +86,65 @@ def measure_peers(pictures: Pictures) -> list[Point]:
     }
     if features.check("avif"):
         formats["AVIF"] = {"format": "AVIF", "speed": 6}
+    return formats
 
-    def coder(options: dict[str, object]) -> Callable[[NDArray[np.uint8], int], tuple[int, NDArray[np.uint8]]]:
-        def coded(picture: NDArray[np.uint8], quality: int) -> tuple[int, NDArray[np.uint8]]:
-            from PIL import Image
 
-            stream = io.BytesIO()
-            Image.fromarray(picture).save(stream, quality=quality, **options)  # type: ignore[arg-type]
-            size = stream.tell()
-            with Image.open(stream) as image:
-                return size, np.array(image.convert("RGB"))
+def peer_of(options: Mapping[str, object], picture: NDArray[np.uint8]) -> Coded:
+    """One of :func:`peers` on one picture."""
 
-        return coded
+    def coded(quality: int) -> tuple[int, NDArray[np.uint8]]:
+        from PIL import Image
 
+        stream = io.BytesIO()
+        Image.fromarray(picture).save(stream, quality=quality, **options)  # type: ignore[arg-type]
+        size = stream.tell()
+        with Image.open(stream) as image:
+            return size, np.array(image.convert("RGB"))
+
+    return coded
+
+
+def measure_peers(pictures: Pictures) -> list[Point]:
+    """The curves of :func:`peers`.
+
+    :raises ToolError: no package that judges perceived quality
+    """
     return [
-        _point(name, quality, coder(options), pictures)
-        for name, options in formats.items()
-        for quality in PEER_QUALITIES
+        point
+        for name, options in peers().items()
+        for point in _curve(name, PEER_QUALITIES, [(p, peer_of(options, p)) for p in pictures.values()])
     ]
 
 
-def _point(
-    codec: str,
-    quality: int,
-    coded: Callable[[NDArray[np.uint8], int], tuple[int, NDArray[np.uint8]]],
-    pictures: Pictures,
-) -> Point:
-    rows = []
-    for picture in pictures.values():
-        size, got = coded(picture, quality)
-        error = squared_error(got, picture)
-        rows.append((8 * size / got[..., 0].size, decibels(error), similarity(got, picture)))
-    bits, psnr, ssim = np.mean(rows, axis=0)
-    return Point(codec, quality, float(bits), float(psnr), float(ssim))
+def _curve(codec: str, qualities: Sequence[int], pictures: Sequence[tuple[NDArray[np.uint8], Coded]]) -> list[Point]:
+    points = []
+    for quality in qualities:
+        rows = []
+        for picture, coded in pictures:
+            size, got = coded(quality)
+            judged = decibels(squared_error(got, picture)), similarity(got, picture), perceived(got, picture)
+            rows.append((8 * size / got[..., 0].size, *judged))
+        points.append(Point(codec, quality, *np.mean(rows, axis=0).tolist()))
+    return points
+
+
+def perceived(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> float:
+    """SSIMULACRA 2 of a picture against its original (Sneyers 2023), by the package ``ssimulacra2``.
+
+    :raises ToolError: it is not installed
+    """
+    try:
+        from ssimulacra2 import compute_ssimulacra2
+    except ImportError as error:
+        raise ToolError(
+            "a package that judges pictures is not installed", got=error, cure=pip_install("[codec]")
+        ) from error
+    from PIL import Image
+
+    files = io.BytesIO(), io.BytesIO()
+    for file, picture in zip(files, (second, first), strict=True):
+        Image.fromarray(picture).save(file, format="PPM")
+    return float(compute_ssimulacra2(*files))
 
 
 def similarity(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> float:
@@ -131,21 +182,40 @@ def of_codec(points: Sequence[Point], codec: str) -> list[Point]:
     return [point for point in points if point.codec == codec]
 
 
-def bd_rates(points: Sequence[Point]) -> dict[str, tuple[float | None, float | None]]:
-    """Peer to what ours takes less of its bits, percent, at equal PSNR and at equal MS-SSIM in decibels."""
-    ours = of_codec(points, OURS)
+def dissimilarity_decibels(point: Point) -> float:
+    """MS-SSIM as -10 log10(1 - MS-SSIM), on which scale equal steps are about equally visible."""
+    return _decibel(point.ms_ssim)
 
-    def decibel(value: float) -> float:
-        return float(-10 * np.log10(1 - value))
 
-    low, high = (decibel(value) for value in WINDOW_MS_SSIM)
+def _decibel(value: float) -> float:
+    return float(-10 * np.log10(1 - value))
+
+
+METRICS: Mapping[str, tuple[Callable[[Point], float], tuple[float, float]]] = {
+    "PSNR": (lambda point: point.psnr_db, WINDOW_PSNR_DB),
+    "MS-SSIM": (dissimilarity_decibels, (_decibel(WINDOW_MS_SSIM[0]), _decibel(WINDOW_MS_SSIM[1]))),
+    "SSIMULACRA 2": (lambda point: point.ssimulacra2, WINDOW_SSIMULACRA2),
+}
+"""Name to the quality of a point, and the window of it in which BD-rates are taken."""
+
+
+def bd_rates(ours: Sequence[Point], peers: Sequence[Point]) -> dict[str, dict[str, float | None]]:
+    """Peer to what ours takes less of its bits, percent, at equal quality by each of :data:`METRICS`."""
     return {
-        peer: (
-            bd_rate(ours, of_codec(points, peer), lambda point: point.psnr_db, WINDOW_PSNR_DB),
-            bd_rate(ours, of_codec(points, peer), lambda point: decibel(point.ms_ssim), (low, high)),
-        )
-        for peer in dict.fromkeys(point.codec for point in points if point.codec != OURS)
+        peer: {name: bd_rate(ours, of_codec(peers, peer), *metric) for name, metric in METRICS.items()}
+        for peer in dict.fromkeys(point.codec for point in peers)
     }
+
+
+def at_rate(points: Sequence[Point], bits_per_pixel: float, measure_of: Callable[[Point], float]) -> float | None:
+    """Quality at a rate, by a monotone cubic in log rate; None where the curve does not reach it."""
+    from scipy.interpolate import PchipInterpolator
+
+    ordered = sorted(points, key=lambda point: point.bits_per_pixel)
+    rate = np.log([point.bits_per_pixel for point in ordered])
+    if not rate[0] <= np.log(bits_per_pixel) <= rate[-1]:
+        return None
+    return float(PchipInterpolator(rate, [measure_of(point) for point in ordered])(np.log(bits_per_pixel)))
 
 
 def write_points(points: Sequence[Point], path: Path) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from policyport.pipeline.quarl_cell import CellResult
 
-SUMMARY = "study what quantization does to policies, or what the losses of MLCR are worth"
+SUMMARY = "study what quantization does to policies, or what the losses of MLCR or of an image codec are worth"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,11 +18,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add(
         "study",
-        choices=("quarl", "deployment", "precision", "qat", "au"),
+        choices=("quarl", "deployment", "precision", "qat", "au", "codec"),
         help="quarl: the tables of Krishnan et al. (arXiv 1910.01055); deployment: their policies on ARM cores; "
         "precision: the speed of training by mixed precision; "
         "qat: policies trained by integers, by width and quantization delay; "
-        "au: the losses of Niu et al. (arXiv 1910.11012)",
+        "au: the losses of Niu et al. (arXiv 1910.11012); codec: those of Aytekin et al. (arXiv 1905.10371)",
     )
     add("--agents", type=Path, metavar="DIR", help="zips, as ALGO/ENV/ENV.zip [default: small ones trained here]")
     add("--envs", nargs="+", default=(), metavar="ENV", help="environments [default: all that there are agents of]")
@@ -66,7 +67,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SHARE",
         help="shares of a training in float32 before the integers [default: 0.5]",
     )
+    parser.add_argument_group("of the studies au and codec").add_argument(
+        "--steps", type=int, help="batches of each training [default: 1000 of au, 1200 of codec]"
+    )
     _add_au_arguments(parser.add_argument_group("of the study au"))
+    add = parser.add_argument_group("of the study codec").add_argument
+    add("--encoders", nargs="+", default=("hybrid",), metavar="ENCODER", help="hybrid, linear [default: hybrid]")
+    add("--losses", nargs="+", metavar="LOSS", help="mse, mse+ms-ssim, mse+ms-ssim+cycle [default: each]")
+    add("--objectives", nargs="+", metavar="OBJECTIVE", help="none, compression, rate [default: each]")
+    add("--images", type=Path, metavar="DIR", help="photographs to train on [default: the listed packages]")
 
 
 def _add_au_arguments(group: argparse._ArgumentGroup) -> None:
@@ -75,7 +84,6 @@ def _add_au_arguments(group: argparse._ArgumentGroup) -> None:
     add("--regimes", nargs="+", metavar="REGIME", help="same, gap, noise: how labelled faces differ [default: each]")
     add("--labelled", nargs="+", type=int, default=(25,), metavar="PERSONS", help="with labels [default: 25]")
     add("--unlabelled", nargs="+", type=int, default=(200,), metavar="PERSONS", help="without [default: 200]")
-    add("--steps", type=int, default=1000, help="batches of each training [default: 1000]")
     add("--relation-steps", type=int, default=600, help="batches with the relation network [default: 600]")
     add("--agreement-weight", type=float, default=50.0, help="of the co-regularization loss [default: 50]")
 
@@ -83,9 +91,15 @@ def _add_au_arguments(group: argparse._ArgumentGroup) -> None:
 def execute(arguments: argparse.Namespace) -> int:
     """Run the study and write its files."""
     arguments.out = arguments.out or Path("runs") / arguments.study
-    return {"au": _au, "deployment": _deployment, "precision": _precision, "qat": _qat, "quarl": _quarl}[
-        arguments.study
-    ](arguments)
+    studies = {
+        "au": _au,
+        "codec": _codec,
+        "deployment": _deployment,
+        "precision": _precision,
+        "qat": _qat,
+        "quarl": _quarl,
+    }
+    return studies[arguments.study](arguments)
 
 
 def _deployment(arguments: argparse.Namespace) -> int:
@@ -172,7 +186,7 @@ def _au(arguments: argparse.Namespace) -> int:
         arguments.labelled,
         arguments.unlabelled,
         arguments.seeds,
-        arguments.steps,
+        arguments.steps or 1000,
         arguments.relation_steps,
         arguments.agreement_weight,
     )
@@ -187,6 +201,41 @@ def _au(arguments: argparse.Namespace) -> int:
         "study.csv": au_study.to_csv(found),
         "study.md": au_study.markdown(rows) + "\n",
         "study.html": render_page(rows),
+    }
+    for name, text in written.items():
+        (arguments.out / name).write_text(text, encoding="utf-8")
+    if not quiet:
+        print(arguments.out / "study.html")
+    return 0
+
+
+def _codec(arguments: argparse.Namespace) -> int:
+    from policyport.pipeline import codec_study as study
+    from policyport.pipeline import speak
+    from policyport.pipeline.codec_rates import Point, of_codec
+    from policyport.pipeline.codec_study_page import peer_points, render
+
+    quiet = arguments.quiet > arguments.verbose
+    cells = study.grid(
+        arguments.encoders,
+        arguments.losses or study.LOSSES,
+        arguments.objectives or study.OBJECTIVES,
+        arguments.seeds,
+        arguments.steps or 1200,
+        arguments.images,
+    )
+
+    def said(cell: study.CodecCell, points: Sequence[Point]) -> None:
+        if not quiet:
+            ends = (f"{p.bits_per_pixel:.3f} bpp {p.psnr_db:.2f} dB" for p in (points[0], points[-1]))
+            print(f"{cell.name:<40} {' to '.join(ends)}", flush=True)
+
+    found = study.run_codec_study(cells, arguments.out, speak.silent if quiet else speak.say, said)
+    others = peer_points(arguments.out)
+    written = {
+        "study.csv": study.to_csv(found),
+        "study.md": study.markdown(study.rows_of(found), of_codec(others, study.AGAINST)) + "\n",
+        "study.html": render(found, others, arguments.out),
     }
     for name, text in written.items():
         (arguments.out / name).write_text(text, encoding="utf-8")

@@ -181,7 +181,7 @@ def test_rates_of_codecs(run: Path, encoder: PictureEncoder) -> None:
 
 def test_half_the_bits_are_half_the_rate() -> None:
     def curve(share: float) -> list[Point]:
-        return [Point("x", i, share * 0.1 * 2**i, 25.0 + 2 * i, 0.9) for i in range(5)]
+        return [Point("x", i, share * 0.1 * 2**i, 25.0 + 2 * i, 0.9, 50.0) for i in range(5)]
 
     def psnr(point: Point) -> float:
         return point.psnr_db
