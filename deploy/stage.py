@@ -112,7 +112,8 @@ def _build(source: Path, board: Board, toolchain: Toolchain, config: DeployConfi
     from policyport.deploy.codec_sources import read_coder, write_codec
     from policyport.deploy.codegen import write_sources
     from policyport.deploy.companions import add_companions
-    from policyport.deploy.firmware import add_device_sources, build_firmware
+    from policyport.deploy.embed import write_manifests
+    from policyport.deploy.firmware import PORTS, add_device_sources, build_firmware
     from policyport.deploy.lower import lower
     from policyport.deploy.program import program_sha256, write_program
 
@@ -130,6 +131,7 @@ def _build(source: Path, board: Board, toolchain: Toolchain, config: DeployConfi
     _write_vectors(program, q[:VECTOR_OBSERVATIONS], writer.path / "vectors.npz")
     add_device_sources(src, board)
     firmware = build_firmware(src, board, toolchain, writer.path)
+    write_manifests(src, program.name, PORTS[board.uart.driver])
     (writer.path / "footprint.json").write_text(json.dumps(firmware.footprint, indent=2) + "\n")
     _write_page(program, variant, config.optimize, f"Footprint of {program.name} on {board.name}", writer.path)
     _write_exports(program, source, q[:PARITY_OBSERVATIONS], writer.path)
