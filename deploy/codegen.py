@@ -191,7 +191,7 @@ def _source(program: Program, memory: Memory, codes: Sequence[LayerCode]) -> str
 
 
 def _arena(memory: Memory) -> str:
-    return f"""/* Every activation; two share bytes only where no layer needs both. */
+    return f"""/* Every activation; two share bytes only where no layer needs both, or writes one over what it read. */
 static union {{
     int8_t s8[PP_ARENA_BYTES];
     uint8_t u8[PP_ARENA_BYTES];

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 from policyport.deploy import layout_rows
 from policyport.deploy.choice import choose_convolution
 from policyport.deploy.layers import Affine, Conv2d, FullyConnected, Layer, Lookup, Tensor
 from policyport.deploy.layout_rows import rows_layout
+from policyport.deploy.overlay import overlaps
+from policyport.deploy.placement import Overlap
 from policyport.deploy.planner import Plan, Storage, plan_program, stored_bytes
 from policyport.deploy.program import Program
-
-Variant = Literal["c", "thumb", "dsp", "mve"]
-VARIANTS: tuple[Variant, ...] = ("c", "thumb", "dsp", "mve")
+from policyport.deploy.variant import VARIANTS as VARIANTS
+from policyport.deploy.variant import Variant as Variant
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,11 @@ class Memory:
     def halfwords(self, tensor: Tensor) -> bool:
         """Whether an activation lies as int16, padded, whatever its width."""
         return self.storages[tensor.name] == "halfwords"
+
+    def bytes_of(self, tensor: Tensor) -> range:
+        """The bytes of the arena in which an activation lies."""
+        begin = self.plan.offsets[tensor.name]
+        return range(begin, begin + stored_bytes(tensor, self.storages[tensor.name]))
 
     def at(self, tensor: Tensor) -> str:
         """The C expression of an activation's place."""
@@ -55,7 +60,13 @@ def plan_memory(program: Program, variant: Variant, optimize: str = "size") -> M
     :param optimize: what :func:`policyport.deploy.choice.choose_convolution` takes
     """
     storages = storages_of(program, variant)
-    return Memory(plan_program(program, storages, scratch_bytes(program, variant, optimize)), storages)
+    scratch = scratch_bytes(program, variant, optimize)
+    return Memory(plan_program(program, storages, scratch, overlaps_of(program, variant, optimize)), storages)
+
+
+def overlaps_of(program: Program, variant: Variant, optimize: str = "size") -> list[dict[str, Overlap]]:
+    """Per layer the operands over which its output may lie, and how."""
+    return [overlaps(layer, variant, optimize) for layer in program.layers]
 
 
 def scratch_bytes(program: Program, variant: Variant, optimize: str = "size") -> list[list[int]]:

@@ -12,7 +12,7 @@ from policyport.deploy.codegen import layer_code, operator_text
 from policyport.deploy.codegen_memory import Memory, Variant, plan_memory
 from policyport.deploy.codegen_text import Constants, LayerCode, describe
 from policyport.deploy.layers import Affine, FullyConnected, Layer, Tensor
-from policyport.deploy.planner import lives_of, stored_bytes
+from policyport.deploy.planner import lives_of
 from policyport.deploy.program import Program
 
 CALL = re.compile(r"\b(pp_[a-z0-9_]+)\(")
@@ -90,6 +90,7 @@ def _layer(
         + (f", {layer.weight_bits}-bit weights" if isinstance(layer, Affine) else ""),
         *_fused(layer),
         *(f"  memory    {_place(program, tensor, memory)}" for tensor in (*layer.inputs, layer.output)),
+        *_over(layer, memory),
         *(f"  memory    scratch at {offset:,}" for offset in memory.plan.scratch[number - 1]),
         *weighed,
         f"  calls     {', '.join(CALL.findall(code.call)) or 'nothing'}; {constant_bytes:,} B of constants",
@@ -121,9 +122,21 @@ def _fused(layer: Layer) -> list[str]:
 
 def _place(program: Program, tensor: Tensor, memory: Memory) -> str:
     first, last = lives_of(program)[tensor.name]
-    begin, storage = memory.plan.offsets[tensor.name], memory.storages[tensor.name]
-    end = begin + stored_bytes(tensor, storage)
-    return f"{tensor.name}: bytes {begin:,} to {end:,}, {storage}, from step {first} to {last}"
+    place, storage = memory.bytes_of(tensor), memory.storages[tensor.name]
+    return f"{tensor.name}: bytes {place.start:,} to {place.stop:,}, {storage}, from step {first} to {last}"
+
+
+def _over(layer: Layer, memory: Memory) -> list[str]:
+    """The operands over which a layer's output is written."""
+    target = memory.bytes_of(layer.output)
+    lines = []
+    for tensor in layer.inputs:
+        source = memory.bytes_of(tensor)
+        if source.start < target.stop and target.start < source.stop:
+            below = source.start - target.start
+            where = f"{below:,} bytes below {tensor.name}" if below else f"in the place of {tensor.name}"
+            lines.append(f"  memory    {layer.output.name}: {where}, over what is read")
+    return lines
 
 
 def _candidate(candidate: Candidate) -> str:

@@ -87,7 +87,8 @@ def render_page(found: FootprintMap, title: str) -> str:
     """One self-contained HTML page."""
     caption = (
         f"Activations and scratch (the second colour) by step and address; the peak, {found.arena_bytes:,} B, "
-        f"is at step {found.peak_step}. Rectangles of one place and overlapping steps are operators in place."
+        f"is at step {found.peak_step}. Rectangles of one place and overlapping steps are operators in place; where "
+        "one covers a part of another, it is written over what its layer has read."
     )
     header = ["layer", "name", "kind", "kernel", "MACs", "weights", "bits", "instructions, estimated for Cortex-M4"]
     rows = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from policyport.deploy.layers import Reshape
+from policyport.deploy.overlay import overlaps
 from policyport.deploy.planner import plan_program
 from policyport.deploy.program import Program
 
@@ -23,7 +24,10 @@ def reorder(program: Program) -> Program:
         return program
     other = replace(program, layers=tuple(program.layers[i] for i in order))
     storages = {tensor.name: "packed" for tensor in program.tensors}
-    before, after = (plan_program(p, storages).arena_bytes for p in (program, other))  # type: ignore[arg-type]
+    before, after = (
+        plan_program(p, storages, None, [overlaps(layer, "c", "size") for layer in p.layers]).arena_bytes  # type: ignore[arg-type]
+        for p in (program, other)
+    )
     return other if after < before else program
 
 

@@ -1,11 +1,11 @@
-"""Placing buffers in one arena: those that some step needs at once never share a byte.
+"""Placing buffers in one arena: those that some step needs at once share no byte, except as an overlay allows.
 
 The exact optimum on small problems, else the best of several orders of placement.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 ALIGNMENT = 8
@@ -13,6 +13,24 @@ ALIGNMENT = 8
 
 SEARCHED = 5_000
 """Placements that the exact search tries at most."""
+
+MOVED = 12
+"""Buffers, the largest, that are tried at other places of an order."""
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """How a buffer may lie over another that some step needs too: it is written over what that step has read."""
+
+    distance_bytes: int
+    """From its start up to the start of the other: so many at least."""
+
+    exact: bool = False
+    """Neither more, unless the two share no byte."""
+
+
+Overlays = Mapping[tuple[int, int], Overlap]
+"""By the indices of the buffer that is written and of the one that is read, whose last step is the first's first."""
 
 
 @dataclass(frozen=True)
@@ -30,81 +48,145 @@ class Buffer:
     @property
     def padded_bytes(self) -> int:
         """Its size, rounded up to the alignment."""
-        return -(-self.size_bytes // ALIGNMENT) * ALIGNMENT
+        return _aligned(self.size_bytes)
 
 
-def live_bytes(buffers: Sequence[Buffer]) -> int:
+def live_bytes(buffers: Sequence[Buffer], overlays: Overlays | None = None) -> int:
     """Most bytes needed at any one step: no placement takes less."""
-    steps = {buffer.first for buffer in buffers}
-    return max((sum(b.padded_bytes for b in buffers if b.first <= step <= b.last) for step in steps), default=0)
+    return max((_live_at(buffers, overlays or {}, step) for step in {buffer.first for buffer in buffers}), default=0)
 
 
-def place(buffers: Sequence[Buffer]) -> tuple[int, tuple[int, ...]]:
+def _live_at(buffers: Sequence[Buffer], overlays: Overlays, step: int) -> int:
+    """Bytes needed at a step: each buffer alone, less what each saves at best that may lie over others."""
+    live = {i for i, buffer in enumerate(buffers) if buffer.first <= step <= buffer.last}
+    saved: dict[int, int] = {}
+    for (lower, upper), overlap in overlays.items():
+        if lower in live and upper in live:
+            shared = buffers[lower].padded_bytes - _aligned(overlap.distance_bytes)
+            saved[lower] = saved.get(lower, 0) + max(0, min(shared, buffers[upper].padded_bytes))
+    least = sum(min(saving, buffers[lower].padded_bytes) for lower, saving in saved.items())
+    return sum(buffers[i].padded_bytes for i in live) - least
+
+
+def place(buffers: Sequence[Buffer], overlays: Overlays | None = None) -> tuple[int, tuple[int, ...]]:
     """Arena size and an offset per buffer.
 
     Buffers go one after another to the lowest free offset, in several orders, and from both ends of an
-    arena of :func:`live_bytes`, which a chain always fits; where none reaches that floor, every order is
-    tried, as far as :data:`SEARCHED` goes. Some order yields the optimum: that of the optimum's offsets.
+    arena of :func:`live_bytes`, which a chain without overlays always fits; where none reaches that floor, every order
+    is tried, as far as :data:`SEARCHED` goes. Some order yields the optimum, that of the optimum's offsets, where no
+    overlap is exact. With overlays the largest are moved to other places of an order before that.
     """
-    floor = live_bytes(buffers)
-    best = min(_attempts(buffers), key=lambda offsets: _extent(buffers, offsets))
+    floor = live_bytes(buffers, overlays)
+    apart = Apart(buffers, overlays or {})
+    best = min(_attempts(buffers, apart, floor), key=lambda offsets: _extent(buffers, offsets))
+    if overlays and _extent(buffers, best) > floor:
+        best = _moved(buffers, apart, best)
     if _extent(buffers, best) > floor:
-        best = _Search(buffers, best, floor).run()
+        best = _Search(buffers, apart, best, floor).run()
     return _extent(buffers, best), tuple(best)
 
 
-def _attempts(buffers: Sequence[Buffer]) -> Iterator[list[int]]:
-    ends = _from_both_ends(buffers)
+class Apart:
+    """Where a buffer cannot start, given where another does."""
+
+    def __init__(self, buffers: Sequence[Buffer], overlays: Overlays) -> None:
+        self._buffers, self._overlays = buffers, overlays
+        self._overlaid = {i for pair in overlays for i in pair}
+
+    def alike(self, i: int) -> object:
+        """Equal for buffers that may change places."""
+        return i if i in self._overlaid else self._buffers[i]
+
+    def forbidden(self, i: int, j: int, at: int) -> list[tuple[int, int]]:
+        """The open intervals of offsets in which buffer ``i`` cannot start where ``j`` starts ``at``."""
+        below, above = at - self._distance(i, j), at + self._distance(j, i)
+        if (i, j) in self._overlays and self._overlays[i, j].exact:
+            return [(at - self._buffers[i].padded_bytes, below), (below, above)]
+        if (j, i) in self._overlays and self._overlays[j, i].exact:
+            return [(below, above), (above, at + self._buffers[j].padded_bytes)]
+        return [(below, above)]
+
+    def _distance(self, lower: int, upper: int) -> int:
+        size, overlap = self._buffers[lower].padded_bytes, self._overlays.get((lower, upper))
+        return size if overlap is None else min(size, _aligned(overlap.distance_bytes))
+
+
+def _aligned(size_bytes: int) -> int:
+    return -(-size_bytes // ALIGNMENT) * ALIGNMENT
+
+
+def _attempts(buffers: Sequence[Buffer], apart: Apart, floor: int) -> Iterator[list[int]]:
+    ends = _from_both_ends(buffers, apart, floor)
     if ends is not None:
         yield ends
     size, span = [b.padded_bytes for b in buffers], [b.last - b.first for b in buffers]
-    first, everything = [b.first for b in buffers], range(len(buffers))
-    yield _lowest_free(buffers, sorted(everything, key=lambda i: (-size[i], first[i], i)))
-    yield _lowest_free(buffers, sorted(everything, key=lambda i: (-span[i], -size[i], i)))
-    yield _lowest_free(buffers, sorted(everything, key=lambda i: (-span[i] * size[i], first[i], i)))
-    yield _lowest_free(buffers, sorted(everything, key=lambda i: (first[i], -size[i], i)))
+    first, last, everything = [b.first for b in buffers], [b.last for b in buffers], range(len(buffers))
+    yield _lowest_free(buffers, apart, sorted(everything, key=lambda i: (-size[i], first[i], i)))
+    yield _lowest_free(buffers, apart, sorted(everything, key=lambda i: (-span[i], -size[i], i)))
+    yield _lowest_free(buffers, apart, sorted(everything, key=lambda i: (-span[i] * size[i], first[i], i)))
+    yield _lowest_free(buffers, apart, sorted(everything, key=lambda i: (first[i], -size[i], i)))
+    # What lies over another has to lie below it, so it goes first; what one step needs fits anywhere.
+    yield _lowest_free(buffers, apart, sorted(everything, key=lambda i: (-first[i], -last[i], -size[i], i)))
+    yield _lowest_free(buffers, apart, sorted(everything, key=lambda i: (span[i] == 0, -first[i], -size[i], i)))
+    yield _lowest_free(buffers, apart, sorted(everything, key=lambda i: (span[i] == 0, -last[i], -size[i], i)))
 
 
 def _extent(buffers: Sequence[Buffer], offsets: Sequence[int]) -> int:
     return max((offset + buffer.padded_bytes for buffer, offset in zip(buffers, offsets, strict=True)), default=0)
 
 
-def _lowest_free(buffers: Sequence[Buffer], order: Sequence[int]) -> list[int]:
+def _lowest_free(buffers: Sequence[Buffer], apart: Apart, order: Sequence[int]) -> list[int]:
     placed: dict[int, int] = {}
     for i in order:
-        placed[i] = _free_offset(buffers, placed, i)
+        placed[i] = _free_offset(buffers, apart, placed, i)
     return [placed[i] for i in range(len(buffers))]
 
 
-def _free_offset(buffers: Sequence[Buffer], placed: dict[int, int], i: int) -> int:
-    """The lowest offset at which buffer ``i`` meets none that is placed."""
+def _free_offset(buffers: Sequence[Buffer], apart: Apart, placed: dict[int, int], i: int) -> int:
+    """The lowest offset at which buffer ``i`` is far enough from all that are placed and live with it."""
+    living = (apart.forbidden(i, j, at) for j, at in placed.items() if buffers[i].meets(buffers[j]))
     offset = 0
-    for start, end in sorted(
-        (at, at + buffers[j].padded_bytes) for j, at in placed.items() if buffers[i].meets(buffers[j])
-    ):
-        if offset + buffers[i].padded_bytes <= start:
+    for below, above in sorted(interval for intervals in living for interval in intervals):
+        if offset <= below:
             break
-        offset = max(offset, end)
+        offset = max(offset, above)
     return offset
 
 
-def _from_both_ends(buffers: Sequence[Buffer]) -> list[int] | None:
-    """Even buffers at the start, odd ones at the end; None where two that meet would then overlap."""
-    arena = live_bytes(buffers)
+def _from_both_ends(buffers: Sequence[Buffer], apart: Apart, arena: int) -> list[int] | None:
+    """Even buffers at the start, odd ones at the end; None where two that meet would then be too close."""
     offsets = [0 if i % 2 == 0 else arena - buffer.padded_bytes for i, buffer in enumerate(buffers)]
     for i, a in enumerate(buffers):
         for j in range(i):
-            apart = offsets[i] + a.padded_bytes <= offsets[j] or offsets[j] + buffers[j].padded_bytes <= offsets[i]
-            if a.meets(buffers[j]) and not apart:
+            intervals = apart.forbidden(i, j, offsets[j]) if a.meets(buffers[j]) else []
+            if offsets[i] < 0 or any(below < offsets[i] < above for below, above in intervals):
                 return None
     return offsets
+
+
+def _moved(buffers: Sequence[Buffer], apart: Apart, best: list[int]) -> list[int]:
+    """The offsets with one of the largest buffers placed sooner or later, as long as that lowers the top; what one step
+    alone needs comes behind all others.
+    """
+    order, offsets = sorted(range(len(buffers)), key=lambda i: (buffers[i].first == buffers[i].last, best[i])), best
+    lasting = sum(buffer.first < buffer.last for buffer in buffers)
+    largest = sorted(range(len(buffers)), key=lambda i: -buffers[i].size_bytes)[:MOVED]
+    while True:
+        rests = ((i, [j for j in order if j != i]) for i in largest)
+        tried = ([*rest[:at], i, *rest[at:]] for i, rest in rests for at in range(lasting))
+        placed = ((other, _lowest_free(buffers, apart, other)) for other in tried)
+        extent = _extent(buffers, offsets)
+        lower = next((pair for pair in placed if _extent(buffers, pair[1]) < extent), None)
+        if lower is None:
+            return offsets
+        order, offsets = lower
 
 
 class _Search:
     """Depth first over the orders of placement, cut where the extent reaches the best one known."""
 
-    def __init__(self, buffers: Sequence[Buffer], best: list[int], floor: int) -> None:
-        self._buffers, self._best, self._floor = buffers, best, floor
+    def __init__(self, buffers: Sequence[Buffer], apart: Apart, best: list[int], floor: int) -> None:
+        self._buffers, self._apart, self._best, self._floor = buffers, apart, best, floor
         self._extent = _extent(buffers, best)
         self._left = SEARCHED
 
@@ -116,11 +198,11 @@ class _Search:
         if len(placed) == len(self._buffers):
             self._best, self._extent = [placed[i] for i in range(len(placed))], extent
             return
-        options, alike = [], set[Buffer]()
+        options, alike = [], set[object]()
         for i in range(len(self._buffers)):
-            if i not in placed and self._buffers[i] not in alike:
-                alike.add(self._buffers[i])
-                offset = _free_offset(self._buffers, placed, i)
+            if i not in placed and self._apart.alike(i) not in alike:
+                alike.add(self._apart.alike(i))
+                offset = _free_offset(self._buffers, self._apart, placed, i)
                 options.append((offset, -self._buffers[i].padded_bytes, i))
         for offset, negative_size, i in sorted(options):
             reached = max(extent, offset - negative_size)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from policyport.deploy.layers import Add, Layer, Lookup, Multiply, Reshape, Tensor
-from policyport.deploy.placement import Buffer, place
+from policyport.deploy.placement import Buffer, Overlap, Overlays, place
 from policyport.deploy.program import Program
 
 Storage = Literal["packed", "halfwords"]
@@ -33,12 +33,16 @@ def stored_bytes(tensor: Tensor, storage: Storage) -> int:
 
 
 def plan_program(
-    program: Program, storages: Mapping[str, Storage], scratch_bytes: Sequence[Sequence[int]] | None = None
+    program: Program,
+    storages: Mapping[str, Storage],
+    scratch_bytes: Sequence[Sequence[int]] | None = None,
+    overlaps: Sequence[Mapping[str, Overlap]] | None = None,
 ) -> Plan:
     """Where everything lies. Step 0 loads the input, step ``i`` runs layer ``i``, counted from 1.
 
     :param storages: of every activation, by its name
     :param scratch_bytes: per layer the sizes of the buffers that it needs while it runs
+    :param overlaps: per layer the operands, by name, over which its output may lie
     """
     scratch_bytes = scratch_bytes or [()] * len(program.layers)
     owners = _owners(program, storages)
@@ -50,7 +54,8 @@ def plan_program(
         size = max(stored_bytes(tensor, storages[tensor.name]) for tensor in group)
         buffers.append(Buffer(size, lives[owner][0], max(lives[tensor.name][1] for tensor in group)))
     scratch = [Buffer(size, i + 1, i + 1) for i, sizes in enumerate(scratch_bytes) for size in sizes]
-    arena_bytes, placed = place([*buffers, *scratch])
+    overlays = _overlays(program, owners, names, buffers, overlaps or [{}] * len(program.layers))
+    arena_bytes, placed = place([*buffers, *scratch], overlays)
     at = dict(zip(names, placed, strict=False))
     rest = iter(placed[len(names) :])
     return Plan(
@@ -58,6 +63,25 @@ def plan_program(
         {name: at[owner] for name, owner in owners.items()},
         tuple(tuple(next(rest) for _ in sizes) for sizes in scratch_bytes),
     )
+
+
+def _overlays(
+    program: Program,
+    owners: Mapping[str, str],
+    names: Sequence[str],
+    buffers: Sequence[Buffer],
+    overlaps: Sequence[Mapping[str, Overlap]],
+) -> Overlays:
+    """Of buffers that a layer writes first, over those that it is the last to read."""
+    found = {}
+    for step, (layer, allowed) in enumerate(zip(program.layers, overlaps, strict=True), start=1):
+        if owners[layer.output.name] != layer.output.name:
+            continue
+        for operand, overlap in allowed.items():
+            upper = names.index(owners[operand])
+            if buffers[upper].last == step:
+                found[names.index(layer.output.name), upper] = overlap
+    return found
 
 
 def lives_of(program: Program) -> dict[str, tuple[int, int]]:

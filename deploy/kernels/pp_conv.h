@@ -2,7 +2,7 @@
  *
  * pp_conv.S holds the two inner functions in assembler, pp_conv.c what drives them and their twin in C: same
  * layouts, same integers (docs/integer-semantics.md, "Images"). Input and output are int8_t, channels last, and
- * must not overlap; the clamp is that of int8_t. Kernel, stride and padding are free, the dilation is 1.
+ * must not overlap, unless each two pixels are written over what the next two do not read; the clamp is that of int8_t. Kernel, stride and padding are free, the dilation is 1.
  *
  * The windows of two pixels are widened to int16_t, side by side, as columns: per four bytes of a window's row
  * the words a(0, 2), b(0, 2), a(1, 3), b(1, 3). A row of a window is kernel_width * input_channels bytes, rounded

@@ -2,7 +2,7 @@
  *
  * pp_depthwise.S holds the inner function in assembler, pp_depthwise.c what drives it and its twin in C: same
  * layouts, same integers (docs/integer-semantics.md, "Images"). Input and output are int8_t, channels last, and
- * must not overlap; there are at least four channels; the clamp is that of int8_t.
+ * must not overlap, unless they start at one place, as deploy/overlay.py allows; there are at least four channels; the clamp is that of int8_t.
  *
  * Four channels at a time; the last four are computed whole, even if some of them were before. The three rows that an
  * output row sees are gathered as int16_t into a ring: per channel a run of words, two pixels in each, in the order

@@ -7,7 +7,8 @@
  *                                             i = q >> 8, f = q & 255
  * Images lie as [height][width][channels]. Suffixes are the types of the operands, then of the result; `packed`
  * are weights of 4, 3 or 2 bits. The caller owns every buffer. Input and output must not overlap, except where
- * `in place` is said. Nothing is read or written outside the sizes given, but for one byte behind packed weights.
+ * `in place` is said, or the output lies so far below the input that it is written only over what was read: images are
+ * read and written by rows, as deploy/overlay.py says of each kernel. Nothing is read or written outside the sizes given, but for one byte behind packed weights.
  * No alignment beyond that of the element type. */
 #ifndef PP_KERNELS_H
 #define PP_KERNELS_H

@@ -6,7 +6,7 @@
  *
  * pp_winograd.S holds the two inner functions in assembler, pp_winograd.c what drives them and their twin in C: same
  * layouts, same integers as any convolution (docs/integer-semantics.md, "Images"). Input and output are int8_t,
- * channels last, and must not overlap; input channels are a multiple of eight, output channels of two; the clamp
+ * channels last, and must not overlap, unless each four tiles are written over what the next do not read; input channels are a multiple of eight, output channels of two; the clamp
  * is that of int8_t. One byte behind the input must be readable.
  *
  * Four tiles at a time. Their transformed inputs lie in the order [pair of channels][place in the tile, 16][tile], two
