@@ -9,10 +9,12 @@ from policyport.core.semantics import Integers
 from policyport.deploy import layout_blocks, layout_conv, layout_digits, layout_winograd
 from policyport.deploy.choice import (
     LARGEST_STEP,
+    channels_choice,
     choose_convolution,
     choose_runs,
     depthwise_choice,
     input_range,
+    taps_choice,
     window_of,
     winograd_choice,
 )
@@ -22,6 +24,8 @@ from policyport.deploy.layers import Affine, Conv2d, FullyConnected, TransposedC
 from policyport.deploy.layout_rows import pack, rows_layout
 
 PLAIN, ROWS = "plain C", "rows of"
+GENERAL = ("channels", "taps")
+"""Kernels that take what no special one does."""
 
 RANGES = {"pairs": (-127, 127), "nibbles": (-8, 7), "octals": (-4, 3), "crumbs": (-2, 1)}
 """Smallest and largest weight that each layout holds."""
@@ -119,16 +123,25 @@ def _of_convolution(layer: Conv2d, optimize: str) -> tuple[Candidate, ...]:
     never = _never(layer)
     if never:
         names = ("depthwise",) if layer.groups != 1 else ("nibbles", "pairs", "winograd")
-        return (*(Candidate(name, False, never) for name in names), Candidate(PLAIN, True))
+        refused = (Candidate(name, False, never) for name in names)
+        return (*refused, *_general(layer, chosen, choice is None), Candidate(PLAIN, chosen == PLAIN))
     if layer.groups != 1:
         found: tuple[Candidate, ...] = (_depthwise(layer, chosen),)
     else:
         found = (_direct(layer, "nibbles", chosen), _direct(layer, "pairs", chosen), _winograd(layer, chosen, optimize))
-    return (*found, Candidate(PLAIN, chosen == PLAIN))
+    general = choice is None or choice.kernel in GENERAL
+    return (*found, *(_general(layer, chosen, choice is None) if general else ()), Candidate(PLAIN, chosen == PLAIN))
+
+
+def _general(layer: Conv2d, chosen: str, is_plain: bool) -> tuple[Candidate, ...]:
+    """The kernels that take any convolution, weighed where no special one does."""
+    reason = "more instructions than plain C" if is_plain else ""
+    found = [choice for choice in (channels_choice(layer), taps_choice(layer)) if choice is not None]
+    return tuple(Candidate(c.kernel, c.kernel == chosen, reason, c.instructions) for c in found)
 
 
 def _never(layer: Conv2d) -> str:
-    """Why no DSP kernel takes a convolution at all; empty where one may."""
+    """Why no special DSP kernel takes a convolution at all; empty where one may."""
     window = layer.window
     if isinstance(layer, TransposedConv2d):
         return "transposed"

@@ -5,14 +5,30 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from policyport.deploy import layout_blocks, layout_conv, layout_depthwise, layout_digits, layout_winograd
-from policyport.deploy.kernel_cost import Window, conv_instructions, depthwise_instructions, winograd_instructions
+from policyport.deploy import (
+    layout_blocks,
+    layout_channels,
+    layout_conv,
+    layout_depthwise,
+    layout_digits,
+    layout_taps,
+    layout_winograd,
+)
+from policyport.deploy.kernel_cost import (
+    Window,
+    channels_instructions,
+    conv_instructions,
+    depthwise_instructions,
+    plain_instructions,
+    taps_instructions,
+    winograd_instructions,
+)
 from policyport.deploy.layers import Affine, Conv2d, FullyConnected, TransposedConv2d
 
 LARGEST_STEP = 255
 """Largest stride and padding of the DSP kernels, which hold them in a byte."""
 
-Kernel = Literal["pairs", "nibbles", "winograd", "depthwise"]
+Kernel = Literal["pairs", "nibbles", "winograd", "depthwise", "channels", "taps"]
 BlockLayout = layout_blocks.Layout | layout_digits.DigitLayout
 
 
@@ -30,10 +46,37 @@ class Choice:
 
 
 def choose_convolution(layer: Conv2d, optimize: str) -> Choice | None:
-    """The DSP kernel for a convolution, or None where only the plain C kernel computes it.
+    """The DSP kernel for a convolution, or None where the plain C kernel takes fewer instructions.
 
     :param optimize: ``speed`` takes the fewest instructions, ``size`` the smallest weights
     """
+    special = _special_choice(layer, optimize)
+    return general_choice(layer) if special is None else special
+
+
+def general_choice(layer: Conv2d) -> Choice | None:
+    """The kernels that take any convolution, or None where plain C takes fewer instructions."""
+    found = [choice for choice in (channels_choice(layer), taps_choice(layer)) if choice is not None]
+    best = min(found, key=lambda choice: choice.instructions)
+    return best if best.instructions < plain_instructions(layer) else None
+
+
+def channels_choice(layer: Conv2d) -> Choice | None:
+    """The kernel for any depthwise convolution that is not transposed, of at least four channels."""
+    alone = layer.groups == layer.input.shape[2] and layer.groups >= 4
+    if isinstance(layer, TransposedConv2d) or not alone:
+        return None
+    return Choice("channels", layout_channels.scratch_bytes(layer), channels_instructions(layer))
+
+
+def taps_choice(layer: Conv2d) -> Choice:
+    """The kernel that gathers windows: any convolution."""
+    layout = layout_taps.fits(layer, *input_range(layer))
+    return Choice("taps", layout_taps.scratch_bytes(layer), taps_instructions(layer, layout))
+
+
+def _special_choice(layer: Conv2d, optimize: str) -> Choice | None:
+    """The kernels for 8-bit activations without dilation or groups, and for depthwise 3x3."""
     plain = isinstance(layer, TransposedConv2d) or layer.window.dilation != (1, 1)
     if plain or layer.input.bits != 8 or layer.output.bits != 8:
         return None

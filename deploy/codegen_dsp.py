@@ -13,6 +13,7 @@ from policyport.deploy import codegen_c
 from policyport.deploy.choice import Run, choose_convolution, choose_runs
 from policyport.deploy.codegen_affine import fused_table
 from policyport.deploy.codegen_conv import S8X4_HEADERS, convolution
+from policyport.deploy.codegen_general import general
 from policyport.deploy.codegen_memory import Memory
 from policyport.deploy.codegen_text import Constants, LayerCode, initializer
 from policyport.deploy.layers import Add, Conv2d, FullyConnected, Layer, Pool
@@ -40,6 +41,8 @@ def layer_code(number: int, layer: Layer, memory: Memory, constants: Constants, 
         return _fully_connected(number, layer, memory, constants, optimize)
     choice = choose_convolution(layer, optimize) if isinstance(layer, Conv2d) else None
     if isinstance(layer, Conv2d) and choice is not None:
+        if choice.kernel == "channels" or choice.kernel == "taps":
+            return general(number, layer, choice, memory, constants)
         return convolution(number, layer, choice, memory, constants)
     return _four_at_a_time(layer, codegen_c.layer_code(number, layer, memory, constants))
 

@@ -76,6 +76,12 @@ def initializer(ctype: str, name: str, fields: Mapping[str, object]) -> str:
     return f"static const {ctype} {name} = {{\n{lines}}};\n"
 
 
+def struct_array(ctype: str, name: str, rows: Sequence[Mapping[str, object]]) -> str:
+    """A constant array of structs, each on a line."""
+    lines = "".join(f"    {_value(row)},\n" for row in rows)
+    return f"static const {ctype} {name}[{len(rows)}] = {{\n{lines}}};\n"
+
+
 def _value(value: object) -> str:
     if isinstance(value, Mapping):
         return "{" + ", ".join(f".{key} = {_value(inner)}" for key, inner in value.items()) + "}"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from policyport.core.errors import ConfigError
 from policyport.deploy import passes
-from policyport.deploy.candidates import PLAIN, ROWS, Candidate, candidates
+from policyport.deploy.candidates import GENERAL, PLAIN, ROWS, Candidate, candidates
 from policyport.deploy.codegen import layer_code, operator_text
 from policyport.deploy.codegen_memory import Memory, Variant, plan_memory
 from policyport.deploy.codegen_text import Constants, LayerCode, describe
@@ -105,6 +105,8 @@ def _reason(layer: Affine, weighed: Sequence[Candidate], optimize: str) -> str:
         return "it alone can" if able else "no other kernel takes it"
     if chosen.name.startswith(ROWS):
         return "the kernel of whole rows takes what has 8-bit activations, no groups and no dilation"
+    if chosen.name in GENERAL:
+        return "no special kernel takes it, fewest instructions of those that take any"
     if " and " in chosen.name:
         return "each block of four rows takes the narrowest that is exact for it"
     if isinstance(layer, FullyConnected) and chosen.name in ("crumbs", "octals", "nibbles"):

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from policyport.deploy.layers import Conv2d
 from policyport.deploy.layout_blocks import Layout
+from policyport.deploy.layout_taps import phases
 
 
 @dataclass(frozen=True)
@@ -88,3 +90,40 @@ def depthwise_instructions(window: Window) -> int:
     words = min(stride * _ceil(width, 2) + 1, _ceil(window.input[1] + window.pads[1], 2))
     gather = 28 + 17 * words
     return _ceil(channels, 4) * (height * (row + stride * gather) + (3 - stride) * gather + 60)
+
+
+def channels_instructions(layer: Conv2d) -> int:
+    """Instructions of ``pp_channels`` on a Cortex-M4."""
+    taps, channels = layer.window.kernel[0] * layer.window.kernel[1], layer.groups
+    share = len(layer.weights) // channels
+    four = 75 + 19 * _ceil(taps, 2)
+    window = Window(*_sizes(layer), layer.window.extent, layer.window.stride, layer.window.pads[:2])
+    places = layer.output.size // len(layer.weights)
+    border = (places - window.places_inside()) * taps * (30 + 2 * channels)
+    return places * (40 + share * _ceil(channels, 4) * four) + border
+
+
+def taps_instructions(layer: Conv2d, layout: Layout) -> int:
+    """Instructions of ``pp_taps`` on a Cortex-M4."""
+    share, depth = len(layer.weights) // layer.groups, layer.weights.shape[3]
+    step = {"pairs": 13, "nibbles": 14, "bytes": 17, "halfwords": 12}[layout]
+    total = 0
+    parts = phases(layer)
+    for phase in parts:
+        elements = len(phase.taps) * depth
+        gather = sum(40 + 14 * _ceil(pixels * depth, 4) for _, _, pixels in phase.runs(layer.groups))
+        blocks = _ceil(share, 4) * (35 + step * _ceil(elements, 4))
+        total += 60 + layer.groups * (60 + gather + blocks + 5 * share)
+    return layer.output.size // len(layer.weights) * total // len(parts)
+
+
+def plain_instructions(layer: Conv2d) -> int:
+    """Instructions of the plain C kernels on a Cortex-M4, about."""
+    taps, depth = layer.window.kernel[0] * layer.window.kernel[1], layer.weights.shape[3]
+    weight = 6 if layer.weight_bits == 8 else 17
+    return layer.output.size * (50 + taps * (35 + weight * depth))
+
+
+def _sizes(layer: Conv2d) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+    source, target = layer.input.shape, layer.output.shape
+    return (source[0], source[1], source[2]), (target[0], target[1], target[2])

@@ -69,16 +69,22 @@ def _of_convolution(layer: Conv2d, variant: Variant, optimize: str) -> Overlap |
             return Overlap(_by_pixel(layer, _convolved(layer), rereads).distance_bytes())
     choice = choose_convolution(layer, optimize) if variant in ("dsp", "mve") else None
     if choice is None:
-        return Overlap(_by_pixel(layer, _convolved(layer), not _is_depthwise(layer)).distance_bytes())
+        return Overlap(_by_pixel(layer, _convolved(layer), not _by_channel(layer)).distance_bytes())
     if choice.kernel == "depthwise":
         return Overlap(0, exact=True) if depthwise_in_place(layer, choice) else None
+    if choice.kernel == "channels" or choice.kernel == "taps":
+        # Groups, several outputs of a channel, or channels that are computed twice are read behind the first output.
+        once = layer.groups == 1 and choice.kernel == "taps"
+        rereads = not once and not (_by_channel(layer) and layer.groups % 4 == 0)
+        return Overlap(_by_pixel(layer, _convolved(layer), rereads).distance_bytes())
     steps = _tiles(layer) if choice.kernel == "winograd" else _pairs(layer)
     return Overlap(steps.distance_bytes())
 
 
-def _is_depthwise(layer: Conv2d) -> bool:
-    """Whether an output channel reads the input channel of its number alone."""
-    return layer.groups == layer.input.shape[2] == layer.output.shape[2]
+def _by_channel(layer: Conv2d) -> bool:
+    """Whether an output channel reads the input channel of its number alone, and is no wider."""
+    alone = layer.groups == layer.input.shape[2] == layer.output.shape[2]
+    return alone and layer.output.bits <= layer.input.bits
 
 
 def depthwise_in_place(layer: Conv2d, choice: Choice) -> bool:

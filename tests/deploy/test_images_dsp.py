@@ -67,13 +67,17 @@ def test_a_table_follows_a_convolution(policies: Callable[..., Any]) -> None:
         np.testing.assert_array_equal(policy.infer(q), expected.reshape(-1))
 
 
-def test_what_no_dsp_kernel_holds_stays_plain() -> None:
+def test_what_no_special_kernel_holds_goes_to_a_general_one() -> None:
     graph = RandomGraph(np.random.default_rng(5), (8, 8, 6))
     x = graph.convolution(graph.input, 6, Window((3, 3), dilation=(2, 1), pads=SAME))
     x = graph.convolution(x, 6, Window((5, 3), pads=(2, 1, 2, 1)), groups=6)
     x = graph.convolution(x, 6, Window((3, 3), pads=SAME), groups=3)
     x = graph.convolution(x, 4, Window((1, 1)), bits=16)
-    assert kernels_of(graph.finish(x), "speed") == ["plain"] * 4
+    x = graph.convolution(x, 4, Window((3, 3), pads=SAME), groups=4, weight_bits=4, bits=16)
+    x = graph.convolution(x, 2, Window((2, 2)), weight_bits=4)
+    x = graph.convolution(x, 2, Window((2, 2)), groups=2)
+    program = graph.finish(x)
+    assert kernels_of(program, "speed") == ["taps", "channels", "taps", "taps", "channels", "taps", "plain"]
 
 
 @pytest.mark.parametrize(

@@ -99,6 +99,29 @@ def in_fours(layer: Any) -> Iterator[Event]:
             yield read, pixel * outputs + np.arange(first, min(first + 4, outputs))
 
 
+def by_group(layer: Any) -> Iterator[Event]:
+    """The window's channels of a group, then the group's outputs."""
+    channels, outputs = layer.input.shape[2], layer.output.shape[2]
+    depth, share = channels // layer.groups, outputs // layer.groups
+    for pixel, (y, x) in enumerate(places(layer)):
+        seen = window_pixels(layer, y, x)
+        for group in range(layer.groups):
+            read = (seen[:, None] * channels + group * depth + np.arange(depth)).reshape(-1)
+            yield read, pixel * outputs + group * share + np.arange(share)
+
+
+def by_fours(layer: Any) -> Iterator[Event]:
+    """Four channels of a window, then an output of each; the last four whole."""
+    channels, outputs = layer.input.shape[2], layer.output.shape[2]
+    share = outputs // channels
+    for pixel, (y, x) in enumerate(places(layer)):
+        seen = window_pixels(layer, y, x)
+        for one in range(share):
+            for first in range(0, channels, 4):
+                some = min(first, channels - 4) + np.arange(4)
+                yield (seen[:, None] * channels + some).reshape(-1), pixel * outputs + some * share + one
+
+
 def depthwise(layer: Any, turned: bool) -> Iterator[Event]:
     """Four channels of the whole image: rows into the ring, then an output row."""
     (height, width, channels), (rows, columns, _) = layer.input.shape, layer.output.shape
@@ -148,6 +171,10 @@ def convolution_events(layer: Conv2d, variant: Variant, optimize: str) -> Iterat
     choice = choose_convolution(layer, optimize) if variant in ("dsp", "mve") else None
     if choice is None:
         return plain(layer)
+    if choice.kernel == "channels":
+        return by_fours(layer)
+    if choice.kernel == "taps":
+        return by_group(layer)
     if choice.kernel == "depthwise":
         return depthwise(layer, choice.turned)
     if choice.kernel == "winograd":
@@ -178,7 +205,9 @@ def single_layers(draw: st.DrawFn) -> Program:
     """One layer over an image, of every kind that may lie over its input."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     channels = draw(st.sampled_from([1, 2, 3, 4, 5, 8]))
-    graph = RandomGraph(rng, (draw(st.integers(3, 7)), draw(st.integers(3, 7)), channels))
+    bits = draw(st.sampled_from([8, 8, 8, 16]))
+    graph = RandomGraph(rng, (draw(st.integers(3, 7)), draw(st.integers(3, 7)), channels), bits)
+    weight_bits = draw(st.sampled_from([8, 4] if bits == 8 else [4]))
     kind = draw(st.sampled_from([*["conv"] * 3, "same", *["depthwise"] * 2, "point", "pool", "transposed"]))
     kernel = draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
     pads = tuple(draw(st.integers(0, kernel[i % 2] - 1)) for i in range(4))
@@ -192,13 +221,16 @@ def single_layers(draw: st.DrawFn) -> Program:
     if kind == "depthwise":
         pads, stride = tuple(draw(st.integers(0, 2)) for _ in range(4)), draw(st.sampled_from([(1, 1), (2, 2)]))
         window = Window((3, 3), stride, pads=pads)  # type: ignore[arg-type]
-        return graph.finish(graph.convolution(graph.input, channels, window, channels))
+        outputs, target = channels * draw(st.sampled_from([1, 1, 1, 2])), draw(st.sampled_from([8, 8, 16]))
+        return graph.finish(graph.convolution(graph.input, outputs, window, channels, weight_bits, target))
     if kind == "pool":
         return graph.finish(graph.max_pool(graph.input, window))
     if kind == "transposed":
         window = Window((3, 3), stride, pads=(1, 1, 1, 1))
-        return graph.finish(graph.convolution(graph.input, outputs, window, output_padding=(0, 0)))
-    return graph.finish(graph.convolution(graph.input, outputs, window, bits=draw(st.sampled_from([8, 16]))))
+        return graph.finish(graph.convolution(graph.input, outputs, window, 1, weight_bits, output_padding=(0, 0)))
+    groups = draw(st.sampled_from([1, 1, 2 if channels % 2 == 0 else 1]))
+    view = graph.convolution(graph.input, groups * outputs, window, groups, weight_bits, draw(st.sampled_from([8, 16])))
+    return graph.finish(view)
 
 
 @settings(max_examples=150, deadline=None)
