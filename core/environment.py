@@ -15,7 +15,14 @@ from policyport.core.errors import ConfigError, ToolError
 from policyport.core.install import pip_install
 from policyport.core.task import Environment
 
-REGISTERING = ("policyport.core.navigation", "ale_py", "gymnasium_robotics", "minigrid", "highway_env")
+REGISTERING = (
+    "policyport.core.navigation",
+    "policyport.core.recall",
+    "ale_py",
+    "gymnasium_robotics",
+    "minigrid",
+    "highway_env",
+)
 """Modules whose environments Gymnasium knows only once they are imported."""
 
 log = logging.getLogger(__name__)

@@ -56,6 +56,20 @@ class Environment:
 
 
 @dataclass(frozen=True)
+class StateVector:
+    """What a recurrent network remembers from one step to the next: an output that is an input of the next step."""
+
+    input: str
+    """Name of the float network's input."""
+
+    output: str
+    """Name of the output that it is given the step after; at the start of an episode it is given zeros."""
+
+    size: int
+    """Number of values."""
+
+
+@dataclass(frozen=True)
 class Task:
     """A policy's contract with its environment.
 
@@ -92,6 +106,20 @@ class Task:
     """Of a classifier: the probability from which on each label is called present. An output is the logit of the
     probability less the logit of this, so that it is above zero there."""
 
+    state: tuple[StateVector, ...] = ()
+    """Of a recurrent policy. The integer program has them behind the observation and behind the output, in this order;
+    the float network has an input and an output for each."""
+
+    @property
+    def state_size(self) -> int:
+        """Values of all state vectors."""
+        return sum(vector.size for vector in self.state)
+
+    @property
+    def input_size(self) -> int:
+        """Values that the integer program is given: observation and state."""
+        return self.observation_size + self.state_size
+
     @property
     def discrete(self) -> bool:
         """Whether actions are choices: they agree or differ, and have no distance."""
@@ -103,16 +131,26 @@ class Task:
         :raises ObservationError: on another size, NaN or infinity; the index of the first is named
         """
         given = np.asarray(observation)
+        return self._checked(given, self.observation_size)
+
+    def check_input(self, inputs: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+        """What a network is given at a step, observations with the state behind them, as float32 [n, input_size].
+
+        :raises ObservationError: as :meth:`check_observation`
+        """
+        return self._checked(np.asarray(inputs), self.input_size)
+
+    def _checked(self, given: NDArray[Any], size: int) -> NDArray[np.float32]:
         flat = given.astype(np.float32)
-        if flat.ndim == 0 or flat.size % self.observation_size or flat.size == 0 or not self._fits(flat.shape):
+        if flat.ndim == 0 or flat.size % size or flat.size == 0 or not _fits(flat.shape, size):
             raise ObservationError(
                 "observation of a wrong shape",
                 where=self.environment.id,
-                expected=f"({self.observation_size},) or (n, {self.observation_size})",
+                expected=f"({size},) or (n, {size})",
                 got=given.shape,
                 cure="give observations as the environment does: observation_size values each, see task.json",
             )
-        flat = flat.reshape(-1, self.observation_size)
+        flat = flat.reshape(-1, size)
         bad = np.argwhere(~np.isfinite(flat))
         if len(bad):
             row, column = (int(i) for i in bad[0])
@@ -125,15 +163,13 @@ class Task:
             )
         return flat
 
-    def _fits(self, shape: tuple[int, ...]) -> bool:
-        return any(int(np.prod(shape[i:])) == self.observation_size for i in (0, 1))
-
     def action(self, output: NDArray[np.float32]) -> NDArray[Any]:
         """Model outputs to actions as the environment takes them.
 
-        :param output: [n, output_size], float32, dequantized
+        :param output: [n, output_size], float32, dequantized; a state behind it is not looked at
         :returns: int64 where actions are choices, [n] or [n, groups]; else [n, *action_shape] float32
         """
+        output = output[..., : self.output_size]
         if self.action_rule == "argmax":
             return np.argmax(output, axis=-1).astype(np.int64)
         if self.action_rule == "argmax_each":
@@ -168,9 +204,14 @@ class Task:
             raise ArtifactError("task of another schema version", where=path, expected=TASK_SCHEMA)
         try:
             table["environment"] = Environment(**table["environment"])
+            table["state"] = [StateVector(**vector) for vector in table.get("state", [])]
             for key, value in table.items():
                 if isinstance(value, list):
                     table[key] = tuple(value)
             return cls(**table)
         except (KeyError, TypeError) as error:
             raise ArtifactError("task that does not read as one", where=path, got=error) from error
+
+
+def _fits(shape: tuple[int, ...], size: int) -> bool:
+    return any(int(np.prod(shape[i:])) == size for i in (0, 1))

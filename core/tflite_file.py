@@ -39,6 +39,7 @@ OPERATORS = {
     43: "SQUEEZE",
     56: "ARG_MAX",
     60: "PADV2",
+    65: "SLICE",
     67: "TRANSPOSE_CONV",
     70: "EXPAND_DIMS",
     97: "RESIZE_NEAREST_NEIGHBOR",

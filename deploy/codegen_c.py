@@ -25,6 +25,7 @@ from policyport.deploy.layers import (
     Pool,
     Reshape,
     Resize,
+    Slice,
     Softmax,
     Tensor,
     Transpose,
@@ -192,6 +193,12 @@ def _resize(number: int, layer: Resize, memory: Memory, constants: Constants) ->
     return LayerCode("", f"    pp_resize_s{layer.output.bits}({operands});\n", MOVES)
 
 
+def _slice(number: int, layer: Slice, memory: Memory, constants: Constants) -> LayerCode:
+    size = layer.output.size * layer.output.bits // 8
+    operands = f"{memory.at(layer.input)} + {layer.start}, {memory.at(layer.output)}"
+    return LayerCode("", f"    pp_concat({operands}, 1, {size}, {size});\n", MOVES)
+
+
 def _reshape(number: int, layer: Reshape, memory: Memory, constants: Constants) -> LayerCode:
     return LayerCode("", "    /* the same integers under another shape */\n", ())
 
@@ -209,6 +216,7 @@ _WRITERS: dict[type[Layer], Callable[[int, Any, Memory, Constants], LayerCode]] 
     Concat: _concat,
     Pad: _pad,
     Resize: _resize,
+    Slice: _slice,
     Transpose: _transpose,
     Reshape: _reshape,
 }

@@ -27,6 +27,7 @@ from policyport.deploy.layers import (
     Pool,
     Reshape,
     Resize,
+    Slice,
     Softmax,
     Tensor,
     Transpose,
@@ -270,6 +271,12 @@ def _resize(writer: _Writer, layer: Resize) -> str:
     return writer.pair(real, layer.output)
 
 
+def _slice(writer: _Writer, layer: Slice) -> str:
+    ends = (layer.start, layer.start + layer.output.size, 1)
+    bounds = [writer.constant(np.array([end], np.int64)) for end in ends]
+    return writer.pair(writer.node("Slice", [*writer.operands(layer), *bounds]), layer.output)
+
+
 def _moved(writer: _Writer, layer: Transpose | Reshape) -> str:
     """In the device's order, as the device moves it, and back to channels first."""
     here = writer.device_order(writer.operands(layer)[0], layer.input)
@@ -303,6 +310,7 @@ _WRITERS: dict[type[Layer], Callable[[_Writer, Any], str]] = {
     Concat: _concat,
     Pad: _pad,
     Resize: _resize,
+    Slice: _slice,
     Transpose: _moved,
     Reshape: _moved,
 }

@@ -27,6 +27,7 @@ from policyport.deploy.layers import (
     Pool,
     Reshape,
     Resize,
+    Slice,
     Softmax,
     Tensor,
     Transpose,
@@ -281,6 +282,14 @@ def _resize(writer: TFLiteWriter, layer: Resize, known: Known) -> int:
     return number
 
 
+def _slice(writer: TFLiteWriter, layer: Slice, known: Known) -> int:
+    begin = writer.numbers(f"{layer.name}.begin", [0, layer.start])
+    size = writer.numbers(f"{layer.name}.size", [1, layer.output.size])
+    number = writer.activation(layer.output)
+    writer.operator("SLICE", [known[layer.input.name], begin, size], [number])
+    return number
+
+
 def _transpose(writer: TFLiteWriter, layer: Transpose, known: Known) -> int:
     """Read in the layer's shape, turned, named by the output's shape."""
     turned = tuple(layer.shape[axis] for axis in layer.order)
@@ -327,6 +336,7 @@ _WRITERS: dict[type[Layer], Callable[[TFLiteWriter, Any, Known], int]] = {
     Concat: _concat,
     Pad: _pad,
     Resize: _resize,
+    Slice: _slice,
     Transpose: _transpose,
     Reshape: _reshape,
 }

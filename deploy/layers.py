@@ -214,6 +214,13 @@ class Resize(Layer):
 
 
 @dataclass(frozen=True)
+class Slice(Layer):
+    """The elements of a vector from ``start`` on, as many as the output has."""
+
+    start: int
+
+
+@dataclass(frozen=True)
 class Transpose(Layer):
     """The input read in ``shape``, its axes reordered: where a layout could not be folded into weights."""
 
@@ -241,6 +248,7 @@ LAYERS: dict[str, type[Layer]] = {
         Concat,
         Pad,
         Resize,
+        Slice,
         Transpose,
         Reshape,
     )

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from policyport.core.operators import Window, resize_nearest
 from policyport.core.semantics import Reals
-from policyport.deploy.layers import Argmax, Pad, Resize, Tensor
+from policyport.deploy.layers import Argmax, Pad, Resize, Slice, Tensor
 from policyport.deploy.lower_builder import Quantization, View, Weights, plain_view
 from policyport.deploy.lower_pending import (
     Chain,
@@ -356,6 +356,20 @@ def _concat(state: State, node: Any) -> Value:
     return chain
 
 
+def _slice(state: State, node: Any) -> Value:
+    """A part of a vector."""
+    view = state.view(node, 0)
+    bounds = [state.graph.array(node, i) for i in (1, 2, 3, 4)]
+    start, stop, axis, step = (None if x is None else int(np.reshape(x, -1)[0]) for x in bounds)
+    if len(view.shape) != 1 or axis not in (1, -1) or step not in (None, 1) or start is None or stop is None:
+        raise state.graph.unsupported("a Slice of this kind", node, expected="a vector's features, step 1", got=bounds)
+    source = state.builder.flat(view, state.graph.where(node))
+    first, end, _ = slice(start, stop).indices(source.size)
+    quantization = state.builder.named(view.quantization(node.output[0]))
+    target = replace(source, name=quantization.name, shape=(end - first,))
+    return plain_view(state.builder.add(Slice(target.name, (source,), target, first)))
+
+
 def _pad(state: State, node: Any) -> Value:
     pads = state.graph.array(node, 1)
     value = state.graph.array(node, 2)
@@ -463,5 +477,6 @@ HANDLERS: dict[str, Callable[[State, Any], Value]] = {
     "ArgMax": _argmax,
     "Concat": _concat,
     "Pad": _pad,
+    "Slice": _slice,
 }
 """By operator name."""

@@ -16,7 +16,7 @@ SUPPORTED = (
     "QuantizeLinear and DequantizeLinear; Conv, ConvTranspose, Gemm, MatMul, BatchNormalization; Add, Sub, Mul, Div; "
     "MaxPool, AveragePool, GlobalAveragePool, GlobalMaxPool, ReduceMean; Relu, Clip, Tanh, Sigmoid, HardSigmoid, "
     "HardSwish, LeakyRelu, Elu, Softplus, Softmax, ArgMax; Concat, Pad, Resize, Upsample; Cast, Dropout, Flatten, "
-    "Identity, Reshape, Squeeze, Transpose, Unsqueeze; "
+    "Identity, Reshape, Slice, Squeeze, Transpose, Unsqueeze; "
     "and Sub, Add, Mul, Div, Clip by constants before the first QuantizeLinear"
 )
 

@@ -8,7 +8,7 @@ import numpy as np
 from policyport.core import semantics
 from policyport.core.operators import SOFTMAX_SCALE, Window
 from policyport.core.semantics import Integers
-from policyport.deploy.layers import Argmax, Pad, Resize, Tensor
+from policyport.deploy.layers import Argmax, Pad, Resize, Slice, Tensor
 from policyport.deploy.lower_builder import OPEN, Builder, Clamp, Quantization, View, Weights, plain_view
 from policyport.deploy.lower_pending import Chain, Distribution
 from policyport.deploy.program import HostInput, Program
@@ -110,6 +110,11 @@ class RandomGraph:
         """The nearest pixels."""
         target = self._like(view.tensor, "resize", (height, width, view.tensor.shape[2]))
         return plain_view(self._builder.add(Resize(target.name, (view.tensor,), target)))
+
+    def slice(self, view: View, start: int, size: int) -> View:
+        """A part of a vector."""
+        target = self._like(view.tensor, "slice", (size,))
+        return plain_view(self._builder.add(Slice(target.name, (view.tensor,), target, start)))
 
     def turned(self, view: View) -> View:
         """An image with height and width exchanged, made so in memory."""
@@ -279,4 +284,6 @@ _GOLDEN: dict[str, Callable[[np.random.Generator], Program]] = {
     "argmax_s16": _plain(lambda g, x: g.argmax(x), (9,), 16),
     "image_to_vector": _plain(lambda g, x: g.dense(g.lookup(g.dense(g.convolution(x, 3, THREE), 6), "Tanh"), 2, 4)),
     "residual": _residual,
+    "slice": _plain(lambda g, x: g.dense(g.slice(x, 3, 5), 4), (11,)),
+    "slice_s16": _plain(lambda g, x: g.slice(x, 1, 7), (9,), 16),
 }

@@ -26,6 +26,7 @@ from policyport.deploy.layers import (
     Pool,
     Reshape,
     Resize,
+    Slice,
     Softmax,
     Tensor,
     Transpose,
@@ -166,6 +167,7 @@ _RUN: dict[type[Layer], Callable[[Any, Sequence[Integers]], Integers]] = {
     Concat: lambda layer, operands: np.concatenate(operands, axis=layer.axis + 1),
     Pad: _pad,
     Resize: lambda layer, operands: operators.resize_nearest(operands[0], *layer.output.shape[:2]),
+    Slice: lambda layer, operands: operands[0][:, layer.start : layer.start + layer.output.size],
     Transpose: _transpose,
     Reshape: lambda layer, operands: operands[0],
 }

@@ -154,7 +154,7 @@ def _inputs(program: Program, folder: Path) -> Integers:
 
     with np.load(folder / "observations.npz") as arrays:
         held_out = arrays["held_out"]
-    return quantize_input(program, Task.read(folder / "task.json").check_observation(held_out))
+    return quantize_input(program, Task.read(folder / "task.json").check_input(held_out))
 
 
 def _check_host(program: Program, src: Path, q: Integers) -> None:

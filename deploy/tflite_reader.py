@@ -15,7 +15,7 @@ from policyport.core.errors import UnsupportedModelError
 from policyport.core.operators import Window
 from policyport.core.semantics import Reals
 from policyport.core.tflite_file import FileTensor, Operator, TFLiteFile
-from policyport.deploy.layers import Argmax, Pad, Resize, Tensor
+from policyport.deploy.layers import Argmax, Pad, Resize, Slice, Tensor
 from policyport.deploy.lower_builder import OPEN, Builder, Clamp, Quantization, View, Weights, plain_view
 from policyport.deploy.lower_pending import Chain, Distribution, channel_weights
 from policyport.deploy.program import HostInput, Program
@@ -354,6 +354,15 @@ class _Reader:
         target = self._builder.named(self._target(operator)).tensor((height, width, source.shape[2]))
         return plain_view(self._builder.add(Resize(target.name, (source,), target)))
 
+    def slice(self, operator: Operator) -> View:
+        """SLICE of a vector."""
+        source = self._builder.flat(self._views[operator.inputs[0]], self.where(operator))
+        begin, target = self._constant(operator, 1), self._file.tensors[operator.outputs[0]]
+        if begin is None or begin.data is None or len(target.shape) != 2 or begin.data.reshape(-1)[0] != 0:
+            raise self._refuse("a SLICE of this kind", operator, expected="a vector", got=target.shape)
+        kept = self._builder.named(self._target(operator)).tensor(target.shape[1:])
+        return plain_view(self._builder.add(Slice(kept.name, (source,), kept, int(begin.data.reshape(-1)[1]))))
+
 
 _HANDLERS: dict[str, Callable[[_Reader, Operator], View]] = {
     **dict.fromkeys(("CONV_2D", "DEPTHWISE_CONV_2D"), _Reader.convolution),
@@ -370,5 +379,6 @@ _HANDLERS: dict[str, Callable[[_Reader, Operator], View]] = {
     "ARG_MAX": _Reader.argmax,
     "CONCATENATION": _Reader.concat,
     "RESIZE_NEAREST_NEIGHBOR": _Reader.resize,
+    "SLICE": _Reader.slice,
 }
 """By operator name."""

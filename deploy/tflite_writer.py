@@ -35,6 +35,7 @@ CODES = {
     "SUB": (41, 5),
     "ARG_MAX": (56, 2),
     "PADV2": (60, 3),
+    "SLICE": (65, 4),
     "TRANSPOSE_CONV": (67, 3),
     "RESIZE_NEAREST_NEIGHBOR": (97, 3),
     "LEAKY_RELU": (98, 2),

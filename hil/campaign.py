@@ -119,7 +119,7 @@ class Campaign:
         """[count, inputs]: the first held-out observations as the device gets them, fewer where there are fewer."""
         with np.load(self.deployed.file("observations.npz")) as arrays:
             held_out = arrays["held_out"][:count]
-        return quantize_input(self.program, self.task.check_observation(held_out))
+        return quantize_input(self.program, self.task.check_input(held_out))
 
     def _parity(self, bridge: Bridge, writer: ArtifactWriter) -> ParityFigures:
         q = self._inputs(self.config.parity_observations)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from policyport.core.environment import open_environment
 from policyport.core.progress import Advance
 from policyport.core.task import Environment, Task
-from policyport.hil.policy import Policy, TaskPolicy
+from policyport.hil.policy import Policy, State, TaskPolicy
 from policyport.hil.result import LoopFigures
 from policyport.hil.statistics import equivalence, summarize
 
@@ -59,13 +59,14 @@ def make_environment(described: Environment) -> Iterator[Any]:
 
 
 class Comparison:
-    """Board and float32 on the same observations, step by step."""
+    """Board and float32 on the same observations, step by step, each with its own state."""
 
     def __init__(self, board: TaskPolicy, float32: TaskPolicy) -> None:
         self._board = board
         self._float32 = float32
         task = board.task
         self._span = np.array(task.action_high, np.float64) - np.array(task.action_low, np.float64)
+        self._states: tuple[State, State] = (None, None)
         self.agreed = 0
         self.action_errors: list[float] = []
         self.output_error = 0.0
@@ -73,7 +74,9 @@ class Comparison:
     def action(self, observation: NDArray[Any]) -> Any:
         """The board's action; what float32 thinks of it is remembered."""
         checked = self._board.task.check_observation(observation)
-        got, want = self._board.outputs(checked), self._float32.outputs(checked)
+        got, before = self._board.step(checked, self._states[0])
+        want, other_before = self._float32.step(checked, self._states[1])
+        self._states = before, other_before
         action, other = self._board.task.action(got)[0], self._board.task.action(want)[0]
         errors = self._errors(action, other)
         self.agreed += bool((errors <= ACTION_TOLERANCE).all())
@@ -106,14 +109,22 @@ def play_pair(environment: Any, number: int, seed: int, board: TaskPolicy, float
     """The board's episode, and float32's on the same seed."""
     both = Comparison(board, float32)
     board_return, steps = play(environment, seed, both.action)
-    float_return, float_steps = play(environment, seed, lambda seen: deterministic_action(float32, seen))
+    float_return, float_steps = play(environment, seed, Acting(float32))
     error = float(np.mean(both.action_errors))
     return Episode(number, seed, board_return, steps, float_return, float_steps, both.agreed, error, both.output_error)
 
 
-def deterministic_action(policy: Policy, observation: NDArray[Any]) -> Any:
-    """One observation's action."""
-    return policy.predict(observation, deterministic=True)[0]
+class Acting:
+    """One observation's action after the other, from the start of an episode on, with what the policy remembers."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+        self._state: State = None
+
+    def __call__(self, observation: NDArray[Any]) -> Any:
+        """The action for the next observation of the episode."""
+        action, self._state = self._policy.predict(observation, self._state, deterministic=True)
+        return action
 
 
 def run_episodes(

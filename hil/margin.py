@@ -18,7 +18,7 @@ import numpy as np
 from policyport.core.errors import ArtifactError
 from policyport.core.progress import progress
 from policyport.hil.config import HilConfig
-from policyport.hil.loop import deterministic_action, make_environment, play
+from policyport.hil.loop import Acting, make_environment, play
 from policyport.hil.policy import TaskPolicy
 from policyport.hil.statistics import Returns, deviation
 
@@ -84,7 +84,7 @@ def _fresh_returns(config: HilConfig, float32: TaskPolicy) -> Returns:
     first = config.seed + FRESH_SEEDS
     with make_environment(float32.task.environment) as environment, progress("float32", config.episodes) as advance:
         for number in range(config.episodes):
-            total, _ = play(environment, first + number, lambda seen: deterministic_action(float32, seen))
+            total, _ = play(environment, first + number, Acting(float32))
             returns.append(total)
             advance(number + 1, f"return {total:.1f}")
     return np.array(returns, np.float64)

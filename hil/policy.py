@@ -39,10 +39,11 @@ class Policy(Protocol):
         """The action for one observation, or for each of a batch.
 
         :param observation: the environment's shape, or that with a batch axis in front; float
-        :param state: returned as it is; these policies have none
-        :param episode_start: not used
+        :param state: what the step before returned, [n, state] of a recurrent policy; None at the start of an
+            episode; returned as it is where the policy has none
+        :param episode_start: [n], where an episode starts, so that what is remembered is forgotten
         :param deterministic: not used: the deployed network has no randomness
-        :returns: actions as the environment takes them, with a batch axis where the observation had one; ``state``
+        :returns: actions as the environment takes them, with a batch axis where the observation had one; the state
         :raises ObservationError: another shape, NaN or infinity
         """
         ...
@@ -55,12 +56,34 @@ class TaskPolicy:
         self.task = task
 
     def outputs(self, observations: Observations) -> Outputs:
-        """The network's outputs, dequantized.
+        """The network's outputs, dequantized, of a policy without state.
 
         :param observations: [n, observation_size], checked
         :returns: [n, output_size]
         """
         raise NotImplementedError
+
+    def remember(self, observations: Observations, before: NDArray[Any]) -> tuple[Outputs, NDArray[Any]]:
+        """The network's outputs, dequantized, of a recurrent policy, and the state after.
+
+        :param observations: [n, observation_size], checked
+        :param before: [n, state], as this method returns it, or zeros
+        :returns: [n, output_size], and [n, state]
+        """
+        raise NotImplementedError
+
+    def step(
+        self, observations: Observations, state: State = None, episode_start: NDArray[np.bool_] | None = None
+    ) -> tuple[Outputs, State]:
+        """Outputs of a policy with or without state; arguments as :meth:`Policy.predict` takes them."""
+        if not self.task.state:
+            return self.outputs(observations), state
+        zeros = np.zeros((len(observations), self.task.state_size), np.int64)
+        before = zeros if state is None else np.asarray(state[0])
+        if episode_start is not None:
+            before = np.where(np.asarray(episode_start, np.bool_).reshape(-1, 1), zeros, before)
+        outputs, after = self.remember(observations, before)
+        return outputs, (after,)
 
     def predict(
         self,
@@ -72,15 +95,17 @@ class TaskPolicy:
         """See :class:`Policy`."""
         given = np.asarray(observation)
         checked = self.task.check_observation(given)
-        actions = self.task.action(self.outputs(checked))
+        outputs, after = self.step(checked, state, episode_start)
+        actions = self.task.action(outputs)
         batched = given.ndim > 1 and int(np.prod(given.shape[1:])) == self.task.observation_size
-        return (actions if batched else actions[0]), state
+        return (actions if batched else actions[0]), after
 
 
 class FloatPolicy(TaskPolicy):
     """The float32 network, by onnxruntime on one thread.
 
-    :param model: ONNX with an input ``observation`` [N, observation_size]
+    :param model: ONNX with an input ``observation`` [N, observation_size]; of a recurrent policy also with the inputs
+        and outputs that the task names
     """
 
     def __init__(self, model: Path, task: Task) -> None:
@@ -90,11 +115,27 @@ class FloatPolicy(TaskPolicy):
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         self._session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
-        self._input = self._session.get_inputs()[0].name
+        states = {vector.input for vector in task.state}
+        self._ranks = {value.name: len(value.shape) for value in self._session.get_inputs()}
+        self._input = next(name for name in self._ranks if name not in states)
+        carried = [vector.output for vector in task.state]
+        actions = next(value.name for value in self._session.get_outputs() if value.name not in carried)
+        self._outputs = [actions, *carried]
 
     def outputs(self, observations: Observations) -> Outputs:
         """See :class:`TaskPolicy`."""
         return np.asarray(self._session.run(None, {self._input: observations})[0])
+
+    def remember(self, observations: Observations, before: NDArray[Any]) -> tuple[Outputs, NDArray[Any]]:
+        """See :class:`TaskPolicy`. One row at a time, whichever axis the file has batches along."""
+        ends = np.cumsum([vector.size for vector in self.task.state])[:-1]
+        rows = []
+        for observation, state in zip(observations, before.astype(np.float32), strict=True):
+            given = dict(zip((v.input for v in self.task.state), np.split(state, ends), strict=True))
+            given[self._input] = observation
+            shaped = {name: x.reshape(*[1] * (self._ranks[name] - 1), -1) for name, x in given.items()}
+            rows.append([x.reshape(-1) for x in self._session.run(self._outputs, shaped)])
+        return np.stack([row[0] for row in rows]), np.stack([np.concatenate(row[1:]) for row in rows])
 
 
 class IntegerPolicy(TaskPolicy):
@@ -115,6 +156,15 @@ class IntegerPolicy(TaskPolicy):
     def outputs(self, observations: Observations) -> Outputs:
         """See :class:`TaskPolicy`."""
         return dequantize_output(self.program, self.integers(quantize_input(self.program, observations)))
+
+    def remember(self, observations: Observations, before: NDArray[Any]) -> tuple[Outputs, NDArray[Any]]:
+        """See :class:`TaskPolicy`. The state stays integers, as it left the network."""
+        size = self.task.state_size
+        whole = np.hstack([observations, np.zeros((len(observations), size), np.float32)])
+        q = quantize_input(self.program, whole)
+        q[:, -size:] = before
+        after = self.integers(q)
+        return dequantize_output(self.program, after)[:, :-size], after[:, -size:]
 
 
 class ReferencePolicy(IntegerPolicy):

@@ -33,6 +33,12 @@ class Affine:
         """This one, then the other."""
         return Affine(self.scale * other.scale, self.shift * other.scale + other.shift)
 
+    def among(self, size: int, part: tuple[int, int]) -> Affine:
+        """The same for features from ``part[0]`` to before ``part[1]`` of ``size``, nothing for the others."""
+        scale, shift = np.ones(size), np.zeros(size)
+        scale[slice(*part)], shift[slice(*part)] = self.scale, self.shift
+        return Affine(scale, shift)
+
     def folded(self, layer: Weighted) -> dict[str, Any]:
         """Weights and bias of a layer that does this to its input first."""
         groups = layer.group_count

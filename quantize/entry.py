@@ -7,11 +7,12 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 from policyport.core import semantics
+from policyport.core.errors import UnsupportedModelError
 from policyport.quantize.activation import Activation, float32
 from policyport.quantize.calibrate import Range, activation_for, minmax_range
 from policyport.quantize.config import QuantizeConfig
 from policyport.quantize.graph import FloatGraph, HostPrefix
-from policyport.quantize.nodes import Floats, Linear
+from policyport.quantize.nodes import Floats, Linear, Slice
 
 
 def enter(graph: FloatGraph, observations: Floats, config: QuantizeConfig, bits: int) -> tuple[FloatGraph, Activation]:
@@ -21,6 +22,8 @@ def enter(graph: FloatGraph, observations: Floats, config: QuantizeConfig, bits:
     weights undo. Everything else keeps the host's part that the model has, and its range is that of the
     observations' limits where those are known, so that an 8-bit image is taken over exactly.
     """
+    if graph.state_size:
+        return _enter_recurrent(graph, observations, config, bits)
     readers = graph.readers(graph.input_name)
     features = graph.enter(observations)
     headroom = config.headroom if bits == 16 else 1.0
@@ -35,25 +38,60 @@ def enter(graph: FloatGraph, observations: Floats, config: QuantizeConfig, bits:
     return _spread(graph, centre, radius), entry
 
 
+def _enter_recurrent(
+    graph: FloatGraph, inputs: Floats, config: QuantizeConfig, bits: int
+) -> tuple[FloatGraph, Activation]:
+    """The same of a recurrent network, whose state leaves and enters as the same integers.
+
+    Input and output have one scale, which holds every output and every state. The features of the observation are
+    brought to the size of the state, so that the weights of both take their share of a row's scale.
+
+    :raises UnsupportedModelError: a state of 8 bits
+    """
+    if bits != 16:
+        raise UnsupportedModelError("a state of 8 bits", where=graph.name, expected="16 bits", cure="activations int16")
+    features, outputs = graph.enter(inputs), graph.evaluate(inputs)
+    states = features[:, -graph.state_size :]
+    size = max(float(np.abs(states).max()), 1e-6)
+    observed = features.shape[1] - graph.state_size
+    readers = graph.readers(graph.input_name)
+    gained = config.input_gain and all(
+        isinstance(node, Linear) or (isinstance(node, Slice) and node.start >= observed) for node in readers
+    )
+    reach = max(float(np.abs(outputs).max()), size, 0.0 if gained else float(np.abs(features).max()))
+    entry = activation_for(graph.input_name, graph.input_shape, Range(-reach, reach).scaled(config.headroom), bits)
+    if not gained:
+        return graph, entry
+    centre, radius = feature_ranges(features, graph.prefix, bits, 1.0)
+    centre[observed:], radius[observed:] = 0.0, size
+    return _spread(graph, centre, radius / size, size * config.headroom), entry
+
+
 def _limited(graph: FloatGraph, limits: tuple[float, float]) -> Range:
     """What the host can make of observations within their limits."""
     ends = [graph.prefix.apply(np.full((1, *graph.input_shape), limit, np.float32)) for limit in limits]
     return minmax_range(np.stack(ends))
 
 
-def _spread(graph: FloatGraph, centre: NDArray[np.float64], radius: NDArray[np.float64]) -> FloatGraph:
-    """The graph with each feature brought to [-1, 1] on the host, and that undone in the layers that read it."""
+def _spread(
+    graph: FloatGraph, centre: NDArray[np.float64], radius: NDArray[np.float64], end: float = 1.0
+) -> FloatGraph:
+    """The graph with each feature brought to [-end, end] on the host, and that undone in the layers that read it.
+
+    :param radius: what the host brings to 1
+    """
     offset = graph.prefix.offset + centre / graph.prefix.gain
     gain = graph.prefix.gain / radius
     layers = []
     for node in graph.readers(graph.input_name):
-        assert isinstance(node, Linear)
+        if not isinstance(node, Linear):
+            continue  # of the state alone, which stays as it is
         weights = node.weights.astype(np.float64)
         bias = (node.bias + weights @ centre).astype(np.float32)
         layers.append(replace(node, weights=(weights * radius).astype(np.float32), bias=bias))
     # No range reaches beyond a clip, so that each end of the new one stands where a range or the old clip ends.
     clips = np.isfinite([graph.prefix.low, graph.prefix.high]).any()
-    bounds = (-1.0, 1.0) if clips else (-np.inf, np.inf)
+    bounds = (-end, end) if clips else (-np.inf, np.inf)
     prefix = HostPrefix(offset.astype(np.float32), gain.astype(np.float32), *bounds)
     return replace(graph.replaced(*layers), prefix=prefix)
 

@@ -37,6 +37,7 @@ from policyport.quantize.nodes import (
     Pad,
     Reshape,
     Resize,
+    Slice,
 )
 from torch.nn import functional
 
@@ -132,7 +133,7 @@ def _window_sums(node: QuantizedAverage, image: Tensor, fill: float) -> Tensor:
 
 
 def _move(node: QuantizedMove, q: Tensor) -> Tensor:
-    """Pooling of the largest, another shape, margin or size, a clamp."""
+    """Pooling of the largest, another shape, margin or size, a part, a clamp."""
     output = node.output
     match node.node:
         case MaxPool(window=window):
@@ -143,6 +144,8 @@ def _move(node: QuantizedMove, q: Tensor) -> Tensor:
         case Reshape(target=target, channels_last=last):
             turned = q.permute(0, 2, 3, 1) if last and q.ndim == 4 else q
             return turned.reshape(-1, *target)
+        case Slice() as part:
+            return part.move(q)
         case Resize(height=height, width=width):
             rows, columns = (
                 torch.arange(end, device=q.device) * size // end

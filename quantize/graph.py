@@ -61,6 +61,9 @@ class FloatGraph:
     limits: tuple[float, float] | None = None
     """Between which an observation's values lie by their nature, as 0 and 255 those of a camera; None if unknown."""
 
+    state_size: int = 0
+    """Of a recurrent network: how many of the last inputs are the last outputs of the step before."""
+
     @property
     def input_size(self) -> int:
         """Number of values of an observation."""

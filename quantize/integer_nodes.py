@@ -28,6 +28,7 @@ from policyport.quantize.nodes import (
     Product,
     Reshape,
     Resize,
+    Slice,
     Softmax,
     Sum,
     TransposedConvolution,
@@ -224,7 +225,7 @@ class QuantizedAverage(QuantizedNode):
 
 @dataclass(frozen=True, kw_only=True)
 class QuantizedMove(QuantizedNode):
-    """What yields its input's integers: pooling of the largest, another shape, margin or size, a clamp."""
+    """What yields its input's integers: pooling of the largest, another shape, margin or size, a part, a clamp."""
 
     def run(self, *q: Compact) -> Integers:
         whole = q[0].astype(np.int64)
@@ -233,7 +234,7 @@ class QuantizedMove(QuantizedNode):
                 return _channels_first(operators.max_pool(_channels_last(whole), window))
             case Pad() as pad:
                 return pad.move(whole, self.output.zero_point)
-            case Reshape() | Resize() as move:
+            case Reshape() | Resize() | Slice() as move:
                 return move.move(whole)
         return np.clip(whole, self.output.low, self.output.high)
 

@@ -323,6 +323,24 @@ class Reshape(Node):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Slice(Node):
+    """The features from ``start`` to before ``stop`` of a vector."""
+
+    start: int
+    stop: int
+
+    def shape(self, *shapes: Shape) -> Shape:
+        return (self.stop - self.start,)
+
+    def evaluate(self, *values: Floats) -> Floats:
+        return self.move(values[0])
+
+    def move(self, x: NDArray[Any]) -> NDArray[Any]:
+        """[n, features] to [n, stop - start], of any type."""
+        return x[:, self.start : self.stop]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Pad(Node):
     """A margin of zeros around an image."""
 

@@ -6,13 +6,29 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from policyport.core.errors import UnsupportedModelError
 from policyport.core.operators import Window
 from policyport.quantize.affine import Affine
 from policyport.quantize.graph import FloatGraph
-from policyport.quantize.nodes import NONE, Convolution, Function, Linear, Node, Pointwise, Shape, Sum, Weighted, clip
+from policyport.quantize.nodes import (
+    NONE,
+    Concat,
+    Convolution,
+    Function,
+    Linear,
+    Node,
+    Pointwise,
+    Shape,
+    Slice,
+    Sum,
+    Weighted,
+    clip,
+)
 from policyport.quantize.onnx_file import OnnxFile
 from policyport.quantize.onnx_head import Head
+
+Reals = NDArray[np.float64]
 
 TO_LAST, TO_FIRST = [0, 2, 3, 1], [0, 3, 1, 2]
 """Permutations of a Transpose between [n, channels, height, width] and [n, height, width, channels]."""
@@ -54,7 +70,10 @@ class Builder:
         self.values: dict[str, Value] = {}
         self.shapes: dict[str, Shape] = {}
         self.head = Head(file.input_shape[0])
-        self.values[file.input_name] = self.enter(file.input_name, file.input_shape)
+        if file.state:
+            self._enter_recurrent()
+        else:
+            self.values[file.input_name] = self.enter(file.input_name, file.input_shape)
 
     def enter(self, tensor: str, file_shape: Shape) -> Value:
         """The observation as the network takes it: the file's tensor of that shape, without n."""
@@ -65,25 +84,46 @@ class Builder:
         self.shapes[self.file.input_name] = shape
         return Value(self.file.input_name, shape, last)
 
+    def _enter_recurrent(self) -> None:
+        """One vector as input: the observation, then the state."""
+        sizes = {self.file.input_name: self.file.input_shape[0]}
+        sizes |= {vector.input: vector.size for vector in self.file.state}
+        start = 0
+        for name, size in sizes.items():
+            part = (start, start + size)
+            self.values[name] = Value(self.file.input_name, (size,), part=part, alone=name == self.file.input_name)
+            start += size
+        self.input_shape, self.channels_last = (start,), False
+        self.head = self.head.for_channels(start)
+        self.shapes[self.file.input_name] = (start,)
+
     def finish(self) -> FloatGraph:
         """The graph, weights in float32, nodes that nobody reads left out."""
-        if self.file.output_name not in self.values:
+        names = (self.file.output_name, *(vector.output for vector in self.file.state))
+        if any(name not in self.values for name in names):
             raise UnsupportedModelError("the output does not depend on the input", where=self.file.path)
-        output = self.settled(self.values[self.file.output_name], self.file.output_name)
+        ends = [self.apart(self.settled(self.values[name], f"{name}_settled"), f"{name}_part") for name in names]
+        if self.file.state:
+            inputs = tuple(end.name for end in ends)
+            output = self.put(Concat(name=f"{self.file.result_name}_and_state", inputs=inputs))
+            renamed, result = {}, output.name
+        else:
+            output, result = ends[0], self.file.result_name
+            renamed = {output.name: result}
         if not any(isinstance(node, Weighted) for node in self.nodes.values()):
             raise UnsupportedModelError(
                 "the network has no layer", where=self.file.path, expected="a Gemm, MatMul or Conv"
             )
-        renamed = {output.name: self.file.result_name}
         nodes = tuple(_finished(node, renamed) for node in self.nodes.values())
         graph = FloatGraph(
             self.file.name,
             self.file.input_name,
             self.input_shape,
-            self.file.result_name,
+            result,
             self.head.prefix(len(self.input_shape)),
             nodes,
             self.channels_last,
+            state_size=sum(vector.size for vector in self.file.state),
         )
         graph = graph.without_unread()
         graph.check_finite()
@@ -104,6 +144,8 @@ class Builder:
     def whole(self, node: Any, index: int = 0) -> Value:
         """What a node reads, which must not be a part of a vector."""
         found = self.value(node, index)
+        if found.part is not None and self.file.state:
+            return self.apart(self.settled(found, f"{node.output[0]}_operand{index}"), f"{node.output[0]}_part{index}")
         if found.part is not None:
             raise self.file.refuse(
                 node,
@@ -112,6 +154,37 @@ class Builder:
                 cure="export a policy of vectors alone, or of one image",
             )
         return found
+
+    def apart(self, value: Value, name: str) -> Value:
+        """The value as a tensor of its own, where it is a part of one."""
+        if value.part is None:
+            return value
+        start, stop = value.part
+        made = Slice(name=name, inputs=(value.name,), start=start, stop=stop)
+        same = (x for x in self.nodes.values() if isinstance(x, Slice) and replace(x, name=name) == made)
+        known = next(same, None)
+        part = self.put(made) if known is None else Value(known.name, value.shape)
+        return replace(part, alone=False)
+
+    def observed(self, node: Any, index: int = 0) -> Value:
+        """What a node reads; of a recurrent network the observation may be a part of the input."""
+        found = self.value(node, index)
+        whole = found.part is None or bool(self.file.state)
+        at_head = whole and found.name == self.file.input_name and found.affine is None
+        return found if at_head else self.whole(node, index)
+
+    def dense(self, name: str, value: Value, matrix: Reals, bias: Reals, function: Function = NONE) -> Value:
+        """Append a fully connected layer; one that reads a part of a vector has no weights for the rest of it."""
+        value = self.settled(value, f"{name}_operand")
+        if value.part is not None:
+            whole = np.zeros((len(matrix), self.shapes[value.name][0]))
+            whole[:, slice(*value.part)] = matrix
+            matrix = whole
+        linear = name if function == NONE else f"{name}_linear"
+        layer = Linear(
+            name=name, inputs=(value.name,), linear_name=linear, weights=matrix, bias=bias, function=function
+        )
+        return self.put(layer)
 
     def image(self, node: Any) -> Value:
         """What a node reads, which must be an image with channels first in the file."""
@@ -154,8 +227,10 @@ class Builder:
 
     def affine(self, node: Any, value: Value, part: Affine) -> Value:
         """``value * scale + shift``: by the host, by the layer before, or by what reads it."""
-        if value.name == self.file.input_name and value.alone and value.affine is None and self.head.affine(part):
-            return value
+        if value.name == self.file.input_name and value.alone and value.affine is None:
+            if self.head.affine(part if value.part is None else part.among(self.shapes[value.name][0], value.part)):
+                return value
+            value = self.apart(value, f"{node.output[0]}_part")
         layer = self.nodes.get(value.name)
         if isinstance(layer, Weighted) and layer.function == NONE and value.alone and value.affine is None:
             scale = part.scale.reshape(-1, *[1] * (layer.weights.ndim - 1))

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from policyport.core.errors import ArtifactError, UnsupportedModelError
+from policyport.core.task import StateVector
 
 PASSED_OVER = ("Identity", "Dropout", "Cast")
 """Operators that change nothing of a float network's values when it does not train."""
@@ -55,6 +56,9 @@ class OnnxFile:
     opset: int
     reader_counts: Mapping[str, int]
     """How often each tensor is read, the output once more."""
+
+    state: tuple[StateVector, ...] = ()
+    """Of a recurrent network: its further inputs, and the tensors that they are the step after."""
 
     def attribute(self, node: Any, name: str, default: Any = None) -> Any:
         """An attribute's value, or ``default``; text as ``str``."""
@@ -118,9 +122,10 @@ def label(node: Any) -> str:
     return f"{node.op_type} node {node.name or node.output[0]!r}"
 
 
-def open_onnx(path: Path) -> OnnxFile:
+def open_onnx(path: Path, state: Sequence[StateVector] = ()) -> OnnxFile:
     """Open and check a file.
 
+    :param state: of a recurrent network, as its task has it
     :raises ArtifactError: missing, torn, or no ONNX
     :raises UnsupportedModelError: already quantized; several inputs or outputs; an input of another kind
     """
@@ -131,17 +136,20 @@ def open_onnx(path: Path) -> OnnxFile:
     _refuse_quantized(graph, path)
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     nodes, names = _without_passed_over(graph)
-    outputs = [_source(value.name, names) for value in graph.output]
-    if len(outputs) != 1:
+    carried = {vector.output for vector in state}
+    results = [value.name for value in graph.output if value.name not in carried]
+    if len(results) != 1 or len(graph.output) != 1 + len(state):
         raise UnsupportedModelError(
-            "the network must have one output",
+            "the network must have one output, and those that the task calls its state",
             where=path,
-            expected=1,
+            expected=", ".join(["the actions", *sorted(carried)]),
             got=", ".join(value.name for value in graph.output),
-            cure="export the deterministic actor alone, without value function or log-probability",
+            cure="export the deterministic actor alone, without value function or log-probability; "
+            "name what a recurrent one remembers in task.json under `state`",
         )
+    outputs = [_source(name, names) for name in (*results, *(vector.output for vector in state))]
     counts = Counter([name for node in nodes for name in node.input if name] + outputs)
-    name, shape = _single_input(graph, constants, path)
+    name, shape = _observation(graph, constants, path, state)
     opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 1)
     return OnnxFile(
         path,
@@ -149,11 +157,12 @@ def open_onnx(path: Path) -> OnnxFile:
         name,
         shape,
         outputs[0],
-        graph.output[0].name,
+        results[0],
         tuple(nodes),
         constants,
         opset,
         counts,
+        tuple(replace(vector, output=tensor) for vector, tensor in zip(state, outputs[1:], strict=True)),
     )
 
 
@@ -222,14 +231,28 @@ def _casts_to_whole(node: Any) -> bool:
     return node.op_type == "Cast" and any(a.name == "to" and a.i not in (FLOAT, 10, 11) for a in node.attribute)
 
 
-def _single_input(graph: Any, known: Mapping[str, NDArray[Any]], path: Path) -> tuple[str, tuple[int, ...]]:
-    """Name and shape, without n, of the one input."""
-    inputs = [value for value in graph.input if value.name not in known]
-    if len(inputs) != 1:
-        names = ", ".join(value.name for value in inputs)
-        raise UnsupportedModelError("the network must have one input", where=path, expected=1, got=names or 0)
+def _observation(
+    graph: Any, known: Mapping[str, NDArray[Any]], path: Path, state: Sequence[StateVector]
+) -> tuple[str, tuple[int, ...]]:
+    """Name and shape, without n, of the one input that is no state."""
+    sizes = {vector.input: vector.size for vector in state}
+    given = [value for value in graph.input if value.name not in known]
+    inputs = [value for value in given if value.name not in sizes]
+    if len(inputs) != 1 or len(given) != 1 + len(sizes):
+        names = ", ".join(value.name for value in given)
+        raise UnsupportedModelError(
+            "the network must have one input, and those that the task calls its state",
+            where=path,
+            expected=", ".join(["the observation", *sizes]),
+            got=names or 0,
+            cure=None if len(given) < 2 else "name what a recurrent network remembers in task.json under `state`",
+        )
+    for value in given:
+        _check_state(value, sizes, path)
     tensor = inputs[0].type.tensor_type
     dims = [dim.dim_value for dim in tensor.shape.dim]
+    if state and len(dims) == 3:
+        dims = dims[:1] + dims[2:]  # one step of a sequence
     if tensor.elem_type not in (FLOAT, UINT8) or len(dims) not in (2, 4) or min(dims[1:]) < 1:
         raise UnsupportedModelError(
             "the input must be float32 [n, features] or an image of a fixed size",
@@ -239,6 +262,18 @@ def _single_input(graph: Any, known: Mapping[str, NDArray[Any]], path: Path) -> 
             cure="export the network with a fixed input shape, only the batch left open",
         )
     return inputs[0].name, tuple(int(dim) for dim in dims[1:])
+
+
+def _check_state(value: Any, sizes: Mapping[str, int], path: Path) -> None:
+    """Refuse a state of another size than the task says."""
+    dims = [dim.dim_value for dim in value.type.tensor_type.shape.dim]
+    if value.name in sizes and dims[-1] != sizes[value.name]:
+        raise UnsupportedModelError(
+            "a state of another size than the task says",
+            where=f"{path}, input {value.name}",
+            expected=sizes[value.name],
+            got=dims,
+        )
 
 
 def per_channel(value: NDArray[Any], shape: tuple[int, ...], channels_last: bool) -> NDArray[np.float64] | None:

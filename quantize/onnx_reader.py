@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from math import prod
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from policyport.core.operators import Window
+from policyport.core.task import StateVector
 from policyport.quantize.affine import Affine
 from policyport.quantize.graph import FloatGraph
 from policyport.quantize.nodes import (
@@ -34,23 +35,26 @@ from policyport.quantize.nodes import (
 from policyport.quantize.onnx_builder import TO_FIRST, TO_LAST, Builder, Value
 from policyport.quantize.onnx_file import PASSED_OVER, open_onnx, per_channel
 from policyport.quantize.onnx_functions import FUNCTIONS, read_function
+from policyport.quantize.onnx_recurrent import read_gru, read_lstm
 from policyport.quantize.onnx_windows import joined_pads, read_margin, read_size, read_window
 
 Reals = NDArray[np.float64]
 
 
-def read_onnx(path: Path) -> FloatGraph:
+def read_onnx(path: Path, state: Sequence[StateVector] = ()) -> FloatGraph:
     """A float32 ONNX file as a graph.
 
     Operators by constants before everything else are the host's part; batch normalization and other
     operators by a constant for each channel go into the weights before or behind them; functions and
-    margins into the operator they belong to.
+    margins into the operator they belong to. A recurrent network has the state behind the observation, and the state
+    of the step after behind the output.
 
+    :param state: of a recurrent network, as its task has it
     :raises ArtifactError: the file is missing, torn or no ONNX
     :raises UnsupportedModelError: the model is quantized already; or an operator, an attribute or a
         topology that is not supported: the node is named, and what is supported
     """
-    file = open_onnx(path)
+    file = open_onnx(path, state)
     build = Builder(file)
     for node in file.nodes:
         _take(build, node)
@@ -70,12 +74,14 @@ def _take(build: Builder, node: Any) -> None:
         raise build.file.refuse(
             node, "operator that the integer semantics do not cover", expected=SUPPORTED, got=node.op_type
         )
-    build.values[node.output[0]] = reader(build, node)
+    read = reader(build, node)
+    values = read if isinstance(read, tuple) else (read,)
+    build.values.update((name, value) for name, value in zip(node.output, values, strict=False) if name)
 
 
 def _gemm(build: Builder, node: Any) -> Value:
     """Gemm and MatMul."""
-    value, weights = build.whole(node), build.file.constant(node, 1)
+    value, weights = build.observed(node), build.file.constant(node, 1)
     if weights is None or weights.ndim != 2 or len(value.shape) != 1 or build.file.attribute(node, "transA", 0):
         raise build.file.refuse(
             node,
@@ -91,6 +97,8 @@ def _gemm(build: Builder, node: Any) -> Value:
         raise build.file.refuse(node, "weights of another size", expected=f"{value.shape[0]} inputs", got=got)
     bias = _bias(build, node, len(matrix)) * build.file.attribute(node, "beta", 1.0)
     name = node.output[0]
+    if value.part is not None:
+        return build.dense(name, build.value(node), matrix, bias)
     layer = Linear(name=name, inputs=(value.name,), linear_name=name, weights=matrix, bias=bias)
     return build.layer(node, value, layer)
 
@@ -181,7 +189,7 @@ def _arithmetic(build: Builder, node: Any) -> Value:
 
 
 def _by_constant(build: Builder, node: Any, index: int) -> Value:
-    value = build.whole(node, 1 - index)
+    value = build.observed(node, 1 - index)
     given = build.file.constants[node.input[index]]
     vector = per_channel(given, value.shape, value.last)
     if vector is None:
@@ -233,10 +241,11 @@ def _gated(build: Builder, node: Any, x: Value, gate: Value) -> Value | None:
 
 def _pointwise(build: Builder, node: Any) -> Value:
     """A function of one value; a clip of the observation is the host's."""
-    value, function = build.whole(node), read_function(build.file, node)
+    value, function = build.observed(node), read_function(build.file, node)
     if node.op_type == "Clip" and value.name == build.file.input_name and value.alone and value.affine is None:
         build.head.clip(function.low, function.high)
         return value
+    value = build.apart(value, f"{node.output[0]}_part")
     if value.affine is not None and value.affine.is_shift_by_three and function == clip(0.0, 6.0):
         gate = Pointwise(name=node.output[0], inputs=(value.name,), function=Function("HardSigmoid"))
         size = value.shape[0]
@@ -305,6 +314,9 @@ def _concat(build: Builder, node: Any) -> Value:
 
 def _reshape(build: Builder, node: Any) -> Value:
     """Flatten, Reshape, Squeeze and Unsqueeze."""
+    value = build.value(node)
+    if build.file.state and len(value.shape) == 1 and node.op_type != "Flatten":
+        return _kept(build, node, value)
     value = build.whole(node)
     target = _target(build, node, value)
     if len(target) < 2 or target[0] != 1 or prod(target) != prod(value.shape) or len(target) not in (2, 4):
@@ -321,6 +333,26 @@ def _reshape(build: Builder, node: Any) -> Value:
     return _reshaped(build, node, build.settled(value, f"{node.output[0]}_operand0"), target[1:])
 
 
+def _kept(build: Builder, node: Any, value: Value) -> Value:
+    """A vector of a recurrent network under more or fewer axes of one: of a sequence, a direction."""
+    given = build.file.constant(node, 1) if node.op_type == "Reshape" else None
+    if given is not None and int(given[-1]) not in (-1, value.shape[0]):
+        got = given.tolist()
+        raise build.file.refuse(
+            node, "a vector of another size", expected=f"{value.shape[0]} along the last axis", got=got
+        )
+    return value
+
+
+def _gather(build: Builder, node: Any) -> Value:
+    """The one step of a sequence, or the one direction of a cell."""
+    value, index = build.value(node), build.file.constant(node, 1)
+    axis = int(build.file.attribute(node, "axis", 0))
+    if not build.file.state or len(value.shape) != 1 or index is None or axis != 0 or index.reshape(-1).tolist() != [0]:
+        raise build.file.refuse(node, "a choice of elements", expected="the one step of a recurrent network: index 0")
+    return value
+
+
 def _entered(build: Builder, node: Any, value: Value, target: Shape) -> Value:
     """The observation, given flat or under another shape, as the image that the network takes it for."""
     if not value.alone or value.affine is not None or value.last or not build.head.is_even:
@@ -334,7 +366,7 @@ def _entered(build: Builder, node: Any, value: Value, target: Shape) -> Value:
 
 def _slice(build: Builder, node: Any) -> Value:
     """A part of a vector, which a Concat must put together again with its other parts."""
-    value = build.whole(node)
+    value = build.value(node)
     starts, ends, axes, steps = (build.file.constant(node, i) for i in range(1, 5))
     vector = len(value.shape) == 1 and value.part is None and value.affine is None
     along = starts is not None and ends is not None and axes is not None and axes.tolist() in ([1], [-1])
@@ -343,6 +375,24 @@ def _slice(build: Builder, node: Any) -> Value:
     assert starts is not None and ends is not None
     start, stop, _ = slice(int(starts[0]), int(ends[0])).indices(value.shape[0])
     return replace(value, shape=(stop - start,), part=(start, stop), alone=False)
+
+
+def _split(build: Builder, node: Any) -> tuple[Value, ...]:
+    """A vector in parts side by side."""
+    value = build.value(node)
+    axis, count = int(build.file.attribute(node, "axis", 0)), len(node.output)
+    given = build.file.constant(node, 1)
+    sizes = [value.shape[0] // count] * count if given is None else [int(size) for size in given]
+    vector = len(value.shape) == 1 and value.part is None and value.affine is None
+    if not vector or axis not in (1, -1) or sum(sizes) != value.shape[0]:
+        raise build.file.refuse(
+            node, "a split of something other than a vector's features", expected="axis 1", got=axis
+        )
+    ends = np.cumsum(sizes).tolist()
+    return tuple(
+        replace(value, shape=(size,), part=(end - size, end), alone=False)
+        for size, end in zip(sizes, ends, strict=True)
+    )
 
 
 def _reshaped(build: Builder, node: Any, value: Value, target: Shape) -> Value:
@@ -377,7 +427,10 @@ def _target(build: Builder, node: Any, value: Value) -> tuple[int, ...]:
 
 def _transpose(build: Builder, node: Any) -> Value:
     """A change between [n, channels, height, width] and [n, height, width, channels]."""
-    value, order = build.whole(node), list(build.file.attribute(node, "perm", []))
+    value, order = build.value(node), list(build.file.attribute(node, "perm", []))
+    if build.file.state and len(value.shape) == 1 and order and order[-1] == len(order) - 1:
+        return value  # the axes of batch and sequence exchanged
+    value = build.whole(node)
     if len(value.shape) != 3 or order != (TO_FIRST if value.last else TO_LAST):
         raise build.file.refuse(
             node,
@@ -413,7 +466,7 @@ def _softmax(build: Builder, node: Any) -> Value:
     return build.put(Softmax(name=node.output[0], inputs=(value.name,)))
 
 
-READERS: dict[str, Callable[[Builder, Any], Value]] = {
+READERS: dict[str, Callable[[Builder, Any], Value | tuple[Value, ...]]] = {
     **dict.fromkeys(("Gemm", "MatMul"), _gemm),
     **dict.fromkeys(("Conv", "ConvTranspose"), _convolution),
     **dict.fromkeys(("Add", "Sub", "Mul", "Div", "Sum"), _arithmetic),
@@ -424,6 +477,10 @@ READERS: dict[str, Callable[[Builder, Any], Value]] = {
     **dict.fromkeys(("Resize", "Upsample"), _resize),
     "BatchNormalization": _normalization,
     "Concat": _concat,
+    "GRU": read_gru,
+    "Gather": _gather,
+    "LSTM": read_lstm,
+    "Split": _split,
     "Transpose": _transpose,
     "Pad": _pad,
     "Scaler": _scaler,

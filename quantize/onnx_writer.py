@@ -23,6 +23,7 @@ from policyport.quantize.nodes import (
     Reshape,
     Resize,
     Shape,
+    Slice,
     Softmax,
     Sum,
     TransposedConvolution,
@@ -112,6 +113,10 @@ class OnnxWriter:
                 return self.node("Pad", [*inputs, self.constant(f"{node.name}_pads", margin)], output)
             case Resize():
                 return self._resize(node, inputs[0], output, shape)
+            case Slice(start=start, stop=stop):
+                ends = [("start", start), ("stop", stop), ("axis", 1)]
+                bounds = [self.constant(f"{node.name}_{what}", np.array([at], np.int64)) for what, at in ends]
+                return self.node("Slice", [*inputs, *bounds], output)
             case Softmax():
                 return self.node("Softmax", inputs, output, axis=1)
             case Pointwise(function=function):

@@ -10,7 +10,19 @@ from policyport.quantize.activation import FIXED_SCALE, Activation, fixed_output
 from policyport.quantize.calibrate import Range, Statistics, activation_for, before_function, observed_range
 from policyport.quantize.config import QuantizeConfig
 from policyport.quantize.graph import FloatGraph
-from policyport.quantize.nodes import Concat, MaxPool, Node, Pad, Pointwise, Reshape, Resize, Softmax, Sum, Weighted
+from policyport.quantize.nodes import (
+    Concat,
+    MaxPool,
+    Node,
+    Pad,
+    Pointwise,
+    Reshape,
+    Resize,
+    Slice,
+    Softmax,
+    Sum,
+    Weighted,
+)
 
 
 @dataclass(frozen=True)
@@ -68,7 +80,7 @@ def _moves(node: Node) -> bool:
     """Whether a node yields its input's integers in other places, or clamps them."""
     if isinstance(node, Pointwise):
         return node.function.clamps
-    return isinstance(node, (MaxPool, Pad, Reshape, Resize))
+    return isinstance(node, (MaxPool, Pad, Reshape, Resize, Slice))
 
 
 def assign(
@@ -85,6 +97,7 @@ def assign(
     :param widths: of :meth:`Ties.widths`
     """
     ties = Ties(graph)
+    carried = ties.group[ties.root(graph.output_name)] if graph.state_size else ()
     found = {graph.input_name: entry}
     for node in graph.nodes:
         shape = graph.shapes[node.name]
@@ -93,6 +106,8 @@ def assign(
         elif ties.is_given(node.name):
             function = "Softmax" if isinstance(node, Softmax) else node.function.name  # type: ignore[attr-defined]
             found[node.name] = fixed_output(node.name, shape, function, widths[node.name])
+        elif node.name in carried:  # the state leaves as the integers that it enters as
+            found[node.name] = entry.renamed(node.name, shape)
         else:
             bits = widths[node.name]
             reaches = [_reach(statistics[member], config, bits) for member in ties.group[node.name]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from policyport.core.task import Task
 from policyport.quantize.graph import FloatGraph
 from policyport.quantize.nodes import Floats
 from policyport.quantize.onnx_reader import read_onnx
+from policyport.quantize.sequences import with_states
 from policyport.quantize.trained import INTEGERS
 
 
@@ -32,7 +34,7 @@ class Source:
     task_path: Path
     observations_path: Path
     observations: Floats
-    """[n, inputs]: for calibration."""
+    """[n, inputs]: for calibration; of a recurrent network with the state behind each."""
 
     held_out: Floats
     """[m, inputs]: from other episodes, for figures."""
@@ -72,9 +74,9 @@ def open_source(model: Path) -> Source:
 
 
 def _read(onnx_path: Path, key: str, task_path: Path, observations_path: Path) -> Source:
-    graph = read_onnx(onnx_path)
     task = Task.read(task_path)
-    sizes = (graph.input_size, graph.output_size)
+    graph = read_onnx(onnx_path, task.state)
+    sizes = (graph.input_size - task.state_size, graph.output_size - task.state_size)
     if sizes != (task.observation_size, task.output_size):
         raise ArtifactError(
             "model and task differ",
@@ -83,7 +85,7 @@ def _read(onnx_path: Path, key: str, task_path: Path, observations_path: Path) -
             got=f"{sizes[0]} inputs and {sizes[1]} outputs",
         )
     graph = replace(graph, limits=_limits(graph, task))
-    observations, held_out = _observations(observations_path, task)
+    observations, held_out = _observations(observations_path, task, graph)
     return Source(onnx_path, key, graph, task, task_path, observations_path, observations, held_out)
 
 
@@ -95,8 +97,8 @@ def _limits(graph: FloatGraph, task: Task) -> tuple[float, float] | None:
     return low.pop(), high.pop()
 
 
-def _observations(path: Path, task: Task) -> tuple[Floats, Floats]:
-    """Calibration and held-out observations; where no others are held out, the last fifth is."""
+def _observations(path: Path, task: Task, graph: FloatGraph) -> tuple[Floats, Floats]:
+    """Calibration and held-out observations, states behind them; where no others are held out, the last fifth is."""
     if not path.is_file():
         raise ArtifactError(
             "no calibration data: ranges of activations cannot be known without observations",
@@ -106,16 +108,32 @@ def _observations(path: Path, task: Task) -> tuple[Floats, Floats]:
             cure="record them: numpy.savez('observations.npz', observations=..., held_out=...)",
         )
     arrays = _arrays(path)
-    observations = task.check_observation(arrays["observations"])
+    observations = _inputs(arrays, "observations", path, task, graph)
     if "held_out" in arrays:
-        return observations, task.check_observation(arrays["held_out"])
+        return observations, _inputs(arrays, "held_out", path, task, graph)
     if len(observations) < 2:
         raise ArtifactError("too few observations", where=path, expected="2 at least", got=len(observations))
     cut = max(1, len(observations) * 4 // 5)
     return observations[:cut], observations[cut:]
 
 
-def _arrays(path: Path) -> dict[str, NDArray[np.float32]]:
+def _inputs(arrays: dict[str, NDArray[Any]], name: str, path: Path, task: Task, graph: FloatGraph) -> Floats:
+    """[n, inputs]: observations, with the float network's states where it has any and the file has none."""
+    given = arrays[name]
+    if not task.state or given.shape[-1] == task.input_size:
+        return task.check_input(given)
+    observations, starts = task.check_observation(given), arrays.get(f"{name}_starts")
+    if starts is None or starts.shape != observations.shape[:1]:
+        raise ArtifactError(
+            f"no `{name}_starts` in the file: a recurrent network remembers, so where episodes start must be known",
+            where=path,
+            expected=f"`{name}_starts` bool [{len(observations)}], true at the first observation of each episode",
+            got="none" if starts is None else starts.shape,
+        )
+    return with_states(graph, observations, starts.astype(np.bool_))
+
+
+def _arrays(path: Path) -> dict[str, NDArray[Any]]:
     try:
         with path.open("rb") as stream, np.load(stream) as archive:
             arrays = {name: archive[name] for name in archive.files}

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from policyport.core.artifact import Artifact, ArtifactWriter, code_version, open_artifact, write_artifact
+from policyport.core.errors import ConfigError
 from policyport.core.options import to_table
 from policyport.quantize.config import QuantizeConfig
 
@@ -45,6 +46,8 @@ def quantize(model: Path, config: QuantizeConfig, out: Path) -> Artifact:
         out, "quantize", inputs={"model": source.key}, config=to_table(config), code=code_version(*CODE)
     ) as writer:
         writer.carry(source.model.parent)
+        if source.task.state:
+            _write_inputs(source, writer)
         write_qdq(network, writer.path / "model.onnx")
         _keep_float(source.model, writer)
         rows = layer_rows(source.graph, network, source.held_out)
@@ -60,8 +63,27 @@ def quantize(model: Path, config: QuantizeConfig, out: Path) -> Artifact:
     return open_artifact(out, "quantize")
 
 
+def _write_inputs(source: Source, writer: ArtifactWriter) -> None:
+    """Observations with the states behind them, so that what follows needs no order of steps."""
+    import numpy as np
+
+    path = writer.path / "observations.npz"
+    np.savez_compressed(path, observations=source.observations, held_out=source.held_out)
+
+
 def for_task(config: QuantizeConfig, source: Source) -> QuantizeConfig:
-    """The options as a task needs them: a codec's pixels go in as they are, its code and what it sums have 16 bits."""
+    """The options as a task needs them.
+
+    A codec's pixels go in as they are, its code and what it sums have 16 bits; so have all of a recurrent network.
+
+    :raises ConfigError: a recurrent network with activations of 8 bits
+    """
+    if source.task.state:
+        if config.activations == "int8":
+            raise ConfigError(
+                "a recurrent network with int8 activations", where="[quantize] activations", expected="auto or int16"
+            )
+        return dataclasses.replace(config, activations="int16")
     if source.task.kind != "codec":
         return config
     from policyport.quantize.nodes import Weighted
