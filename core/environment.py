@@ -18,6 +18,7 @@ from policyport.core.task import Environment
 REGISTERING = (
     "policyport.core.navigation",
     "policyport.core.recall",
+    "policyport.core.quadrotor",
     "ale_py",
     "gymnasium_robotics",
     "minigrid",

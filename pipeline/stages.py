@@ -173,7 +173,10 @@ IMPORT = Stage(
     options="policyport.train.config:ImportConfig",
     code="policyport.train.stage:CODE",
     inputs={"agent": "agent"},
-    takes={"agent": "a zip of PPO, A2C, DQN, DDPG, TD3, SAC, or of sb3-contrib's QR-DQN, TQC, ARS, TRPO"},
+    takes={
+        "agent": "a zip of PPO, A2C, DQN, DDPG, TD3, SAC, or of sb3-contrib's QR-DQN, TQC, ARS, TRPO; "
+        "or a checkpoint of RLtools (.h5)"
+    },
     writes="train",
 )
 """In the place of train, outside of recipes: a recipe names a zip as train's ``agent``."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from policyport.core.task import Task
     from policyport.train.actor import Actor
     from policyport.train.agent import Agent
+    from policyport.train.rollouts import Begin
 
 _FINITE = 1e6
 """Bounds of an observation beyond this are no bounds; ``task.json`` holds this instead of infinity."""
@@ -48,8 +49,8 @@ def export_agent(agent: Agent, config: ExportConfig, writer: ArtifactWriter) -> 
     # Seeds far from the evaluation's and from each other's, so that no episode is seen twice.
     seeds = (config.evaluation_seed + 1_000_000, config.evaluation_seed + 2_000_000)
     count = min(config.calibration_steps, max(16, _RECORDED // task.observation_size))
-    observations, held_out = (
-        record_observations(act, task.environment, seed, count, share)
+    (observations, _), (held_out, _) = (
+        record_observations(lambda: act, task.environment, seed, count, share)
         for seed, share in zip(seeds, (config.exploration, 0.0), strict=True)
     )
     np.savez_compressed(writer.path / "observations.npz", observations=observations, held_out=held_out)
@@ -58,7 +59,7 @@ def export_agent(agent: Agent, config: ExportConfig, writer: ArtifactWriter) -> 
     if agent.integers is not None:
         write_trained(agent.integers, writer.path / INTEGERS)
     _write_curve(agent, writer.path / "curve.csv")
-    returns = _returns(config, task, act)
+    returns = returns_of(config, task, lambda: act)
     (writer.path / "returns.json").write_text(json.dumps(returns, indent=2) + "\n")
     writer.tools.update(task.environment.versions)
     writer.figures.update(
@@ -71,12 +72,12 @@ def export_agent(agent: Agent, config: ExportConfig, writer: ArtifactWriter) -> 
     )
 
 
-def _returns(config: ExportConfig, task: Task, act: Any) -> dict[str, Any]:
+def returns_of(config: ExportConfig, task: Task, begin: Begin) -> dict[str, Any]:
     """The float policy's return for each evaluation seed, and their mean and standard deviation."""
     from policyport.train.rollouts import seeded_returns
 
     seeds = [config.evaluation_seed + episode for episode in range(config.evaluation_episodes)]
-    returns = seeded_returns(act, task.environment, config.evaluation_seed, config.evaluation_episodes)
+    returns = seeded_returns(begin, task.environment, config.evaluation_seed, config.evaluation_episodes)
     mean = sum(returns) / len(returns)
     spread = math.sqrt(sum((value - mean) ** 2 for value in returns) / max(1, len(returns) - 1))
     return {"seeds": seeds, "returns": returns, "mean": mean, "seed_to_seed_std": spread}

@@ -6,12 +6,14 @@ no log probabilities, no exporter's rewriting.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
+from policyport.core.task import StateVector
 from policyport.train.actor import Actor, Branch, Convolution, Function, Layer, Linear
 from policyport.train.normalization import Normalization
 
@@ -53,14 +55,21 @@ class OnnxGraph:
         self.constants.append(numpy_helper.from_array(array.astype(kind), name))
         return name
 
-    def save(self, path: Path, name: str, inputs: int, outputs: int) -> None:
-        """Write the graph: ``observation`` [N, inputs] to ``output`` [N, outputs], what the last node yields."""
+    def save(self, path: Path, name: str, inputs: int, outputs: int, state: Sequence[StateVector] = ()) -> None:
+        """Write the graph: ``observation`` [N, inputs] to ``output`` [N, outputs], what the last node yields.
+
+        :param state: of a recurrent network, further inputs and outputs [N, size]
+        """
         self.nodes[-1].output[0] = "output"
+
+        def value(tensor: str, size: int) -> onnx.ValueInfoProto:
+            return helper.make_tensor_value_info(tensor, onnx.TensorProto.FLOAT, ["N", size])
+
         made = helper.make_graph(
             self.nodes,
             name,
-            [helper.make_tensor_value_info("observation", onnx.TensorProto.FLOAT, ["N", inputs])],
-            [helper.make_tensor_value_info("output", onnx.TensorProto.FLOAT, ["N", outputs])],
+            [value("observation", inputs), *(value(vector.input, vector.size) for vector in state)],
+            [value("output", outputs), *(value(vector.output, vector.size) for vector in state)],
             self.constants,
         )
         model = helper.make_model(made, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="policyport")

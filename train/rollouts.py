@@ -16,6 +16,9 @@ from policyport.core.task import Environment, Task
 Act = Callable[[NDArray[np.float32]], Any]
 """An observation [observation_size] to an action as the environment takes it."""
 
+Begin = Callable[[], Act]
+"""At the start of an episode: what acts in it, and remembers what it must."""
+
 LONGEST_EPISODE = 100_000
 """Steps; the longest of Atari has 27,000."""
 
@@ -29,13 +32,56 @@ def onnx_policy(model: Path, task: Task) -> Act:
     return lambda observation: task.action(run(task.check_observation(observation)))[0]
 
 
-def onnx_outputs(model: Path) -> Callable[[NDArray[Any]], NDArray[np.float32]]:
-    """Outputs [n, output_size] of an exported ONNX for observations [n, observation_size]."""
+def recurrent_policy(model: Path, task: Task) -> Begin:
+    """The same of a recurrent network: its states are zeros where an episode begins."""
+    run = onnx_steps(model, task)
+
+    def begin() -> Act:
+        state = np.zeros(task.state_size, np.float32)
+
+        def act(observation: NDArray[np.float32]) -> Any:
+            nonlocal state
+            output, state = run(task.check_observation(observation)[0], state)
+            return task.action(output[None])[0]
+
+        return act
+
+    return begin
+
+
+Step = Callable[[NDArray[np.float32], NDArray[np.float32]], tuple[NDArray[np.float32], NDArray[np.float32]]]
+"""An observation and a state to an output and the state after, each a vector."""
+
+
+def onnx_steps(model: Path, task: Task) -> Step:
+    """One step of a recurrent ONNX whose inputs and outputs are [1, size]."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(model), _one_thread(), providers=["CPUExecutionProvider"])
+    ends = np.cumsum([vector.size for vector in task.state], dtype=np.intp)
+    names = ["output", *(vector.output for vector in task.state)]
+
+    def run(observation: NDArray[np.float32], state: NDArray[np.float32]) -> Any:
+        given = {v.input: part[None] for v, part in zip(task.state, np.split(state, ends)[:-1], strict=True)}
+        output, *after = session.run(names, {"observation": observation[None], **given})
+        return output[0], np.concatenate([state[:0], *(part[0] for part in after)])
+
+    return run
+
+
+def _one_thread() -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+    return options
+
+
+def onnx_outputs(model: Path) -> Callable[[NDArray[Any]], NDArray[np.float32]]:
+    """Outputs [n, output_size] of an exported ONNX for observations [n, observation_size]."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(model), _one_thread(), providers=["CPUExecutionProvider"])
 
     def run(observations: NDArray[Any]) -> NDArray[np.float32]:
         given = {"observation": observations.astype(np.float32, copy=False)}
@@ -50,7 +96,7 @@ def batches(observations: NDArray[Any]) -> list[NDArray[Any]]:
     return [observations[start : start + at_once] for start in range(0, len(observations), at_once)]
 
 
-def seeded_returns(act: Act, described: Environment, seed: int, episodes: int) -> list[float]:
+def seeded_returns(begin: Begin, described: Environment, seed: int, episodes: int) -> list[float]:
     """Return of each episode; episode i is reset with ``seed + i``.
 
     :raises ConfigError: an episode that does not end
@@ -59,7 +105,7 @@ def seeded_returns(act: Act, described: Environment, seed: int, episodes: int) -
     returns: list[float] = []
     with progress("evaluate float32", episodes) as advance:
         for episode in range(episodes):
-            returns.append(_episode(environment, act, seed + episode))
+            returns.append(_episode(environment, begin(), seed + episode))
             advance(episode + 1, f"return {returns[-1]:.1f}")
     environment.close()
     return returns
@@ -81,13 +127,16 @@ def _episode(environment: Any, act: Act, seed: int) -> float:
     )
 
 
-def record_observations(act: Act, described: Environment, seed: int, count: int, exploration: float) -> NDArray[Any]:
+def record_observations(
+    begin: Begin, described: Environment, seed: int, count: int, exploration: float
+) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     """Observations met by the policy, several episodes of them.
 
     With ``exploration`` a share of the actions is random, so that states off the policy's usual path are
     met as well, and ranges calibrated on them cover a recovery.
 
-    :returns: [count, observation_size], bytes where the environment gives bytes, else float32
+    :returns: [count, observation_size], bytes where the environment gives bytes, else float32; and [count], where an
+        episode starts
     """
     environment = open_environment(described)
     environment.action_space.seed(seed)
@@ -96,16 +145,20 @@ def record_observations(act: Act, described: Environment, seed: int, count: int,
     # Episodes are cut, so that several starts are seen even where they are long.
     longest = max(1, count // 8)
     rows: list[NDArray[Any]] = []
+    starts: list[bool] = []
     with progress("record observations", count) as advance:
         while len(rows) < count:
             observation, _ = environment.reset(seed=seed + len(rows))
-            for _ in range(longest):
+            act = begin()
+            for step in range(longest):
+                starts.append(step == 0)
                 rows.append(np.asarray(observation, kind).ravel())
                 explores = random.random() < exploration
-                action = environment.action_space.sample() if explores else act(observation)
+                chosen = act(observation)  # asked each time: one that remembers must see every observation
+                action = environment.action_space.sample() if explores else chosen
                 observation, _, terminated, truncated, _ = environment.step(action)
                 if terminated or truncated:
                     break
             advance(len(rows))
     environment.close()
-    return np.array(rows[:count], kind)
+    return np.array(rows[:count], kind), np.array(starts[:count])

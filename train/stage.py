@@ -58,6 +58,8 @@ def train(config: TrainConfig, out: Path) -> Artifact:
 def import_agent(agent: Path, config: ImportConfig, out: Path) -> Artifact:
     """Take a zip of Stable-Baselines3 and export its deterministic actor: the artifact that :func:`train` writes.
 
+    A checkpoint of RLtools (.h5), recurrent or not, is taken too.
+
     :raises ConfigError: unknown environment, or one that the agent was not trained in
     :raises ArtifactError: a zip that does not read as an agent
     :raises UnsupportedModelError: a policy with something in it that cannot be exported; it is named
@@ -68,8 +70,14 @@ def import_agent(agent: Path, config: ImportConfig, out: Path) -> Artifact:
     from policyport.train.learner import require_stable_baselines, torch_threads
     from policyport.train.rebuild import read_agent
 
-    require_stable_baselines()
     inputs = _inputs(None, config.vecnormalize) | {"agent": input_key(agent)}
+    if agent.suffix in (".h5", ".hdf5"):
+        from policyport.train.rltools import export_checkpoint
+
+        with write_artifact(out, "train", inputs=inputs, config=to_table(config), code=code_version(*CODE)) as writer:
+            export_checkpoint(agent, config, writer)
+        return open_artifact(out, "train")
+    require_stable_baselines()
     with torch_threads(config.threads):
         found = read_agent(agent, config.environment, config.vecnormalize, pickle=config.pickle)
         with write_artifact(out, "train", inputs=inputs, config=to_table(config), code=code_version(*CODE)) as writer:

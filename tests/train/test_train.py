@@ -130,7 +130,7 @@ def test_an_episode_without_an_end_is_refused(tmp_path: Path) -> None:
     from policyport.train import rollouts
 
     with pytest.raises(ConfigError, match="does not end"):
-        rollouts.seeded_returns(lambda _: 1, Environment("CliffWalking-v1"), 0, 1)
+        rollouts.seeded_returns(lambda: lambda _: 1, Environment("CliffWalking-v1"), 0, 1)
 
 
 def test_tuples_of_observations_are_refused(tmp_path: Path) -> None:
