@@ -27,9 +27,9 @@ from policyport.pipeline.stages import stage_named
 from policyport.quantize.config import WEIGHT_BITS, QuantizeConfig
 
 METHODS = ("lattice", "gptq", "nearest")
-"""Those that take seconds; ``adaround`` and ``qat`` take minutes."""
+"""Those that take seconds; ``blocks``, ``adaround`` and ``qat`` take minutes."""
 
-EVERY_METHOD = ("lattice", "adaround", "gptq", "nearest", "qat")
+EVERY_METHOD = ("lattice", "blocks", "adaround", "gptq", "nearest", "qat")
 FIRST_SEED = 20_000
 """Episode i is reset with this seed plus i, float32's and every cell's alike."""
 

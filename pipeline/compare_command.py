@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--compare-methods",
         nargs="+",
         metavar="METHOD",
-        help="lattice, adaround, gptq, nearest, qat [default: lattice gptq nearest]",
+        help="lattice, blocks, adaround, gptq, nearest, qat [default: lattice gptq nearest]",
     )
     add("--compare-bits", nargs="+", type=int, metavar="BITS", help="widths of weights [default: 8 4 3 2]")
     add(

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from policyport.quantize.config import QuantizeConfig
 from policyport.quantize.cost import Estimate
@@ -19,8 +19,10 @@ from policyport.quantize.new_head import HeadChoice, post_trained
 from policyport.quantize.ptq import quantize_graph
 from policyport.quantize.qat import Objective, QatSettings, finetune
 from policyport.quantize.rounding.adaround import AdaRoundSettings
+from policyport.quantize.rounding.block_sides import IntegerSide
 from policyport.quantize.rounding.branch_and_bound import Proof
 from policyport.quantize.rounding.methods import Method, Prover, rounding
+from policyport.quantize.rounding.reconstruct import BlockResult, BlockSettings, reconstruct
 from policyport.quantize.simulate import predict
 from policyport.quantize.source import Source
 from policyport.quantize.trained import read_trained
@@ -48,6 +50,9 @@ class Candidate:
 
     proofs: Mapping[str, Proof] = field(default_factory=dict)
     """What was proven of each layer's rounding, where it was asked for."""
+
+    blocks: tuple[BlockResult, ...] = ()
+    """What became of each block, where rounding was learned by blocks."""
 
     chosen: Chosen | None = None
     """How widths were chosen within a budget, where there is one."""
@@ -92,23 +97,24 @@ def _within_budget(source: Source, config: QuantizeConfig, partial: Path | None)
 
 def _measuring(config: QuantizeConfig) -> Rounding:
     """What rounds while widths are measured: the configured method, or the default in place of those that train."""
-    method = "lattice" if config.method in ("qat", "adaround") else config.method
+    method = "lattice" if config.method in ("blocks", "qat", "adaround") else config.method
     return rounding(cast(Method, method), refit_bias=config.bias_correction)
 
 
 def _candidate(source: Source, config: QuantizeConfig, activations: str, partial: Path | None) -> Candidate:
     bits = 8 if activations == "int8" else 16
     prover = Prover(config.prove_nodes) if config.prove_nodes else None
-    network = quantized(source, config, bits, partial and partial / f"{activations}.pt", prover)
-    proofs = dict(prover.proofs) if prover else {}
+    told: list[BlockResult] = []
+    network = quantized(source, config, bits, partial and partial / f"{activations}.pt", prover, told)
+    found: dict[str, Any] = {"proofs": dict(prover.proofs) if prover else {}, "blocks": tuple(told)}
     if not config.last_layer or config.method == "qat":
-        return dataclasses.replace(_judged(source, activations, network), proofs=proofs)
+        return dataclasses.replace(_judged(source, activations, network), **found)
 
     def anew(graph: FloatGraph) -> QuantizedNetwork:
         return quantized(dataclasses.replace(source, graph=graph), config, bits)
 
     network, head = post_trained(source.graph, network, source.observations, anew)
-    return dataclasses.replace(_judged(source, activations, network), head=head, proofs=proofs)
+    return dataclasses.replace(_judged(source, activations, network), head=head, **found)
 
 
 def _judged(source: Source, activations: str, network: QuantizedNetwork) -> Candidate:
@@ -120,15 +126,21 @@ def _judged(source: Source, activations: str, network: QuantizedNetwork) -> Cand
 
 
 def quantized(
-    source: Source, config: QuantizeConfig, bits: int, state: Path | None = None, prover: Prover | None = None
+    source: Source,
+    config: QuantizeConfig,
+    bits: int,
+    state: Path | None = None,
+    prover: Prover | None = None,
+    told: list[BlockResult] | None = None,
 ) -> QuantizedNetwork:
     """The network by the configured method.
 
     :param bits: of activations
     :param state: a file for the state of a training
     :param prover: searches on from what the lattice found
+    :param told: is given what became of each block
     """
-    method = "lattice" if config.method == "qat" else config.method
+    method = cast(Method, "lattice" if config.method in ("blocks", "qat") else config.method)
     learning = AdaRoundSettings(
         iterations=config.adaround_iterations,
         learning_rate=config.adaround_learning_rate,
@@ -137,8 +149,28 @@ def quantized(
     )
     round_layer = rounding(method, refit_bias=config.bias_correction, learning=learning, prover=prover)
     network = quantize_graph(source.graph, source.observations, config, bits, round_layer)
+    if config.method == "blocks":
+        side = IntegerSide(network, round_layer, per_channel=config.per_channel, bias_correction=config.bias_correction)
+        learned = reconstruct(
+            side, source.observations, _block_settings(config), state and state.with_suffix(".blocks")
+        )
+        if told is not None:
+            told.extend(learned.blocks)
+        return side.with_grids(learned.grids)
     if config.method != "qat":
         return network
     targets = source.graph.evaluate(source.observations)
     settings = QatSettings(config.qat_epochs, learning_rate=config.qat_learning_rate, seed=config.qat_seed)
     return finetune(network, source.observations, targets, Objective.of(source.task, targets), settings, state).network
+
+
+def _block_settings(config: QuantizeConfig) -> BlockSettings:
+    return BlockSettings(
+        iterations=config.blocks_iterations,
+        learning_rate=config.blocks_learning_rate,
+        drop=config.blocks_drop,
+        input_drop=config.blocks_input_drop,
+        fisher=config.blocks_fisher,
+        least_layers=config.blocks_layers,
+        seed=config.blocks_seed,
+    )

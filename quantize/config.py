@@ -25,15 +25,30 @@ class QuantizeConfig:
         choices=("auto", "int8", "int16"),
     )
     weight_bits: int = option(8, "width of weights, in bits", choices=WEIGHT_BITS)
-    method: Literal["lattice", "adaround", "gptq", "nearest", "qat"] = option(
+    method: Literal["lattice", "blocks", "adaround", "gptq", "nearest", "qat"] = option(
         "lattice",
-        "how weights are rounded: integer least squares, learned up or down, one after the other, each by itself; "
-        "or trained, from integer least squares on, to the float network's outputs",
-        choices=("lattice", "adaround", "gptq", "nearest", "qat"),
+        "how weights are rounded: integer least squares; these, then learned up or down over blocks of layers; learned "
+        "layer by layer; one after the other; each by itself; or trained, from integer least squares on, to the float "
+        "network's outputs",
+        choices=("lattice", "blocks", "adaround", "gptq", "nearest", "qat"),
     )
     trained: bool = option(
         True, "take the integers that quantization-aware training left, where the model has them, whatever else is said"
     )
+    blocks_iterations: int = option(3_000, "method blocks: of each block", low=1)
+    blocks_learning_rate: float = option(1e-2, "method blocks: of Adam", low=0.0)
+    blocks_drop: float = option(
+        0.5, "method blocks: share of activations left unrounded while a block learns (QDrop)", low=0.0, high=1.0
+    )
+    blocks_input_drop: float = option(
+        0.0,
+        "method blocks: share of a block's input taken from the float network meanwhile; QDrop's is 0.5",
+        low=0.0,
+        high=1.0,
+    )
+    blocks_fisher: bool = option(False, "method blocks: weigh errors by how far the network's outputs move with them")
+    blocks_layers: int = option(1, "method blocks: layers with weights that a block holds at least", low=1)
+    blocks_seed: int = option(0, "method blocks: of the order of the observations and of what is left unrounded", low=0)
     adaround_iterations: int = option(10_000, "method adaround: of each layer, the paper's 10,000", low=1)
     adaround_learning_rate: float = option(
         1e-2, "method adaround: of Adam; the paper's 1e-3 has not converged after the paper's iterations", low=0.0

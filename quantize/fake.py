@@ -4,8 +4,8 @@ Integers travel as float64, in which sums of products stay exact to 2**53; the r
 which needs 62 bits, is done in int64. Each rounding passes its gradient straight through where it does not
 saturate, to weights and inputs, and to the scales where they are learned.
 
-This module and those that it is made of, ``fake_*``, alone of the package import torch; nothing of the package
-imports them before it is asked to train.
+This module and those that it is made of, ``fake_*``, import torch; so does what learns to round blocks. Nothing of the
+package imports them before it is asked to train.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from policyport.core.semantics import INT32_MAX, Integers, activation_range, wei
 from policyport.quantize.activation import Activation
 from policyport.quantize.fake_rounding import EXACT, looked_up, requantized, straight
 from policyport.quantize.integer_nodes import QuantizedLayer
-from policyport.quantize.nodes import Convolution, Function, TransposedConvolution
+from policyport.quantize.nodes import Convolution, Function, TransposedConvolution, Weighted
 from torch.nn import functional
 
 Tensor = Any  # torch carries no types that a strict checker is shown here
@@ -53,7 +53,7 @@ class FakeLayer(torch.nn.Module):  # type: ignore[misc]
         """
         source, target = layer.input, layer.before
         weights, bias = self._integers(layer, steps[source.name], weight_steps)
-        sums = _accumulate(layer, q - source.zero_point, weights, bias)
+        sums = weighted_sums(layer.node, q - source.zero_point, weights, bias)
         found = {target.name: _Requantized.apply(sums, steps[source.name], weight_steps, steps[target.name], layer)}
         if layer.table is not None:
             given = layer.node.function, layer.table, target, layer.output, steps
@@ -192,9 +192,8 @@ def starting_floats(layer: QuantizedLayer) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(floats), torch.from_numpy(layer.bias * layer.bias_scale)
 
 
-def _accumulate(layer: QuantizedLayer, centred: Tensor, weights: Tensor, bias: Tensor) -> Tensor:
-    """The accumulators for integers less their zero point, so that padding is zero."""
-    node = layer.node
+def weighted_sums(node: Weighted, centred: Tensor, weights: Tensor, bias: Tensor) -> Tensor:
+    """The accumulators for integers less their zero point, or for real values: padding is zero."""
     if isinstance(node, Convolution):
         padded = functional.pad(centred, margins(node.window))
         geometry = {"stride": node.window.stride, "dilation": node.window.dilation, "groups": node.groups}

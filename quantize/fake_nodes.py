@@ -32,8 +32,10 @@ from policyport.quantize.integer_nodes import (
     QuantizedSum,
 )
 from policyport.quantize.nodes import (
+    AveragePool,
     Function,
     MaxPool,
+    Node,
     Pad,
     Reshape,
     Resize,
@@ -61,7 +63,8 @@ def fake_operator(node: QuantizedNode, steps: Steps, *q: Tensor) -> Tensor:
             shares = softmax_shares(q[0], tensor(node.table, q[0]))
             return straight(lambda: 256 * torch.softmax(steps[node.inputs[0].name] * q[0], dim=-1), shares)
     assert isinstance(node, QuantizedMove)
-    return _move(node, q[0])
+    found = moved(node.node, q[0], float(node.output.zero_point))
+    return torch.clamp(q[0], node.output.low, node.output.high) if found is None else found
 
 
 def _bounded(smooth: Smooth, exact: Tensor, target: Activation, function: Function, steps: Steps) -> Tensor:
@@ -118,29 +121,32 @@ def _average(node: QuantizedAverage, steps: Steps, q: Tensor) -> Tensor:
     source, output, by = node.inputs[0], node.output, node.by
     channels, height, width = source.shape
     image = torch.ones(1, channels, height, width, dtype=torch.float64, device=q.device)
-    count = _window_sums(node, image, float(node.node.count_padding)).to(torch.int64)
-    sums = _window_sums(node, q - source.zero_point, 0.0)
+    count = window_sums(node.node, image, float(node.node.count_padding)).to(torch.int64)
+    sums = window_sums(node.node, q - source.zero_point, 0.0)
     exact = requantized(sums, tensor(by.multiplier, q)[count - 1], by.shift) + output.zero_point
     ratio = steps[source.name] / steps[node.name]
     return clamped(lambda: sums * (ratio / count), exact, output.low, output.high)
 
 
-def _window_sums(node: QuantizedAverage, image: Tensor, fill: float) -> Tensor:
-    window, channels = node.node.window, image.shape[1]
-    ones = torch.ones(channels, 1, *window.kernel, dtype=torch.float64, device=image.device)
+def window_sums(node: AveragePool, image: Tensor, fill: float) -> Tensor:
+    """The sum over each window of an image [n, channels, height, width], padded with ``fill``."""
+    window, channels = node.window, image.shape[1]
+    ones = torch.ones(channels, 1, *window.kernel, dtype=image.dtype, device=image.device)
     padded = functional.pad(image, margins(window), value=fill)
     return functional.conv2d(padded, ones, stride=window.stride, dilation=window.dilation, groups=channels)
 
 
-def _move(node: QuantizedMove, q: Tensor) -> Tensor:
-    """Pooling of the largest, another shape, margin or size, a part, a clamp."""
-    output = node.output
-    match node.node:
+def moved(node: Node, q: Tensor, zero: float) -> Tensor | None:
+    """Pooling of the largest, another shape, margin or size, a part; None where the operator is none of these.
+
+    :param zero: what a margin holds
+    """
+    match node:
         case MaxPool(window=window):
             padded = functional.pad(q, margins(window), value=-torch.inf)
             return functional.max_pool2d(padded, window.kernel, window.stride, dilation=window.dilation)
         case Pad(pads=(top, left, bottom, right)):
-            return functional.pad(q, (left, right, top, bottom), value=float(output.zero_point))
+            return functional.pad(q, (left, right, top, bottom), value=zero)
         case Reshape(target=target, channels_last=last):
             turned = q.permute(0, 2, 3, 1) if last and q.ndim == 4 else q
             return turned.reshape(-1, *target)
@@ -152,4 +158,4 @@ def _move(node: QuantizedMove, q: Tensor) -> Tensor:
                 for size, end in zip(q.shape[2:], (height, width), strict=True)
             )
             return q[:, :, rows][:, :, :, columns]
-    return torch.clamp(q, output.low, output.high)
+    return None

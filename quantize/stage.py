@@ -130,6 +130,7 @@ def _figures(source: Source, tried: list[Candidate]) -> dict[str, Any]:
         **dataclasses.asdict(chosen.held_out),
         **({} if chosen.head is None else {"last_layer": dataclasses.asdict(chosen.head)}),
         **({} if not chosen.proofs else {"proofs": {name: _proof(proof) for name, proof in chosen.proofs.items()}}),
+        **({} if not chosen.blocks else {"blocks": [dataclasses.asdict(block) for block in chosen.blocks]}),
         "weight_bytes": network.weight_bytes,
         "float_bytes": 4 * source.graph.parameters,
         "observations": len(source.observations),

@@ -13,13 +13,15 @@ import argparse
 import csv
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from policyport.core.artifact import code_version
-from policyport.core.errors import ToolError
+from policyport.core.errors import ArtifactError, ToolError
+from policyport.core.lock import NamedLock
 
 if TYPE_CHECKING:
     from policyport.quantize.rounding.study import Row
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 SCHEMA = 1
 
 BITS = (4, 3, 2)
+
+NETWORKS = ("mlp", "resnet", "depthwise")
 
 BLOCK = "rounding"
 """Of the page that ``--page`` writes."""
@@ -43,14 +47,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m policyport.quantize.rounding.benchmark", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("rounding"), help="folder for the results")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of training and of what is learned")
-    parser.add_argument("--networks", nargs="+", default=["mlp", "resnet"], choices=["mlp", "resnet"])
+    parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=NETWORKS)
     parser.add_argument("--bits", type=int, nargs="+", default=list(BITS), choices=BITS)
     parser.add_argument("--study", action="store_true", help="the variants of AdaRound's paper too")
     parser.add_argument("--quick", action="store_true", help="few epochs and iterations: to see that it runs")
     parser.add_argument("--page", type=Path, help="Markdown file whose block `rounding` is written")
     options = parser.parse_args(arguments)
-    rows = list(_rows(options))
-    write(rows, options.out)
+    with _alone(options.out):
+        rows = list(_rows(options))
+        write(rows, options.out)
     table = (options.out / "results.md").read_text()
     if options.page is not None:
         text = options.page.read_text()
@@ -58,6 +63,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
         before, _, rest = text.partition(begin)
         options.page.write_text(before + begin + table + end + rest.partition(end)[2])
     print(table)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold a folder's measurements, so that no other benchmark writes there meanwhile."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = NamedLock(folder / "rows.lock")
+    holder = lock.acquire()
+    if holder:
+        cure = "wait for it, or give another folder with --out"
+        raise ArtifactError("another benchmark writes to this folder", where=folder, got=holder, cure=cure)
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _rows(options: argparse.Namespace) -> Iterator[Row]:
@@ -70,11 +90,11 @@ def _rows(options: argparse.Namespace) -> Iterator[Row]:
             "the benchmark needs torch and scikit-learn", got=str(error), cure='pip install "policyport[bench]"'
         ) from error
     from policyport.quantize.rounding.digits import EPOCHS, graph_of, load_digits, trained
-    from policyport.quantize.rounding.study import METHODS, VARIANTS, measure
+    from policyport.quantize.rounding.study import BLOCKS, METHODS, VARIANTS, measure
 
     torch.set_num_threads(1)
     data = load_digits()
-    names = [*METHODS, *(VARIANTS if options.study else ())]
+    names = [*METHODS, BLOCKS, *(VARIANTS if options.study else ())]
     epochs, iterations = (5, 200) if options.quick else (EPOCHS, 10_000)
     kept = _Kept(options.out, f"{epochs} epochs, {iterations} iterations, {code_version(Path(__file__).parent)}")
     for network in options.networks:

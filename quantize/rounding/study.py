@@ -17,6 +17,8 @@ from policyport.quantize.metrics import sqnr_db
 from policyport.quantize.nodes import Floats, Weighted
 from policyport.quantize.rounding.adaround import CONVERGED_RATE, AdaRoundSettings, LearnedLayer, adaround
 from policyport.quantize.rounding.beam import beam
+from policyport.quantize.rounding.block_sides import Grid as LayerGrid
+from policyport.quantize.rounding.block_sides import RealSide, on_grid, solved
 from policyport.quantize.rounding.coordinate import descend
 from policyport.quantize.rounding.digits import Digits
 from policyport.quantize.rounding.gptq import gptq
@@ -25,13 +27,14 @@ from policyport.quantize.rounding.lattice import lattice
 from policyport.quantize.rounding.layer import layer_problem
 from policyport.quantize.rounding.nearest import ceil, floor, nearest, stochastic
 from policyport.quantize.rounding.problem import LayerProblem, Solution, solution
+from policyport.quantize.rounding.reconstruct import BlockSettings, reconstruct
 from policyport.quantize.rounding.sequential import Rounder, rounded_graph
 
 CALIBRATION = 1024
 """Images that layers are rounded by."""
 
 Method = Callable[[int, int, int], Rounder]
-"""A method, for a width in bits, a seed, and the iterations of what is learned."""
+"""A method that rounds layer by layer, for a width in bits, a seed, and the iterations of what is learned."""
 
 
 @dataclass(frozen=True)
@@ -56,16 +59,38 @@ class Row:
 
 
 def measure(graph: FloatGraph, data: Digits, network: str, method: str, bits: int, seed: int, iterations: int) -> Row:
-    """Round a network's weights by a method of :data:`METHODS` or :data:`VARIANTS`, activations left alone."""
-    rounder = {**METHODS, **VARIANTS}[method](bits, seed, iterations)
+    """Round a network's weights by :data:`BLOCKS`, or one of :data:`METHODS` or :data:`VARIANTS`, and nothing else."""
     start = time.process_time()
-    rounded = rounded_graph(graph, data.train_images[:CALIBRATION], rounder)
+    rounded = _rounded(graph, data.train_images[:CALIBRATION], method, bits, seed, iterations)
     seconds = time.process_time() - start
     exact, got = graph.evaluate(data.test_images), rounded.evaluate(data.test_images)
     choice = got.argmax(axis=1)
     accuracy = float(np.mean(choice == data.test_labels))
     agreement = float(np.mean(choice == exact.argmax(axis=1)))
     return Row(network, bits, method, seed, 100 * accuracy, 100 * agreement, sqnr_db(exact, got), seconds)
+
+
+def _rounded(graph: FloatGraph, observations: Floats, method: str, bits: int, seed: int, iterations: int) -> FloatGraph:
+    if method == BLOCKS:
+        return _by_blocks(
+            graph, observations, bits, BlockSettings(min(iterations, BlockSettings.iterations), seed=seed)
+        )
+    return rounded_graph(graph, observations, {**METHODS, **VARIANTS}[method](bits, seed, iterations))
+
+
+def _by_blocks(graph: FloatGraph, observations: Floats, bits: int, settings: BlockSettings) -> FloatGraph:
+    """Blocks learned from the lattice's integers on."""
+    rounder = METHODS["lattice"](bits, 0, 0)
+    grids: dict[str, LayerGrid] = {}
+
+    def noted(node: Weighted, exact: Floats, rounded: Floats) -> Solution:
+        found = rounder(node, exact, rounded)
+        grids[node.name] = solved(node, found, bits)
+        return found
+
+    rounded_graph(graph, observations, noted)
+    learned = reconstruct(RealSide(graph, grids, rounder), observations, settings)
+    return graph.replaced(*(on_grid(node, learned.grids[node.name]) for node in graph.weighted))
 
 
 def _solved(solve: Callable[[LayerProblem, int], Solution], *, refit_bias: bool = True) -> Method:
@@ -100,11 +125,11 @@ def _by_chance(problem: LayerProblem, seed: int) -> Solution:
     return solution(problem, drawn, scales)
 
 
-def _learned(grid: Grid = "weights", **options: object) -> Method:
+def _learned(longer: float = 1.0, grid: Grid = "weights", **options: object) -> Method:
     """AdaRound with some settings changed."""
 
     def method(bits: int, seed: int, iterations: int) -> Rounder:
-        settings = AdaRoundSettings(iterations=iterations, seed=seed, **options)  # type: ignore[arg-type]
+        settings = AdaRoundSettings(iterations=round(longer * iterations), seed=seed, **options)  # type: ignore[arg-type]
 
         def rounder(node: Weighted, exact: Floats, rounded: Floats) -> Solution:
             problem = layer_problem(node, [(exact, rounded)], bits, refit_bias=False)
@@ -121,6 +146,11 @@ def _best(problem: LayerProblem, seed: int) -> Solution:
     return lattice(problem)
 
 
+BLOCKS = "lattice, then blocks"
+
+LONGER = 1.5
+"""Iterations of AIMET's AdaRound for weights of fewer than 8 bits, over the paper's."""
+
 METHODS: dict[str, Method] = {
     "nearest": _without_data(nearest),
     "GPTQ": _on_grid(gptq),
@@ -128,6 +158,7 @@ METHODS: dict[str, Method] = {
     "K-best": _on_grid(beam),
     "lattice": _solved(_best),
     "AdaRound, paper": _learned(),
+    "AdaRound, half as long again": _learned(LONGER),
     "AdaRound, converged": _learned(learning_rate=CONVERGED_RATE),
 }
 """What is offered, and what it is made of."""
@@ -141,8 +172,8 @@ VARIANTS: dict[str, Method] = {
     "straight-through": _learned(relaxation="straight_through"),
     "sigmoid with temperature": _learned(relaxation="temperature", learning_rate=CONVERGED_RATE),
     "sigmoid": _learned(relaxation="sigmoid", learning_rate=CONVERGED_RATE),
-    "AdaRound, min-max grid": _learned("minmax", learning_rate=CONVERGED_RATE),
-    "AdaRound, output grid": _learned("outputs", learning_rate=CONVERGED_RATE),
+    "AdaRound, min-max grid": _learned(grid="minmax", learning_rate=CONVERGED_RATE),
+    "AdaRound, output grid": _learned(grid="outputs", learning_rate=CONVERGED_RATE),
     "AdaRound, symmetric": _learned(asymmetric=False, learning_rate=CONVERGED_RATE),
     "AdaRound, no activation": _learned(activation=False, learning_rate=CONVERGED_RATE),
 }
