@@ -119,7 +119,8 @@ def reconstruct(
         import torch  # noqa: F401 -- only to see that it is there
     except ImportError as error:
         raise ToolError("block reconstruction needs torch", got=error, cure=pip_install("[train]")) from error
-    graph, grids, results = side.graph, dict(side.grids), []
+    graph, grids = side.graph, dict(side.grids)
+    results: list[BlockResult] = []
     exact, value = graph.enter(observations), side.enter(observations)
     for index, block in enumerate(blocks(graph, settings.least_layers)):
         task = _Task.of(graph, block, exact, side.real(block.source, value), settings)
