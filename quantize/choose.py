@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
+from policyport.core.artifact import code_version
 from policyport.quantize.config import QuantizeConfig
 from policyport.quantize.cost import Estimate
 from policyport.quantize.graph import FloatGraph
+from policyport.quantize.kept_layers import kept
 from policyport.quantize.layer_data import Rounding
 from policyport.quantize.metrics import Closeness, closeness
 from policyport.quantize.network import QuantizedNetwork
@@ -27,6 +29,9 @@ from policyport.quantize.simulate import predict
 from policyport.quantize.source import Source
 from policyport.quantize.trained import read_trained
 from policyport.quantize.widths import Chosen, within
+
+CODE = Path(__file__).parent
+"""What decides how layers are rounded."""
 
 log = logging.getLogger(__name__)
 
@@ -111,7 +116,9 @@ def _candidate(source: Source, config: QuantizeConfig, activations: str, partial
         return dataclasses.replace(_judged(source, activations, network), **found)
 
     def anew(graph: FloatGraph) -> QuantizedNetwork:
-        return quantized(dataclasses.replace(source, graph=graph), config, bits)
+        return quantized(
+            dataclasses.replace(source, graph=graph), config, bits, partial and partial / f"{activations}-anew.pt"
+        )
 
     network, head = post_trained(source.graph, network, source.observations, anew)
     return dataclasses.replace(_judged(source, activations, network), head=head, **found)
@@ -136,7 +143,7 @@ def quantized(
     """The network by the configured method.
 
     :param bits: of activations
-    :param state: a file for the state of a training
+    :param state: a file for the state of a training; layers and blocks that are rounded are kept in folders beside it
     :param prover: searches on from what the lattice found
     :param told: is given what became of each block
     """
@@ -148,6 +155,9 @@ def quantized(
         seed=config.adaround_seed,
     )
     round_layer = rounding(method, refit_bias=config.bias_correction, learning=learning, prover=prover)
+    if state is not None and method != "nearest":
+        decides = repr((method, config.bias_correction, learning, prover and prover.nodes, code_version(CODE)))
+        round_layer = kept(round_layer, state.parent / "layers", decides, prover)
     network = quantize_graph(source.graph, source.observations, config, bits, round_layer)
     if config.method == "blocks":
         side = IntegerSide(network, round_layer, per_channel=config.per_channel, bias_correction=config.bias_correction)

@@ -22,7 +22,7 @@ CODE = (Path(__file__).parent, Path(__file__).parents[1] / "core")
 
 
 def quantize(model: Path, config: QuantizeConfig, out: Path) -> Artifact:
-    """Quantize a network and write the artifact; a training leaves ``<out>.partial`` and goes on from there.
+    """Quantize a network and write the artifact; what is done stays in ``<out>.partial`` until all is.
 
     :param model: a train artifact's folder, or a float32 .onnx or .tflite with task.json and observations.npz beside it
     :raises ArtifactError: something of the input is missing, torn or does not fit

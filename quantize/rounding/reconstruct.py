@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
-import zipfile
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,8 +21,9 @@ from policyport.core.errors import ObservationError, ToolError, UnsupportedModel
 from policyport.core.install import pip_install
 from policyport.core.progress import Advance, progress
 from policyport.quantize.graph import FloatGraph, evaluate
+from policyport.quantize.kept_arrays import read_arrays, write_arrays
 from policyport.quantize.nodes import Floats
-from policyport.quantize.rounding.block_sides import Grid, Grids, Side
+from policyport.quantize.rounding.block_sides import Grids, Side
 from policyport.quantize.rounding.blocks import LEAST_LAYERS, Block, blocks
 
 HELD_OUT_EVERY = 5
@@ -122,13 +121,12 @@ def reconstruct(
     graph, grids = side.graph, dict(side.grids)
     results: list[BlockResult] = []
     exact, value = graph.enter(observations), side.enter(observations)
-    for index, block in enumerate(blocks(graph, settings.least_layers)):
+    for block in blocks(graph, settings.least_layers):
         task = _Task.of(graph, block, exact, side.real(block.source, value), settings)
         if block.layers:
             if any(result.taken for result in results):
                 grids.update(side.solve(block, exact, value))
-            kept = state and state / f"{index:03}.npz"
-            learned = _learned(task, side, {node.name: grids[node.name] for node in block.layers}, kept)
+            learned = _learned(task, side, {node.name: grids[node.name] for node in block.layers}, state)
             result, chosen = _judged(task, side, grids, learned, value)
             grids.update(chosen)
             results.append(result)
@@ -202,15 +200,17 @@ def _judged(task: _Task, side: Side, grids: Grids, learned: Grids, value: Any) -
 
 
 def _learned(task: _Task, side: Side, grids: Grids, state: Path | None) -> Grids:
-    """The block's grids after learning, out of the state's file where that is of the same task."""
-    key = _key(task, side, grids)
-    kept = _recall(state, key, grids) if state else None
-    if kept is not None:
-        return kept
+    """The block's grids after learning, out of the state's folder where that has them."""
+    path = state and state / f"{_key(task, side, grids)}.npz"
+    held = read_arrays(path) if path else None
+    if held is not None:
+        parts = ("integers", "bias")
+        return {name: replace(grid, **{part: held[f"{name}/{part}"] for part in parts}) for name, grid in grids.items()}
     with progress(f"reconstruct {task.block.target}", task.settings.iterations) as advance:
         found = _learn(task, side, grids, advance)
-    if state:
-        _keep(state, key, found)
+    if path:
+        whole = {f"{name}/integers": grid.integers for name, grid in found.items()}
+        write_arrays(path, whole | {f"{name}/bias": grid.bias for name, grid in found.items()})
     return found
 
 
@@ -289,26 +289,3 @@ def _key(task: _Task, side: Side, grids: Grids) -> str:
     for array in arrays:
         digest.update(repr((array.shape, array.dtype.str)).encode() + np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
-
-
-def _keep(path: Path, key: str, grids: Grids) -> None:
-    """Write a finished block, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f".{path.stem}.{os.getpid()}.npz")
-    arrays = {f"{name}/{part}": getattr(grid, part) for name, grid in grids.items() for part in ("integers", "bias")}
-    np.savez(fresh, key=key, **arrays)
-    fresh.replace(path)
-
-
-def _recall(path: Path, key: str, grids: Grids) -> dict[str, Grid] | None:
-    """A finished block of the same key; None where there is none."""
-    try:
-        with np.load(path) as held:
-            if str(held["key"]) != key:
-                return None
-            return {
-                name: replace(grid, integers=held[f"{name}/integers"], bias=held[f"{name}/bias"])
-                for name, grid in grids.items()
-            }
-    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile):
-        return None  # not there, or torn by an interruption
