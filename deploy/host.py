@@ -133,12 +133,24 @@ def _compile(folder: Path, library: Path, compiler: Sequence[str], flags: Sequen
     known = (*KERNEL_FOLDER.glob("*.c"), Path("pp_codec.c"), Path("pp_codec_tables.c"))
     kernels = sorted(path.name for path in known if (folder / path.name).is_file())
     sources = [str(folder / name) for name in ("policy.c", *kernels)]
-    command = [*compiler, *FLAGS, *flags, "-shared", "-fPIC", f"-I{folder}", "-o", str(library), *sources]
+    compile_library([Path(source) for source in sources], folder, library, compiler, (*FLAGS, *flags))
+
+
+def compile_library(
+    sources: Sequence[Path], include: Path, library: Path, compiler: Sequence[str], flags: Sequence[str]
+) -> None:
+    """Compile C files into a shared library.
+
+    :param include: folder of their headers
+    :raises ToolError: the compiler refused them
+    """
+    files = map(str, sources)
+    command = [*compiler, *flags, "-shared", "-fPIC", f"-I{include}", "-o", str(library), *files]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise ToolError(
             "the host compiler refused the generated C",
-            where=folder,
+            where=include,
             got=done.stderr.strip()[:2000],
-            cure="report this as a bug with policy.c attached",
+            cure="report this as a bug with the C file attached",
         )

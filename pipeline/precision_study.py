@@ -10,7 +10,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -41,6 +41,8 @@ class Measured:
 
     width: int
     precision: str
+    """Or another thing that tells it from others."""
+
     seed: int
     steps: int
     """Of the environment."""
@@ -70,12 +72,13 @@ def study_precision(
     for width in widths:
         for seed in seeds:
             for precision in PRECISIONS:
-                found.append(_cell(_config(width, seed, precision, steps, device), out / "cells"))
+                found.append(measured(study_config(width, seed, precision, steps, device), out / "cells", precision))
                 said(found[-1])
     return found
 
 
-def _config(width: int, seed: int, precision: Precision, steps: int, device: Device) -> TrainConfig:
+def study_config(width: int, seed: int, precision: Precision, steps: int, device: Device) -> TrainConfig:
+    """A training of DQN on CartPole-v1, to its last step."""
     return TrainConfig(
         environment="CartPole-v1",
         algorithm="DQN",
@@ -92,20 +95,24 @@ def _config(width: int, seed: int, precision: Precision, steps: int, device: Dev
     )
 
 
-def _cell(config: TrainConfig, folder: Path) -> Measured:
-    name = f"{config.network[0]}.{config.precision}.{config.seed}"
+def measured(config: TrainConfig, folder: Path, way: str) -> Measured:
+    """A training, timed; out of its file where it was done before, by the same code.
+
+    :param way: what tells it from others of its width and seed
+    """
+    name = f"{config.network[0]}.{way.replace(' ', '-').replace(',', '')}.{config.seed}"
     key = sha256_json({"config": {**to_table(config), "target_return": None}, "code": code_version(*CODE)})
     path = folder / f"{name}.json"
     if path.is_file():
         table = json.loads(path.read_text())
         if table.pop("key") == key:
             return Measured(**{**table, "curve": tuple((int(s), float(r)) for s, r in table["curve"])})
-    measured = _train(config, folder / f"{name}.partial")
+    found = replace(_train(config, folder / f"{name}.partial"), precision=way)
     folder.mkdir(parents=True, exist_ok=True)
     fresh = folder / f".{name}.{os.getpid()}"
-    fresh.write_text(json.dumps({"key": key, **asdict(measured)}, indent=1) + "\n")
+    fresh.write_text(json.dumps({"key": key, **asdict(found)}, indent=1) + "\n")
     fresh.rename(path)
-    return measured
+    return found
 
 
 def _train(config: TrainConfig, partial: Path) -> Measured:

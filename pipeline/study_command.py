@@ -18,9 +18,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add(
         "study",
-        choices=("quarl", "deployment", "precision", "qat", "au", "codec"),
+        choices=("quarl", "deployment", "precision", "actors", "qat", "au", "codec"),
         help="quarl: the tables of Krishnan et al. (arXiv 1910.01055); deployment: their policies on ARM cores; "
-        "precision: the speed of training by mixed precision; "
+        "precision: the speed of training by mixed precision; actors: of collection by quantized actors; "
         "qat: policies trained by integers, by width and quantization delay; "
         "au: the losses of Niu et al. (arXiv 1910.11012); codec: those of Aytekin et al. (arXiv 1905.10371)",
     )
@@ -52,10 +52,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="RECIPE.toml",
         help="trains the policies, one and its variants [default: recipes/navigation.toml]",
     )
-    group = parser.add_argument_group("of the study precision")
+    group = parser.add_argument_group("of the studies precision and actors")
     group.add_argument("--widths", nargs="+", type=int, metavar="WIDTH", help="of hidden layers [default: 64 256 1024]")
     group.add_argument("--train-steps", type=int, default=8_000, help="environment steps of each [default: 8000]")
     group.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="what torch trains on [default: cpu]")
+    group.add_argument("--actors", nargs="+", type=int, default=(1, 2), metavar="N", help="processes [default: 1 2]")
     group = parser.add_argument_group("of the study qat")
     add = group.add_argument
     add("--recipes", nargs="+", type=Path, metavar="RECIPE.toml", help="whose policies [default: CartPole, Pendulum]")
@@ -92,6 +93,7 @@ def execute(arguments: argparse.Namespace) -> int:
     """Run the study and write its files."""
     arguments.out = arguments.out or Path("runs") / arguments.study
     studies = {
+        "actors": _actors,
         "au": _au,
         "codec": _codec,
         "deployment": _deployment,
@@ -143,6 +145,28 @@ def _precision(arguments: argparse.Namespace) -> int:
     (arguments.out / "precision.md").write_text(study.to_markdown(found))
     if not quiet:
         print(arguments.out / "precision.md")
+    return 0
+
+
+def _actors(arguments: argparse.Namespace) -> int:
+    from policyport.pipeline import actor_study
+    from policyport.pipeline.precision_study import Measured, to_json
+
+    quiet = arguments.quiet > arguments.verbose
+
+    def said(one: Measured) -> None:
+        if not quiet:
+            speed = f"{one.steps / one.seconds:,.0f} steps per second, return {one.curve[-1][1]:.0f}"
+            print(f"2 x {one.width:<6} {one.precision:<18} seed {one.seed}  {speed}", flush=True)
+
+    widths = arguments.widths or (64, 256)
+    found = actor_study.study_actors(
+        arguments.out, widths, arguments.seeds, arguments.train_steps, arguments.actors, said
+    )
+    (arguments.out / "actors.json").write_text(to_json(found))
+    (arguments.out / "actors.md").write_text(actor_study.to_markdown(found))
+    if not quiet:
+        print(arguments.out / "actors.md")
     return 0
 
 

@@ -66,6 +66,13 @@ class TrainConfig(ExportConfig):
         low=0.0,
         high=1.0,
     )
+    actors: int = option(
+        0, "processes that collect experience while the learner trains; 0 for the learner itself", low=0
+    )
+    actor_precision: Literal["int8", "int16", "float32"] = option(
+        "int8", "actors: what their copy of the policy computes in", choices=("int8", "int16", "float32")
+    )
+    push_steps: int = option(500, "actors: environment steps after which they get the learner's weights", low=1)
     eval_every_steps: int = option(5_000, "environment steps between two evaluations, each also a checkpoint", low=1)
     eval_episodes: int = option(10, "episodes of an evaluation", low=1)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,26 +63,40 @@ def learn(config: TrainConfig, partial: Path, key: str) -> Learner:
     The folder ``partial`` holds the last checkpoint; one with the same ``key`` is resumed from,
     another is removed.
 
-    :raises ConfigError: an argument that the algorithm does not take, or a device that is not there
+    :raises ConfigError: an argument that the algorithm does not take, a device that is not there, or actors for an
+        algorithm that they cannot collect for
     """
     _check_device(config.device)
     threshold = _reward_threshold(config.environment)
     target = threshold if config.target_return is None else config.target_return
     learner = _resume(config, partial, key) or _start(config)
-    with progress(f"train {config.algorithm} on {config.environment}", config.total_steps) as advance:
+    label = f"train {config.algorithm} on {config.environment}"
+    with _collecting(config) as actors, progress(label, config.total_steps) as advance:
         while not _finished(learner, config, target):
             if _is_due(learner, config, target):
                 _quantize(learner, config)
                 continue
             before = learner.model.num_timesteps
             callback = _progress_callback(advance, learner)
-            with training_in(learner.model, config.precision):
+            with training_in(learner.model, config.precision), actors(learner.model):
                 learner.model.learn(_chunk(learner, config), callback=callback, reset_num_timesteps=before == 0)
             mean = _evaluate(learner, config)
             learner.curve.append((learner.model.num_timesteps, mean))
             log.info("%d steps: mean return %.1f", learner.model.num_timesteps, mean)
             _checkpoint(learner, partial, key)
     return learner
+
+
+@contextmanager
+def _collecting(config: TrainConfig) -> Iterator[Callable[[Any], AbstractContextManager[None]]]:
+    """What collects experience for a model: actors, or the model itself."""
+    if not config.actors:
+        yield lambda _: nullcontext()
+        return
+    from policyport.train.actors import Actors
+
+    with Actors(config) as actors:
+        yield actors.collecting_for
 
 
 def trained_agent(learner: Learner, config: TrainConfig) -> Agent:

@@ -145,7 +145,7 @@ def start_quantized(
     if vecnormalize is not None:
         vecnormalize.training = False  # The integers know one mean and deviation.
     features = observed_features(model, environments, config)
-    graph = _graph(model.policy, None if vecnormalize is None else float(vecnormalize.clip_obs))
+    graph = actor_graph(model.policy, None if vecnormalize is None else float(vecnormalize.clip_obs))
     network = _quantized(graph, features, config)
     training = _assembled(model, network, features, model.num_timesteps, vecnormalize)
     for actor in training.actors:
@@ -192,7 +192,7 @@ def observed_features(model: BaseAlgorithm, environments: VecEnv, config: TrainC
     return np.array(rows, np.float32)
 
 
-def _graph(policy: BasePolicy, limit: float | None) -> FloatGraph:
+def actor_graph(policy: BasePolicy, limit: float | None) -> FloatGraph:
     """The actor as a float graph, by the way that an export goes.
 
     :param limit: of normalised observations, where they are
@@ -205,7 +205,7 @@ def _graph(policy: BasePolicy, limit: float | None) -> FloatGraph:
     chain = actor_chain(policy)
     if type(chain.extractor) is not FlattenExtractor:
         raise UnsupportedModelError(
-            "quantization-aware training takes observations that are vectors",
+            "training by integers takes observations that are vectors",
             expected="FlattenExtractor",
             got=type(chain.extractor).__name__,
             cure="train in float32 and quantize with --method qat",
