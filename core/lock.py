@@ -29,7 +29,7 @@ class NamedLock:
         try:
             self._lock.acquire(timeout=wait_s)
         except Timeout:
-            return self._note.read_text() if self._note.is_file() else "an unknown process"
+            return self._holder()
         self._note.write_text(f"pid {os.getpid()}: {shlex.join(sys.argv)}")
         return ""
 
@@ -38,3 +38,9 @@ class NamedLock:
         if self._lock.is_locked:
             self._note.unlink(missing_ok=True)
             self._lock.release()
+
+    def _holder(self) -> str:
+        try:
+            return self._note.read_text()
+        except FileNotFoundError:  # it has the lock and not yet written, or has just let go
+            return "a process that has not written its name"

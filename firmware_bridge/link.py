@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import getpass
-import hashlib
 import os
-import tempfile
 import time
-from pathlib import Path
 from typing import Any
 
 import serial
 from policyport.core.closing import Closing
 from policyport.core.errors import BoardBusyError, BoardError
-from policyport.core.lock import NamedLock
+from policyport.core.port_lock import PortLock, busy, processes_with
 from policyport.firmware_bridge.log import WireLog
 
 READ_BYTES = 4096
@@ -25,40 +21,9 @@ PIECE_BYTES = 1024
 WRITE_TIMEOUT_S = 5.0
 
 POLL_S = 0.05
-"""Longest wait of one read."""
+"""Longest wait of one read, and between two looks whether a port is free."""
 
-
-class PortLock:
-    """An inter-process lock on a port; the operating system releases it when its holder dies.
-
-    :param url: pyserial URL or device path
-    """
-
-    def __init__(self, url: str) -> None:
-        self.url = url
-        # A device by any of its names is one device.
-        device = os.path.realpath(url) if "://" not in url else url
-        name = hashlib.sha256(device.encode()).hexdigest()[:16]
-        self._lock = NamedLock(_runtime_folder() / f"{name}.lock")
-
-    def acquire(self, wait_s: float) -> None:
-        """Take the lock.
-
-        :param wait_s: seconds to wait for another holder to let go
-        :raises BoardBusyError: another process holds it; its pid and command are named
-        """
-        holder = self._lock.acquire(wait_s)
-        if holder:
-            raise BoardBusyError(
-                "another process holds this port",
-                where=self.url,
-                got=f"held by {holder}",
-                cure="end that process, or wait for it with --wait-s SECONDS",
-            )
-
-    def release(self) -> None:
-        """Let go."""
-        self._lock.release()
+PSEUDO_TERMINALS = "/dev/pts/"
 
 
 class Link(Closing):
@@ -75,9 +40,10 @@ class Link(Closing):
         self.url = url
         self._log = log
         self._lock = PortLock(url)
+        deadline = time.monotonic() + wait_s
         self._lock.acquire(wait_s)
         try:
-            self._port = _open(url, baud)
+            self._port = _open_free(url, baud, deadline)
         except BaseException:
             self._lock.release()
             raise
@@ -144,13 +110,27 @@ class Link(Closing):
             self._lock.release()
 
 
-def _runtime_folder() -> Path:
-    """A folder of this user's that does not outlive the session."""
-    base = os.environ.get("XDG_RUNTIME_DIR")
-    folder = Path(base) if base else Path(tempfile.gettempdir()) / f"policyport-{getpass.getuser()}"
-    folder = folder / "policyport"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+def _open_free(url: str, baud: int, deadline: float) -> Any:
+    """Open a port, waiting until ``deadline`` for programs that know nothing of our lock."""
+    while True:
+        try:
+            _refuse_foreign(url)
+            return _open(url, baud)
+        except BoardBusyError:
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(POLL_S)
+
+
+def _refuse_foreign(url: str) -> None:
+    """A terminal program or ModemManager need not lock what they read: what the board says would go to them.
+
+    :raises BoardBusyError: a process has the device open; of a pseudo terminal the emulator has
+    """
+    if "://" not in url and not os.path.realpath(url).startswith(PSEUDO_TERMINALS):
+        holders = processes_with(url)
+        if holders:
+            raise busy(url, ", ".join(holders))
 
 
 def _open(url: str, baud: int) -> Any:
@@ -161,9 +141,7 @@ def _open(url: str, baud: int) -> Any:
         return serial.serial_for_url(url, **arguments)
     except (serial.SerialException, OSError, ValueError) as error:
         if isinstance(error, serial.SerialException) and "exclusively lock" in str(error):
-            raise BoardBusyError(
-                "another program holds this port", where=url, got=error, cure=f"find it with: fuser {url}"
-            ) from error
+            raise busy(url, ", ".join(processes_with(url)) or f"a process of another user: sudo fuser {url}") from error
         raise BoardError(
             "this port does not open",
             where=url,

@@ -16,7 +16,7 @@ from onnx import helper, numpy_helper
 from policyport.hil import qemu_board
 from policyport.pipeline.cli import main
 
-HOLD = "import sys; from policyport.firmware_bridge.link import PortLock; lock = PortLock(sys.argv[1]); "
+HOLD = "import sys; from policyport.core.port_lock import PortLock; lock = PortLock(sys.argv[1]); "
 HOLD += "lock.acquire(0); print('held', flush=True); sys.stdin.read()"
 
 

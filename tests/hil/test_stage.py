@@ -333,7 +333,7 @@ class TestPort:
         assert (tmp_path / "hil.partial" / "serial.log").read_text().count(" > ") == 3
 
     def test_a_port_that_another_process_holds_names_it(self, built: Built, tmp_path: Path) -> None:
-        hold = "import sys, time; from policyport.firmware_bridge.link import PortLock\n"
+        hold = "import sys, time; from policyport.core.port_lock import PortLock\n"
         hold += "lock = PortLock(sys.argv[1]); lock.acquire(0); print('held', flush=True); time.sleep(60)"
         master, slave = os.openpty()
         port = os.ttyname(slave)
