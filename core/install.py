@@ -23,6 +23,7 @@ PACKAGES = {
     "qemu-system-arm": {"apt-get": "qemu-system-arm", "dnf": "qemu-system-arm", "brew": "qemu"},
     "openocd": {"apt-get": "openocd", "dnf": "openocd", "brew": "openocd"},
     "st-flash": {"apt-get": "stlink-tools", "dnf": "stlink", "brew": "stlink"},
+    "dfu-util": {"apt-get": "dfu-util", "dnf": "dfu-util", "brew": "dfu-util"},
     "cc": {"apt-get": "gcc", "dnf": "gcc", "brew": "gcc"},
 }
 """Program to the package that has it, by package manager: Debian and Ubuntu, Fedora, macOS."""
@@ -46,6 +47,14 @@ def system_install(program: str) -> tuple[str, ...]:
     packages = PACKAGES[program]
     here = [manager for manager in packages if shutil.which(manager) is not None]
     return tuple(_command(manager, packages[manager]) for manager in here[:1] or packages)
+
+
+def flash_program_install(program: str) -> tuple[str, ...]:
+    """Commands that install a program that flashes boards, one of which is enough.
+
+    :param program: a key of :data:`PACKAGES`, or the name of a Python package
+    """
+    return system_install(program) if program in PACKAGES else (pip_install(program),)
 
 
 def either(*commands: str) -> str:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from policyport.core.errors import ConfigError
+from policyport.core.table_reader import TableReader, read_toml
 
 FOLDER = Path(__file__).with_name("boards")
 
@@ -51,12 +51,48 @@ class WaitStates:
 
 
 @dataclass(frozen=True)
+class UsbId:
+    """A USB device by which a board is seen: its own, or that of a probe that is soldered or plugged to it."""
+
+    vid: int
+    pid: int
+    what: str
+    """Name of the device."""
+
+    probe: bool
+    """Whether it programs the board: its serial number is then what flash programs call the probe's."""
+
+    serial_prefix: str
+    """How its serial number begins on this board, where many boards share the device; empty for any."""
+
+    def matches(self, vid: int, pid: int, serial_number: str) -> bool:
+        """Whether a USB device is such a one; serial numbers are compared without case."""
+        return (vid, pid) == (self.vid, self.pid) and serial_number.lower().startswith(self.serial_prefix.lower())
+
+
+@dataclass(frozen=True)
 class Runner:
-    """A program that puts an image on a board."""
+    """A program that puts an image on a board, or a volume that takes one."""
 
     name: str
     command: tuple[str, ...]
-    """Its command line; ``{bin}``, ``{hex}``, ``{elf}`` and ``{base}`` are filled in."""
+    """Its command line; ``{bin}``, ``{hex}``, ``{elf}``, ``{base}`` and ``{port}`` are filled in, and an argument
+    ``{select}`` becomes ``select``. Empty where a UF2 volume takes the image."""
+
+    select: tuple[str, ...]
+    """Arguments that select a probe by ``{probe}``; left out where none is named."""
+
+    check: tuple[str, ...]
+    """Command line that looks at the board and writes nothing, filled in likewise; empty where there is none."""
+
+    expect: str
+    """Regular expression that what ``check`` prints must match, ``{probe}`` standing for the one named, or for any."""
+
+    uf2_boards: tuple[str, ...]
+    """Board-IDs in the INFO_UF2.TXT of volumes that take the image; empty where a program flashes."""
+
+    uf2_family: int
+    """Family of the processor in UF2 blocks; 0 where a program flashes."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +128,9 @@ class Board:
     """One instruction takes ``2**shift`` ns of the emulated board's time."""
 
     wait_states: WaitStates
+    usb: tuple[UsbId, ...]
+    """None on a board that exists emulated alone."""
+
     runners: tuple[Runner, ...]
     """In order of preference; none on a board that exists emulated alone."""
 
@@ -129,12 +168,9 @@ def read_board(path: Path) -> Board:
 
     :raises ConfigError: a key that is missing, of a wrong type, or unknown; the nearest that exists is proposed
     """
-    try:
-        table = tomllib.loads(path.read_text())
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError("board file does not parse", where=path, got=error) from error
-    runners = table.pop("runners", [])
-    get = _Getter(table, path)
+    table = read_toml(path, "board file")
+    usb, runners = table.pop("usb", []), table.pop("runners", [])
+    get = TableReader(table, path, "board")
     board = Board(
         name=get("name", str),
         description=get("description", str),
@@ -155,64 +191,34 @@ def read_board(path: Path) -> Board:
         wait_states=WaitStates(
             get("wait_states.low", float), get("wait_states.high", float), get("wait_states.source", str)
         ),
+        usb=tuple(_usb_id(row, path) for row in usb),
         runners=tuple(_runner(row, path) for row in runners),
     )
     get.refuse_others()
     return board
 
 
-def _runner(row: Mapping[str, Any], path: Path) -> Runner:
-    get = _Getter(row, path, "runners.")
-    runner = Runner(get("name", str), tuple(get("command", list)))
+def _usb_id(row: Mapping[str, Any], path: Path) -> UsbId:
+    get = TableReader(row, path, "board", "usb.")
+    found = UsbId(
+        get("vid", int), get("pid", int), get("what", str), get("probe", bool), get("serial_prefix", str, default="")
+    )
     get.refuse_others()
+    return found
+
+
+def _runner(row: Mapping[str, Any], path: Path) -> Runner:
+    get = TableReader(row, path, "board", "runners.")
+    runner = Runner(
+        name=get("name", str),
+        command=tuple(get("command", list, default=[])),
+        select=tuple(get("select", list, default=[])),
+        check=tuple(get("check", list, default=[])),
+        expect=get("expect", str, default=""),
+        uf2_boards=tuple(get("uf2_boards", list, default=[])),
+        uf2_family=get("uf2_family", int, default=0),
+    )
+    get.refuse_others()
+    if bool(runner.command) == bool(runner.uf2_boards):
+        raise ConfigError(f"runner {runner.name} needs a command, or UF2 boards, and not both", where=path)
     return runner
-
-
-class _Getter:
-    """Values of a nested table by dotted key, with an error that names the key.
-
-    :param table_name: what comes before the keys in errors
-    """
-
-    def __init__(self, table: Mapping[str, Any], path: Path, table_name: str = "") -> None:
-        self._table = table
-        self._path = path
-        self._table_name = table_name
-        self._known: list[str] = []
-
-    def __call__(self, key: str, kind: type[Any]) -> Any:
-        self._known.append(key)
-        value: Any = self._table
-        for part in key.split("."):
-            value = value.get(part) if isinstance(value, dict) else None
-        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-            raise ConfigError(
-                f"board key {self._table_name}{key} is missing or of a wrong type",
-                where=self._path,
-                expected=kind.__name__,
-                got=f"{value!r}",
-            )
-        return value
-
-    def refuse_others(self) -> None:
-        """Refuse keys that nobody asked for: a misspelt one would otherwise do nothing, silently.
-
-        :raises ConfigError: names the first, and the keys that there are
-        """
-        for key in _dotted_keys(self._table):
-            if key not in self._known:
-                near = difflib.get_close_matches(key, self._known, 1)
-                raise ConfigError(
-                    f"unknown board key {self._table_name}{key}",
-                    where=self._path,
-                    expected=", ".join(self._table_name + known for known in self._known),
-                    cure=f"did you mean {self._table_name}{near[0]}?" if near else None,
-                )
-
-
-def _dotted_keys(table: Mapping[str, Any]) -> Iterator[str]:
-    for key, value in table.items():
-        if isinstance(value, dict):
-            yield from (f"{key}.{inner}" for inner in _dotted_keys(value))
-        else:
-            yield key

@@ -113,7 +113,8 @@ def _build_id(src: Path, board: Board, toolchain: Toolchain) -> str:
     for path in sorted(src.iterdir()):
         if path.name != "pp_build.h":
             digest.update(path.name.encode() + b"\0" + path.read_bytes())
-    digest.update(json.dumps(asdict(board), sort_keys=True).encode())
+    built_for = {key: value for key, value in asdict(board).items() if key not in ("usb", "runners")}
+    digest.update(json.dumps(built_for, sort_keys=True).encode())
     digest.update(f"{toolchain.name} {toolchain.version} {toolchain.target_flags(board)}".encode())
     return digest.hexdigest()[:32]
 

@@ -4,36 +4,71 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-import subprocess
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
 from policyport.core.artifact import Artifact, code_version, open_artifact, write_artifact
-from policyport.core.errors import ConfigError, IdentityError, ToolError
+from policyport.core.errors import ConfigError, IdentityError
 from policyport.core.options import to_table
-from policyport.deploy.board import Board, Runner, load_board
+from policyport.core.port_lock import PortLock
+from policyport.deploy.board import Board, load_board
 from policyport.deploy.config import FlashConfig
+from policyport.deploy.hardware_map import find_entry, port_now
+from policyport.deploy.runners import Place, choose_runner, command_lines, run_runner
 
 _ROOT = Path(__file__).resolve().parent.parent
 CODE = (_ROOT / "deploy", _ROOT / "firmware_bridge", _ROOT / "core")
 """Source folders that this stage's key depends on."""
 
-Identify = Callable[[Board, Path, str], str]
-"""Board, its flash content and its port to the build id that the running firmware reports."""
+EMULATOR = "emulator"
+"""The runner of an emulated board, whose flash is a file."""
+
+Identify = Callable[[Board, Path, str, float], str]
+"""Board, its flash content, its port and seconds to wait for that, to the build id that the board reports."""
 
 
 def flash(image: Path, config: FlashConfig, out: Path, identify: Identify | None = None) -> Artifact:
     """Put a firmware on a board and ask it who it is.
 
     An emulated board's flash is the file ``flash.bin`` that this writes; a real one is programmed by
-    the first of its runners that is installed.
+    the first of its runners that is installed. A real board whose port is not known cannot be asked.
 
     :param image: folder of a deploy artifact
     :param identify: asks the running firmware for its build id; None asks nobody
     :raises ConfigError: the image was built for another board
+    :raises BoardError: another board is plugged in, several, or none; or its port is busy
     :raises ToolError: no runner is installed, or it failed
     :raises IdentityError: the board runs another build than the one flashed
+    """
+    built, board = open_image(image, config)
+    content = built.file("firmware.bin").read_bytes()
+    code = code_version(*CODE)
+    with write_artifact(out, "flash", inputs={"image": built.key}, config=to_table(config), code=code) as writer:
+        (writer.path / "flash.bin").write_bytes(content)
+        wanted, place = find_place(board, config)
+        runner = EMULATOR if wanted == EMULATOR else _program(board, built, wanted, place, config)
+        expected = built.manifest.figures["build_id"]
+        if identify is not None and config.verify and (place.port or runner == EMULATOR):
+            got = identify(board, writer.path / "flash.bin", place.port, config.wait_s)
+            _verify(got, expected, place.port or board.name)
+        record = {
+            "board": board.name,
+            "runner": runner,
+            "build_id": expected,
+            "image_sha256": hashlib.sha256(content).hexdigest(),
+            "port": place.port or None,
+            "board_id": place.id or None,
+        }
+        (writer.path / "board.json").write_text(json.dumps(record, indent=2) + "\n")
+        writer.figures.update(record)
+    return open_artifact(out, "flash")
+
+
+def open_image(image: Path, config: FlashConfig) -> tuple[Artifact, Board]:
+    """A deploy artifact and the board that it is for.
+
+    :raises ConfigError: it was built for another board than the configuration names
     """
     built = open_artifact(image, "deploy")
     board = load_board(built.manifest.figures["board"])
@@ -45,24 +80,56 @@ def flash(image: Path, config: FlashConfig, out: Path, identify: Identify | None
             got=board.name,
             cure=f"build it for this one: policyport deploy MODEL --board {config.board}",
         )
-    content = built.file("firmware.bin").read_bytes()
-    code = code_version(*CODE)
-    with write_artifact(out, "flash", inputs={"image": built.key}, config=to_table(config), code=code) as writer:
-        (writer.path / "flash.bin").write_bytes(content)
-        runner = _program(board, built, config) if config.port else "emulator"
-        expected = built.manifest.figures["build_id"]
-        if identify is not None and config.verify:
-            _verify(identify(board, writer.path / "flash.bin", config.port), expected, config.port or board.name)
-        record = {
-            "board": board.name,
-            "runner": runner,
-            "build_id": expected,
-            "image_sha256": hashlib.sha256(content).hexdigest(),
-            "port": config.port or None,
-        }
-        (writer.path / "board.json").write_text(json.dumps(record, indent=2) + "\n")
-        writer.figures.update(record)
-    return open_artifact(out, "flash")
+    return built, board
+
+
+def find_place(board: Board, config: FlashConfig) -> tuple[str, Place]:
+    """The runner that is asked for, ``auto`` or ``emulator``, and where the board is; flags win over the hardware map.
+
+    :raises ConfigError: the hardware map does not know the board
+    :raises BoardError: it is not plugged in
+    """
+    runner, place = config.runner, Place(config.port, config.probe)
+    if config.hardware_map is not None:
+        entry = find_entry(config.hardware_map, board.name, config.board_id)
+        port, id = (place.port, "") if place.port else (port_now(board.name, entry.id, entry.serial), entry.id)
+        place = Place(port, place.probe or entry.probe_id, id)
+        runner = entry.runner if runner == "auto" else runner
+    elif runner == "auto" and not (place.port or place.probe):
+        runner = EMULATOR
+    return runner, Place("", "") if runner == EMULATOR else place
+
+
+def plan(image: Path, config: FlashConfig) -> list[str]:
+    """The command lines that :func:`flash` would run, as a shell takes them; nothing is run.
+
+    :raises ConfigError: as :func:`flash`
+    :raises ToolError: no runner is installed
+    """
+    built, board = open_image(image, config)
+    wanted, place = find_place(board, config)
+    if wanted == EMULATOR:
+        return [f"# {board.name} is emulated: its flash is a copy of {built.file('firmware.bin')}"]
+    runner = choose_runner(board, wanted, place)
+    return [shlex.join(line) for line in command_lines(board, runner, _files(built), place)]
+
+
+def _program(board: Board, built: Artifact, wanted: str, place: Place, config: FlashConfig) -> str:
+    """Program a real board, its port locked against whoever would measure meanwhile; the runner's name."""
+    runner = choose_runner(board, wanted, place)
+    lock = PortLock(place.port) if place.port else None
+    if lock is not None:
+        lock.acquire(config.wait_s)
+    try:
+        run_runner(board, runner, _files(built), place, config.timeout_s)
+    finally:
+        if lock is not None:
+            lock.release()
+    return runner.name
+
+
+def _files(built: Artifact) -> dict[str, Path]:
+    return {name: built.file(f"firmware.{name}").resolve() for name in ("bin", "hex", "elf")}
 
 
 def _verify(got: str, expected: str, where: str) -> None:
@@ -74,37 +141,3 @@ def _verify(got: str, expected: str, where: str) -> None:
             got=f"build {got}",
             cure="check that the runner and the port belong to the same board",
         )
-
-
-def _program(board: Board, built: Artifact, config: FlashConfig) -> str:
-    """Program a real board; the runner's name."""
-    runner = _choose(board, config.runner)
-    values = {name: str(built.file(f"firmware.{name}").resolve()) for name in ("bin", "hex", "elf")}
-    values["base"] = hex(board.flash.base)
-    command = [part.format(**values) for part in runner.command]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=config.timeout_s)
-    except subprocess.TimeoutExpired as error:
-        raise ToolError("flashing took too long", where=runner.name, expected=f"{config.timeout_s} s") from error
-    if done.returncode != 0:
-        last = "\n".join((done.stderr + done.stdout).strip().splitlines()[-8:])
-        raise ToolError(
-            "the board was not flashed",
-            where=" ".join(command),
-            got=f"exit code {done.returncode}\n{last}",
-            cure="check that the probe is plugged in and nobody else uses it",
-        )
-    return runner.name
-
-
-def _choose(board: Board, wanted: str) -> Runner:
-    offered = [runner for runner in board.runners if wanted in ("auto", runner.name)]
-    for runner in offered:
-        if shutil.which(runner.command[0]) is not None:
-            return runner
-    raise ToolError(
-        "no program that flashes this board is installed",
-        where=f"{board.name}, runner {wanted}",
-        expected=", ".join(runner.name for runner in board.runners) or "none is known: this board exists emulated",
-        cure=f"install {offered[0].name}" if offered else "leave --port empty to flash the emulated board",
-    )

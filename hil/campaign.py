@@ -7,14 +7,17 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from policyport.core.artifact import Artifact, ArtifactWriter
-from policyport.core.errors import BoardError, IdentityError, ToolError
+from policyport.core.errors import BoardError, ConfigError, IdentityError, ToolError
 from policyport.core.progress import progress
 from policyport.core.semantics import Integers
 from policyport.core.task import LABELS_FILE, Task
 from policyport.deploy.board import Board, load_board
+from policyport.deploy.flash import EMULATOR
+from policyport.deploy.hardware_map import find_entry, port_now
 from policyport.deploy.program import program_sha256, quantize_input, read_program
 from policyport.firmware_bridge.client import Bridge, Identity, WireLog
 from policyport.hil import gates, junit, measure, parity, provenance
@@ -49,7 +52,7 @@ class Campaign:
         self.deployed = deployed
         self.record = json.loads(flashed.file("board.json").read_text())
         self.board: Board = load_board(self.record["board"])
-        self.port: str = config.port or self.record.get("port") or ""
+        self.port = _port(config, self.record)
         self.baud = config.baud or self.board.uart.baud
         self.task = Task.read(deployed.file("task.json"))
         self.program = read_program(deployed.path)
@@ -226,3 +229,25 @@ class Campaign:
             return estimate(self.board, *files, self.program, self._inputs(1)[0], rig.emulator), ""
         except ToolError as error:
             return None, error.what
+
+
+def _port(config: HilConfig, record: dict[str, Any]) -> str:
+    """The port of the board that was flashed, as it is plugged in now; empty for an emulated one.
+
+    :param record: ``board.json`` of the flash artifact
+    :raises ConfigError: a real board was flashed, and nothing says where its port is
+    """
+    name, id, port = record["board"], record.get("board_id") or "", record.get("port") or ""
+    if config.port:
+        return config.port
+    if config.hardware_map is not None:
+        entry = find_entry(config.hardware_map, name, config.board_id or id)
+        id, port = entry.id, entry.serial
+    found = port_now(name, id, port)
+    if not found and record["runner"] != EMULATOR:
+        raise ConfigError(
+            "the image is on a real board, and its serial port is not known",
+            where=name,
+            cure="name it with --port URL, or in a hardware map with --hardware-map FILE",
+        )
+    return found

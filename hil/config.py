@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from policyport.core.options import option
 
@@ -17,7 +18,9 @@ class HilConfig:
     latency_observations: int = option(256, "held-out observations whose inference is counted", low=1)
     pictures: int = option(256, "held-out pictures that a classifier recognizes on the board; 0 for none", low=0)
     emulator: str = option("auto", "who runs the board where no port is given", choices=("auto", "qemu", "unicorn"))
-    port: str = option("", "pyserial URL of a real board; empty for an emulated one")
+    port: str = option("", "pyserial URL of a real board; empty for what was flashed, a real or an emulated one")
+    hardware_map: Path | None = option(None, "hardware map that knows the board's port; none: the flag or flash does")
+    board_id: str = option("", "USB serial number of the board that is meant, where the hardware map has several")
     baud: int = option(0, "bits per second of the serial line; 0 for the board's own", low=0)
     timeout_s: float = option(2.0, "seconds until a request is sent again", low=0.01)
     retries: int = option(3, "times a request is sent again", low=0)

@@ -20,9 +20,11 @@ from policyport.core.errors import PolicyportError
 from policyport.pipeline import (
     au_command,
     bench_command,
+    boards_command,
     codec_command,
     compare_command,
     explain_command,
+    flash_command,
     study_command,
 )
 from policyport.pipeline.stages import IMPORT, POLICY, STAGES, TRAINERS, Stage, stage_named, stages_for
@@ -121,6 +123,7 @@ def _commands(task: str) -> tuple[Command, ...]:
         Command("au", au_command.SUMMARY, au_command.add_arguments, au_command.execute),
         Command("encode", codec_command.ENCODE_SUMMARY, codec_command.add_encode, codec_command.encode),
         Command("decode", codec_command.DECODE_SUMMARY, codec_command.add_decode, codec_command.decode),
+        Command("boards", boards_command.SUMMARY, boards_command.add_arguments, boards_command.execute),
         Command("doctor", "say what this machine lacks, and the command that cures it", _add_doctor, _doctor),
     )
 
@@ -188,6 +191,8 @@ def _add_stage(parser: argparse.ArgumentParser, stage: Stage) -> None:
         compare_command.add_arguments(parser)
     if stage.name == "deploy":
         explain_command.add_arguments(parser)
+    if stage.name == "flash":
+        flash_command.add_arguments(parser)
     place = "" if stage == IMPORT else f", in a recipe under [{stage.name}]"
     options = parser.add_argument_group("options of this stage" + place)
     add_arguments(options, stage.config_type())  # type: ignore[arg-type]
@@ -216,6 +221,8 @@ def _run_stage(arguments: argparse.Namespace) -> int:
         return compare_command.execute(arguments)
     if getattr(arguments, "explain", False):
         return explain_command.execute(arguments)
+    if getattr(arguments, "dry_run", False):
+        return flash_command.execute(arguments)
     quiet = arguments.json or arguments.quiet > arguments.verbose
     artifact = run_single(stage, arguments, speak.silent if quiet else speak.say, STAGES)
     if arguments.json:

@@ -6,43 +6,17 @@ The main job (train, quantize, deploy, flash and measure on an emulated board) c
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.metadata
-import os
 import platform
 import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
 
 from policyport.core.errors import PolicyportError
 from policyport.core.install import pip_install, system_install
-
-State = Literal["ok", "optional", "missing"]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was looked for."""
-
-    what: str
-    state: State
-    """``ok``; ``optional``: not there, and the main job runs without; ``missing``: the main job needs it."""
-
-    found: str
-    """What is there, with its version and place, or what is not."""
-
-    cures: tuple[str, ...] = ()
-    """Commands that make it ok; one of them is enough."""
-
-    code: int = 2
-    """Exit code where it is missing: 2 for software, 3 for a board."""
-
-    def as_table(self) -> dict[str, Any]:
-        """JSON form."""
-        return dataclasses.asdict(self)
+from policyport.pipeline import port_doctor
+from policyport.pipeline.finding import Finding
 
 
 def examine() -> list[Finding]:
@@ -55,8 +29,8 @@ def examine() -> list[Finding]:
         _boards(),
         _host_compiler(),
         _tflite(),
-        _flashers(),
-        *_serial_ports(),
+        port_doctor.flash_programs(),
+        *port_doctor.examine_ports(),
     ]
 
 
@@ -169,47 +143,6 @@ def _boards() -> Finding:
     from policyport.deploy.board import board_names
 
     return Finding("boards", "ok", ", ".join(board_names()))
-
-
-def _flashers() -> Finding:
-    """Programs that put firmware on a real board: one is enough where it knows the board's probe."""
-    from policyport.deploy.board import board_names, load_board
-
-    wanted = {runner.command[0]: None for name in board_names() for runner in load_board(name).runners}
-    found = [f"{name} ({shutil.which(name)})" for name in wanted if shutil.which(name)]
-    if found:
-        return Finding("flash programs", "ok", ", ".join(found))
-    cures = (*system_install("openocd"), pip_install("pyocd"))
-    return Finding("flash programs", "optional", f"none of {', '.join(wanted)}; only a real board needs one", cures)
-
-
-def _serial_ports() -> list[Finding]:
-    """Serial ports that are there, none of them opened, and whether this user may open them."""
-    from serial.tools import list_ports
-
-    ports = [port for port in list_ports.comports() if port.vid is not None]
-    if not ports:
-        return [Finding("serial ports", "optional", "no board is plugged in; boards are emulated")]
-    return [_port(port) for port in ports]
-
-
-def _port(port: Any) -> Finding:
-    described = f"{port.description} {port.vid:04x}:{port.pid:04x} serial {port.serial_number or 'none'}"
-    if os.name != "posix" or os.access(port.device, os.R_OK | os.W_OK):
-        return Finding(port.device, "ok", described)
-    group = _group_of(port.device)
-    found = f"{described}; not yours to open (group {group}; log in again after the cure)"
-    return Finding(port.device, "optional", found, (f"sudo usermod -aG {group} $USER",))
-
-
-def _group_of(device: str) -> str:
-    """Name of the group that owns a device: ``dialout`` on most systems."""
-    import grp
-
-    try:
-        return grp.getgrgid(os.stat(device).st_gid).gr_name
-    except (KeyError, OSError):
-        return "dialout"
 
 
 def _version(package: str) -> str:

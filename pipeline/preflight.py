@@ -34,11 +34,15 @@ def flash(configs: Mapping[str, Any]) -> None:
 
 
 def hil(configs: Mapping[str, Any]) -> None:
-    """There is an emulator for the board, where no port is given.
+    """There is an emulator for the board, where it is no real one.
 
     :raises ToolError: there is none
+    :raises ConfigError: the hardware map does not know the board
+    :raises BoardError: it is not plugged in
     """
+    from policyport.deploy.flash import EMULATOR, find_place
     from policyport.hil.rig import choose_emulator
 
-    if not (configs["hil"].port or configs["flash"].port):
-        choose_emulator(load_board(configs["deploy"].board), configs["hil"].emulator)
+    hil, flash, board = configs["hil"], configs["flash"], load_board(configs["deploy"].board)
+    if not (hil.port or hil.hardware_map) and find_place(board, flash)[0] == EMULATOR:
+        choose_emulator(board, hil.emulator)

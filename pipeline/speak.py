@@ -12,7 +12,7 @@ from policyport.core.artifact import Artifact
 from policyport.pipeline.run import Event
 
 if TYPE_CHECKING:
-    from policyport.pipeline.doctor import Finding
+    from policyport.pipeline.finding import Finding
     from policyport.pipeline.status import StageStatus
     from rich.table import Table
 
@@ -124,8 +124,11 @@ def print_status(folder: Path, lines: Sequence[StageStatus], *, as_json: bool) -
             _line("", "", reason)
 
 
-def print_findings(findings: Sequence[Finding], *, as_json: bool) -> None:
-    """What the machine has and lacks, then the cures, unbroken so that they can be pasted."""
+def print_findings(findings: Sequence[Finding], *, as_json: bool, verdict: bool = True) -> None:
+    """What the machine has and lacks, then the cures, unbroken so that they can be pasted.
+
+    :param verdict: end with whether the main job can run
+    """
     if as_json:
         print(json.dumps([finding.as_table() for finding in findings], indent=2))
         return
@@ -146,5 +149,7 @@ def print_findings(findings: Sequence[Finding], *, as_json: bool) -> None:
         if cures:
             print(f"\nfor {', '.join(whats)}{', one of' if len(cures) > 1 else ''}:")
             print(*(f"  {cure}" for cure in cures), sep="\n")
+    if not verdict:
+        return
     missing = ", ".join(finding.what for finding in findings if finding.state == "missing")
     print(f"\nmissing for the main job: {missing}" if missing else "\nthe main job can run on this machine")

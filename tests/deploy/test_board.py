@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -27,8 +28,12 @@ def test_every_board_is_whole(name: str) -> None:
     assert (DEVICE / "ports" / PORTS[board.uart.driver]).is_file()
     assert any(flag.startswith("-mcpu=") for flag in board.gcc_flags)
     assert board.dsp == (board.core.rstrip("f") in ("cortex-m4", "cortex-m7", "cortex-m33", "cortex-m55"))
-    values = {"bin": "b", "hex": "h", "elf": "e", "base": "0"}
-    assert all(part.format(**values) for runner in board.runners for part in runner.command)
+    for runner in board.runners:
+        values = {"bin": "b", "hex": "h", "elf": "e", "base": "0", "port": "p", "probe": "x", "select": "s"}
+        assert all(part.format(**values) for part in (*runner.command, *runner.select, *runner.check))
+        assert bool(runner.check) == bool(runner.expect)
+        re.compile(runner.expect)
+        assert not runner.select or "{select}" in runner.command
 
 
 def test_unknown_board_names_the_nearest() -> None:
@@ -78,6 +83,13 @@ def test_unknown_key_is_refused(tmp_path: Path, line: str, instead: str, key: st
         read_board(path)
     assert "uart.baud" in caught.value.expected or "runners.command" in caught.value.expected
     assert caught.value.cure == (cure and f"did you mean {cure}?")
+
+
+def test_a_runner_has_a_command_or_a_volume(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(GOOD + '[[runners]]\nname = "neither"\n')
+    with pytest.raises(ConfigError, match="runner neither needs a command, or UF2 boards"):
+        read_board(path)
 
 
 def test_file_that_does_not_parse(tmp_path: Path) -> None:

@@ -40,7 +40,9 @@ def python(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProc
     )
 
 
-@pytest.mark.parametrize("arguments", [[], *([command] for command in COMMANDS)], ids=lambda words: "".join(words))
+@pytest.mark.parametrize(
+    "arguments", [[], ["boards"], *([command] for command in COMMANDS)], ids=lambda words: "".join(words)
+)
 def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     code = (
         "import sys; from policyport.pipeline.cli import main\n"
@@ -73,7 +75,7 @@ def test_the_help_of_a_stage_names_every_flag_and_default(stage: Any, capsys: py
     assert flags.count("[default: ") >= len(parser._actions) - 1 + len(stage.inputs)
 
 
-@pytest.mark.parametrize("command", ["run", "status", "doctor"])
+@pytest.mark.parametrize("command", ["run", "status", "boards", "doctor"])
 def test_the_help_of_the_others_names_every_default(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     flags = help_of(command, capsys).split("options:", 1)[1]
     assert flags.count("[default: ") == flags.count(" --") - flags.count("--help")

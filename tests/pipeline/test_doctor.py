@@ -5,14 +5,13 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import shutil
-import types
 from pathlib import Path
 from typing import Any
 
 import pytest
 from policyport.core.errors import ToolError
 from policyport.pipeline import cli, doctor, speak
-from policyport.pipeline.doctor import Finding
+from policyport.pipeline.finding import Finding
 
 
 def test_this_machine_can_run_the_main_job(capsys: pytest.CaptureFixture[str]) -> None:
@@ -92,32 +91,6 @@ def test_a_runtime_that_imports_and_builds_no_interpreter_is_not_ok(monkeypatch:
     monkeypatch.setattr("policyport.deploy.exports.tflite_interpreter", fails)
     finding = doctor._tflite()
     assert finding.state == "optional" and "multiarray" in finding.found and finding.cures
-
-
-def port(**changes: Any) -> Any:
-    described = {"device": "/dev/null", "vid": 0x0483, "pid": 0x374B, "description": "STM32", "serial_number": "0670FF"}
-    return types.SimpleNamespace(**{**described, **changes})
-
-
-def test_a_port_is_described_and_not_opened(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("serial.tools.list_ports.comports", lambda: [port(), port(vid=None)])
-    (finding,) = doctor._serial_ports()
-    assert (finding.state, finding.found) == ("ok", "STM32 0483:374b serial 0670FF")
-
-
-def test_a_port_without_permission_is_cured_by_its_group(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor.os, "access", lambda *_: False)
-    finding = doctor._port(port(device="/dev/none"))
-    assert finding.state == "optional"
-    assert finding.cures == ("sudo usermod -aG dialout $USER",)
-
-
-def test_flash_programs_are_the_boards_runners(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}" if name == "st-flash" else None)
-    assert doctor._flashers().found == "st-flash (/usr/bin/st-flash)"
-    monkeypatch.setattr(shutil, "which", lambda _: None)
-    finding = doctor._flashers()
-    assert finding.state == "optional" and "openocd" in finding.found and len(finding.cures) > 1
 
 
 def test_a_cure_is_printed_once_unbroken_on_a_line_of_its_own(

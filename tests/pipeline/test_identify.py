@@ -35,6 +35,10 @@ def test_a_real_board_is_asked(flashed: Path, monkeypatch: pytest.MonkeyPatch, r
     assert identify.why_flash_again(REAL, flashed) == reason
 
 
+def test_a_board_that_nobody_can_ask_is_flashed_again(flashed: Path) -> None:
+    assert "its port is not known" in identify.why_flash_again(FlashConfig(probe="0670FF"), flashed)
+
+
 def test_a_board_that_does_not_answer_is_flashed_again(flashed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def silent(*_: object) -> str:
         raise BoardTimeoutError("no answer")

@@ -1,0 +1,198 @@
+"""Runners: the exact command lines, and nothing is written to what is not the board.
+
+The programs are stand-ins on PATH that record how they were called and print what the real ones print; what a real one
+does with its arguments is not seen here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import stat
+import sys
+from pathlib import Path
+
+import pytest
+from policyport.core.errors import BoardBusyError, BoardError, ConfigError, ToolError
+from policyport.deploy import runners
+from policyport.deploy.board import Board, Runner, board_names, load_board
+from policyport.deploy.runners import Place, choose_runner, command_lines, run_runner
+
+TOOL = """#!{python}
+import json, sys
+with open({calls!r}, "a") as stream:
+    stream.write(json.dumps([{name!r}, *sys.argv[1:]]) + "\\n")
+print({printed!r})
+sys.exit({code})
+"""
+
+STLINKS = """Found 2 stlink programmers
+  version:    V2J37S7
+  serial:     {}
+  flash:      1048576 (pagesize: 16384)
+  chipid:     0x{:04x}
+  version:    V2J28S7
+  serial:     {}
+  chipid:     0x{:04x}
+"""
+FILES = {name: Path(f"/image/firmware.{name}") for name in ("bin", "hex", "elf")}
+REAL = [load_board(name) for name in board_names() if load_board(name).runners]
+PROGRAMS = [(board, runner) for board in REAL for runner in board.runners if runner.command]
+
+
+@pytest.fixture
+def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder that is all of PATH, and no probe on USB."""
+    folder = tmp_path / "tools"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", str(folder))
+    monkeypatch.setattr(runners, "attached_probes", lambda board: [])
+    return folder
+
+
+def put(tools: Path, name: str, printed: str = "", code: int = 0) -> None:
+    path = tools / name
+    calls = str(tools.parent / "calls")
+    path.write_text(TOOL.format(python=sys.executable, calls=calls, name=name, printed=printed, code=code))
+    path.chmod(path.stat().st_mode | stat.S_IEXEC)
+
+
+def calls(tools: Path) -> list[list[str]]:
+    path = tools.parent / "calls"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+
+
+def named(board: str, name: str) -> tuple[Board, Runner]:
+    found = load_board(board)
+    return found, next(runner for runner in found.runners if runner.name == name)
+
+
+@pytest.mark.parametrize(("board", "runner"), PROGRAMS, ids=lambda value: value.name)
+@pytest.mark.parametrize("probe", ["", "0670FF"])
+def test_every_runner_checks_and_writes_nothing_to_another_chip(
+    tools: Path, board: Board, runner: Runner, probe: str
+) -> None:
+    for program in {runner.check[0], runner.command[0]}:
+        put(tools, program, "serial: 0670FF chipid: 0x999  e0042000:  10006999")
+    place = Place("/dev/ttyACM0", probe)
+    with pytest.raises(BoardError, match="is not this board; nothing was written"):
+        run_runner(board, runner, FILES, place, 60)
+    check, write = command_lines(board, runner, FILES, place)
+    assert calls(tools) == [check]
+    assert any(path in " ".join(write) for path in ("/image/firmware.", "mass_erase"))
+    assert bool(probe) == ("0670FF" in " ".join(write)) or not runner.select
+    assert not any("{" in part and "}" in part for part in (*check, *write))
+
+
+@pytest.mark.parametrize(
+    ("board", "name", "printed", "write"),
+    [
+        (
+            "stm32f405",
+            "openocd",
+            "0xe0042000: 10076413 ",
+            "openocd -f interface/stlink.cfg -c 'adapter serial 0670FF' -f target/stm32f4x.cfg"
+            " -c 'program /image/firmware.elf verify reset exit'",
+        ),
+        (
+            "stm32f405",
+            "st-flash",
+            STLINKS.format("0670FF", 0x413, "066DFF", 0x410),
+            "st-flash --serial 0670FF --reset write /image/firmware.bin 0x8000000",
+        ),
+        (
+            "stm32f405",
+            "pyocd",
+            "e0042000:  10076413    |.d..|",
+            "pyocd flash --no-wait --uid 0670FF --target stm32f405rg /image/firmware.hex",
+        ),
+        (
+            "stm32f405",
+            "dfu-util",
+            'Found DFU: [0483:df11] ver=2200, devnum=5, cfg=1, intf=0, path="1-1", alt=0, '
+            'name="@Internal Flash  /0x08000000/04*016Kg,01*064Kg,07*128Kg", serial="0670FF"',
+            "dfu-util -d 0483:df11 -S 0670FF -a 0 -s 0x8000000:leave -D /image/firmware.bin",
+        ),
+        (
+            "stm32f405",
+            "stm32loader",
+            "Bootloader version: 0x31\nChip id: 0x413 (STM32F405xx/07xx and STM32F415xx/17xx)",
+            "stm32loader --port /dev/ttyACM0 --family F4 --erase --write --verify --go-address 0x8000000"
+            " /image/firmware.bin",
+        ),
+        (
+            "microbit",
+            "pyocd",
+            "10000010:  00000400 00000100    |........|",
+            "pyocd flash --no-wait --uid 0670FF --target nrf51 /image/firmware.hex",
+        ),
+    ],
+)
+def test_the_command_line(tools: Path, board: str, name: str, printed: str, write: str) -> None:
+    found, runner = named(board, name)
+    for program in {runner.check[0], runner.command[0]}:
+        put(tools, program, printed)
+    run_runner(found, runner, FILES, Place("/dev/ttyACM0", "0670FF"), 60)
+    check, last = calls(tools)
+    assert shlex.join(last) == write
+    assert check[0] == runner.check[0] and check != last
+
+
+def test_the_named_probe_is_on_another_chip(tools: Path) -> None:
+    """Both chips are there: the board's is on the other probe."""
+    board, runner = named("stm32f405", "st-flash")
+    put(tools, "st-info", STLINKS.format("066DFF", 0x413, "0670FF", 0x410))
+    with pytest.raises(BoardError, match="is not this board"):
+        run_runner(board, runner, FILES, Place("", "0670FF"), 60)
+    assert [call[0] for call in calls(tools)] == ["st-info"]
+
+
+def test_several_probes_and_none_named(tools: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    board, runner = named("stm32f405", "st-flash")
+    monkeypatch.setattr(runners, "attached_probes", lambda board: ["0670FF", ""])
+    with pytest.raises(BoardBusyError, match="0670FF, one without a serial number"):
+        run_runner(board, runner, FILES, Place("", ""), 60)
+    assert calls(tools) == []
+
+
+@pytest.mark.parametrize("fails", ["check", "write"])
+def test_a_program_that_fails_is_quoted(tools: Path, fails: str) -> None:
+    board, runner = named("stm32f405", "st-flash")
+    put(tools, "st-info", STLINKS.format("0670FF", 0x413, "", 0), code=int(fails == "check"))
+    put(tools, "st-flash", "no such probe", code=255)
+    with pytest.raises(ToolError) as caught:
+        run_runner(board, runner, FILES, Place("", "0670FF"), 60)
+    assert f"exit code {1 if fails == 'check' else 255}" in caught.value.got
+    assert [call[0] for call in calls(tools)] == ["st-info", "st-flash"][: 1 + (fails == "write")]
+
+
+def test_a_program_that_hangs_is_ended(tools: Path) -> None:
+    board, runner = named("stm32f405", "st-flash")
+    (tools / "st-info").write_text(f"#!{sys.executable}\nimport time\ntime.sleep(600)\n")
+    os.chmod(tools / "st-info", 0o755)
+    with pytest.raises(ToolError, match="flashing took too long"):
+        run_runner(board, runner, FILES, Place("", ""), 0.3)
+
+
+def test_the_first_that_is_installed_and_can_reach_the_board(tools: Path) -> None:
+    board = load_board("stm32f405")
+    put(tools, "stm32loader")
+    assert choose_runner(board, "auto", Place("/dev/ttyACM0", "")).name == "stm32loader"
+    with pytest.raises(ToolError, match="no program that flashes") as caught:
+        choose_runner(board, "auto", Place("", ""))
+    assert (
+        caught.value.cure is not None and "install openocd" in caught.value.cure and "pip install" in caught.value.cure
+    )
+    put(tools, "dfu-util")
+    put(tools, "st-flash")
+    assert choose_runner(board, "auto", Place("", "")).name == "st-flash"
+    assert choose_runner(board, "dfu-util", Place("", "")).name == "dfu-util"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "error"), [("stm32loader", "flashes by the serial port"), ("esptool", "has no such runner")]
+)
+def test_a_runner_that_does_not_do(tools: Path, wanted: str, error: str) -> None:
+    with pytest.raises(ConfigError, match=error):
+        choose_runner(load_board("stm32f405"), wanted, Place("", ""))
