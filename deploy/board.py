@@ -30,7 +30,7 @@ class Uart:
     """The serial line to the host."""
 
     driver: str
-    """Name of its port: ``cmsdk``, ``stm32f4``, ``nrf51``."""
+    """Name of its port: a key of ``firmware.PORTS``."""
 
     base: int
     irq: int
@@ -116,6 +116,9 @@ class Board:
     """What the port was run on."""
 
     flash: Region
+    boot_bytes: int
+    """Of a stage before the vectors that a boot ROM runs where its last four, a checksum, hold; 0 on most chips."""
+
     ram: Region
     uart: Uart
     gcc_flags: tuple[str, ...]
@@ -181,6 +184,7 @@ def read_board(path: Path) -> Board:
         stack_bytes=get("stack_bytes", int),
         verified=get("verified", str),
         flash=Region(get("flash.base", int), get("flash.size", int)),
+        boot_bytes=get("flash.boot_bytes", int, default=0),
         ram=Region(get("ram.base", int), get("ram.size", int)),
         uart=Uart(get("uart.driver", str), get("uart.base", int), get("uart.irq", int), get("uart.baud", int)),
         gcc_flags=tuple(get("toolchain.gcc", list)),

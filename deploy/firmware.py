@@ -12,15 +12,27 @@ from typing import Any
 
 from policyport.core.errors import ToolError
 from policyport.core.progress import progress
-from policyport.deploy import footprint
+from policyport.deploy import boot_stage, footprint
 from policyport.deploy.board import Board
 from policyport.deploy.toolchain import Toolchain, run
+from policyport.deploy.uf2 import uf2_bytes
 
 DEVICE = Path(__file__).resolve().parent.parent / "firmware_bridge" / "device"
-PORTS = {"cmsdk": "cmsdk_uart.c", "stm32f4": "stm32f4_usart.c", "nrf51": "nrf51_uart.c"}
+PORTS = {
+    "cmsdk": "cmsdk_uart.c",
+    "lm3s": "lm3s_uart.c",
+    "nrf51": "nrf51_uart.c",
+    "rp2040": "rp2040_uart.c",
+    "stm32f1": "stm32f1_usart.c",
+    "stm32f4": "stm32f4_usart.c",
+    "stm32f7": "stm32f7_usart.c",
+}
 """UART driver, as the board's TOML names it, to its C file."""
 
 LINKER_SCRIPT = "firmware.ld"
+
+NOT_BUILT_IN = ("description", "verified", "wait_states", "usb", "runners")
+"""What a firmware is the same without: the build id does not depend on it."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +78,7 @@ def build_firmware(src: Path, board: Board, toolchain: Toolchain, out: Path) -> 
     Identical sources, board and compiler give identical bytes, wherever the folders are.
 
     :param src: folder of C, assembler and headers with its linker script; ``pp_build.h`` is written into it
-    :param out: folder for ``firmware.elf``, ``.bin``, ``.hex`` and ``.map``
+    :param out: folder for ``firmware.elf``, ``.bin``, ``.hex`` and ``.map``, and ``.uf2`` where a runner takes one
     :raises ToolError: the compiler or linker fails; its first lines are quoted
     """
     build_id = _build_id(src, board, toolchain)
@@ -85,11 +97,16 @@ def build_firmware(src: Path, board: Board, toolchain: Toolchain, out: Path) -> 
         run(link, work, "the firmware does not link")
         policy = [work / name for name in objects if _is_policy(name)]
         figures = footprint.measure(work / "firmware.elf", footprint.defined_symbols(policy))
+        if board.boot_bytes:
+            boot_stage.seal(work / "firmware.elf", board.flash.base)
         shutil.copyfile(work / "firmware.elf", out / "firmware.elf")
     (out / "firmware.map").write_text(footprint.symbol_map(out / "firmware.elf"))
     image = flash_image(out / "firmware.elf", board)
     (out / "firmware.bin").write_bytes(image)
     (out / "firmware.hex").write_text(intel_hex(image, board.flash.base))
+    for runner in board.runners:
+        if runner.uf2_family:
+            (out / "firmware.uf2").write_bytes(uf2_bytes(image, board.flash.base, runner.uf2_family))
     elf, flash, hexadecimal, linked = (out / f"firmware.{suffix}" for suffix in ("elf", "bin", "hex", "map"))
     return Firmware(elf, flash, hexadecimal, linked, build_id, figures)
 
@@ -113,7 +130,7 @@ def _build_id(src: Path, board: Board, toolchain: Toolchain) -> str:
     for path in sorted(src.iterdir()):
         if path.name != "pp_build.h":
             digest.update(path.name.encode() + b"\0" + path.read_bytes())
-    built_for = {key: value for key, value in asdict(board).items() if key not in ("usb", "runners")}
+    built_for = {key: value for key, value in asdict(board).items() if key not in NOT_BUILT_IN}
     digest.update(json.dumps(built_for, sort_keys=True).encode())
     digest.update(f"{toolchain.name} {toolchain.version} {toolchain.target_flags(board)}".encode())
     return digest.hexdigest()[:32]

@@ -33,6 +33,9 @@ class Memory:
 
     flash_base: int
     flash_bytes: int
+    vectors: int
+    """Address of the vector table: a boot stage that is not run may lie before it."""
+
     ram_base: int
     ram_bytes: int
     uart_base: int
@@ -174,7 +177,7 @@ class CortexM:
         """
         from unicorn.arm_const import UC_ARM_REG_SP
 
-        stack, start = struct.unpack("<II", self._machine.mem_read(self._memory.flash_base, 8))
+        stack, start = struct.unpack("<II", self._machine.mem_read(self._memory.vectors, 8))
         self._machine.reg_write(UC_ARM_REG_SP, stack)
         return start & ~1
 

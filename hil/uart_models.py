@@ -110,5 +110,65 @@ class Nrf51Uart:
             self._stored[offset] = value
 
 
-UARTS: dict[str, Callable[[Wire], Uart]] = {"cmsdk": CmsdkUart, "stm32f4": Stm32Usart, "nrf51": Nrf51Uart}
+class Pl011:
+    """ARM PrimeCell PL011, DDI 0183, section 3.3."""
+
+    DR, FR = 0x00, 0x18
+    RX_EMPTY = 1 << 4
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+        self._stored: dict[int, int] = {}
+
+    def read(self, offset: int) -> int:
+        """See :class:`Uart`."""
+        if offset == self.FR:
+            return 0 if self._wire.poll() else self.RX_EMPTY
+        if offset == self.DR:
+            return self._wire.take()
+        return self._stored.get(offset, 0)
+
+    def write(self, offset: int, value: int) -> None:
+        """See :class:`Uart`."""
+        if offset == self.DR:
+            self._wire.put(value & 0xFF)
+        elif offset != self.FR:
+            self._stored[offset] = value
+
+
+class Stm32F7Usart:
+    """STM32F7 USART, RM0385, section 31.8: flags and data have registers of their own."""
+
+    ISR, RDR, TDR = 0x1C, 0x24, 0x28
+    RXNE, TC, TXE = 1 << 5, 1 << 6, 1 << 7
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+        self._stored: dict[int, int] = {}
+
+    def read(self, offset: int) -> int:
+        """See :class:`Uart`."""
+        if offset == self.ISR:
+            return self.TXE | self.TC | (self.RXNE if self._wire.poll() else 0)
+        if offset == self.RDR:
+            return self._wire.take()
+        return self._stored.get(offset, 0)
+
+    def write(self, offset: int, value: int) -> None:
+        """See :class:`Uart`."""
+        if offset == self.TDR:
+            self._wire.put(value & 0xFF)
+        elif offset not in (self.ISR, self.RDR):
+            self._stored[offset] = value
+
+
+UARTS: dict[str, Callable[[Wire], Uart]] = {
+    "cmsdk": CmsdkUart,
+    "lm3s": Pl011,
+    "nrf51": Nrf51Uart,
+    "rp2040": Pl011,
+    "stm32f1": Stm32Usart,
+    "stm32f4": Stm32Usart,
+    "stm32f7": Stm32F7Usart,
+}
 """Driver name, as the board's TOML gives it, to register model."""

@@ -33,7 +33,7 @@ FAULT_EXIT = 3
 
 def core_model(board: Board) -> str | None:
     """The core that Unicorn runs for a board, ``cortex-m4`` say; None where it has no model of it."""
-    core = board.core.removesuffix("f").removesuffix("+")
+    core = board.core.removesuffix("f").removesuffix("plus")
     return core if core in CPUID_OF_CORE and board.uart.driver in UARTS else None
 
 
@@ -48,7 +48,8 @@ def serve(board: Board, flash: bytes, link: Link, profile: Path | None) -> None:
     if core is None:
         raise ToolError("Unicorn does not model this board", where=board.name, cure="use QEMU: --emulator qemu")
     wire = Wire(link)
-    memory = Memory(board.flash.base, board.flash.size, board.ram.base, board.ram.size, board.uart.base)
+    vectors = board.flash.base + board.boot_bytes
+    memory = Memory(board.flash.base, board.flash.size, vectors, board.ram.base, board.ram.size, board.uart.base)
     recorder = None if profile is None else BlockRecorder(profile)
     processor = CortexM(core, memory, flash, lambda: UARTS[board.uart.driver](wire), recorder)
     while True:

@@ -125,16 +125,22 @@ def find_boards(request: Request) -> list[Board]:
         return [load_board(name) for name in request.boards]
     found: dict[str, Board] = {}
     missing: ToolError | None = None
-    for board in map(load_board, QUICK_BOARDS if request.quick else board_names()):
+    names = QUICK_BOARDS if request.quick else board_names()
+    for board in sorted(map(load_board, names), key=_bench_order):
         try:
             choose_emulator(board, request.emulator)
         except ToolError as error:
             missing = error
             continue
-        found.setdefault(board.core, board)
+        found.setdefault(board.core.replace("m0plus", "m0"), board)  # the same instructions
     if missing is not None and not found:
         raise missing
-    return list(found.values())
+    return sorted(found.values(), key=lambda board: board.name)
+
+
+def _bench_order(board: Board) -> tuple[bool, int]:
+    """A Cortex-M0 before an M0+, then by RAM, most first: not many networks fit into a small chip's."""
+    return board.core == "cortex-m0plus", -board.ram.size
 
 
 def compare(rows: Sequence[Row], baseline: Path) -> None:

@@ -2,6 +2,7 @@
 #ifndef PP_REGISTERS_H
 #define PP_REGISTERS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #define PP_REGISTER(address) (*(volatile uint32_t *)(uintptr_t)(address))
@@ -32,5 +33,18 @@
 #define PP_AIRCR_SYSRESETREQ 0x05FA0004u
 #define PP_ICSR_PENDSTCLR (1u << 25)
 #define PP_ICSR_PENDSTSET (1u << 26)
+
+#define PP_AWAIT_TRIES 20000u
+
+/* Wait until the bits of mask in a register are wanted. Returns whether they are before too long: a clock that does not
+ * come, as in an emulator that models none, may not keep the board from answering. */
+static inline bool pp_await(const volatile uint32_t *at, uint32_t mask, uint32_t wanted) {
+    for (uint32_t tries = 0u; tries < PP_AWAIT_TRIES; tries++) {
+        if ((*at & mask) == wanted) {
+            return true;
+        }
+    }
+    return false;
+}
 
 #endif

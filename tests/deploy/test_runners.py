@@ -15,9 +15,10 @@ from pathlib import Path
 
 import pytest
 from policyport.core.errors import BoardBusyError, BoardError, ConfigError, ToolError
-from policyport.deploy import runners
+from policyport.deploy import runners, uf2_volume
 from policyport.deploy.board import Board, Runner, board_names, load_board
 from policyport.deploy.runners import Place, choose_runner, command_lines, run_runner
+from policyport.deploy.uf2 import read_uf2
 
 TOOL = """#!{python}
 import json, sys
@@ -122,6 +123,27 @@ def test_every_runner_checks_and_writes_nothing_to_another_chip(
             " /image/firmware.bin",
         ),
         (
+            "lm3s6965evb",
+            "openocd",
+            "0x400fe004: 1073402e ",
+            "openocd -f board/ek-lm3s6965.cfg -c 'adapter serial 0670FF'"
+            " -c 'program /image/firmware.elf verify reset exit'",
+        ),
+        (
+            "pico",
+            "openocd",
+            "0x40000000: 20002927 ",
+            "openocd -f interface/cmsis-dap.cfg -c 'adapter serial 0670FF' -f target/rp2040.cfg -c 'adapter speed 5000'"
+            " -c 'program /image/firmware.elf verify reset exit'",
+        ),
+        (
+            "nucleo-f746zg",
+            "openocd",
+            "0xe0042000: 10016449 ",
+            "openocd -f interface/stlink.cfg -c 'adapter serial 0670FF' -f target/stm32f7x.cfg"
+            " -c 'program /image/firmware.elf verify reset exit'",
+        ),
+        (
             "microbit",
             "pyocd",
             "10000010:  00000400 00000100    |........|",
@@ -196,3 +218,23 @@ def test_the_first_that_is_installed_and_can_reach_the_board(tools: Path) -> Non
 def test_a_runner_that_does_not_do(tools: Path, wanted: str, error: str) -> None:
     with pytest.raises(ConfigError, match=error):
         choose_runner(load_board("stm32f405"), wanted, Place("", ""))
+
+
+def test_a_uf2_volume_takes_the_image(tools: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pico, runner = named("pico", "uf2")
+    volume = tmp_path / "RPI-RP2"
+    volume.mkdir()
+    (tmp_path / "mounts").write_text(f"/dev/sda1 {volume} vfat rw 0 0\n")
+    monkeypatch.setattr(uf2_volume, "MOUNTS", tmp_path / "mounts")
+    (tmp_path / "firmware.bin").write_bytes(b"image")
+    files = {"bin": tmp_path / "firmware.bin"}
+    (volume / "INFO_UF2.TXT").write_text("UF2 Bootloader v3.0\nBoard-ID: SAMD51-Feather\n")
+    with pytest.raises(BoardError, match="no board waits for an image"):
+        run_runner(pico, runner, files, Place("", ""), 60)
+    assert [path.name for path in volume.iterdir()] == ["INFO_UF2.TXT"]
+    (volume / "INFO_UF2.TXT").write_text("UF2 Bootloader v3.0\nBoard-ID: RPI-RP2\n")
+    assert choose_runner(pico, "auto", Place("", "")) == runner
+    run_runner(pico, runner, files, Place("", ""), 60)
+    image, base, family = read_uf2((volume / "pico.uf2").read_bytes())
+    assert (image[:5], base, family) == (b"image", 0x10000000, 0xE48BFF56)
+    assert command_lines(pico, runner, files, Place("", "")) == [["cp", "pico.uf2", "<volume of RPI-RP2>"]]

@@ -22,7 +22,7 @@ from policyport.hil.system_registers import (
     TRACE_ENABLE,
     SystemRegisters,
 )
-from policyport.hil.uart_models import CmsdkUart, Nrf51Uart, Stm32Usart
+from policyport.hil.uart_models import CmsdkUart, Nrf51Uart, Pl011, Stm32F7Usart, Stm32Usart
 
 
 class Host:
@@ -92,6 +92,32 @@ def test_stm32() -> None:
     uart.write(4, ord("B"))
     uart._wire.flush()
     assert host.sent == b"B"
+
+
+def test_stm32f7() -> None:
+    host = Host(b"ab")
+    uart = Stm32F7Usart(Wire(host))
+    uart.write(0x00, 0x2D)
+    assert uart.read(0x00) == 0x2D
+    received = bytes(uart.read(0x24) for _ in range(4) if uart.read(0x1C) & 0x20)
+    assert received == b"ab"
+    assert uart.read(0x1C) & 0xC0 == 0xC0
+    uart.write(0x28, ord("B"))
+    uart._wire.flush()
+    assert host.sent == b"B"
+
+
+def test_pl011() -> None:
+    host = Host(b"ab")
+    uart = Pl011(Wire(host))
+    uart.write(0x30, 0x301)
+    assert uart.read(0x30) == 0x301
+    received = bytes(uart.read(0) for _ in range(4) if not uart.read(0x18) & 0x10)
+    assert received == b"ab"
+    assert uart.read(0x18) & 0x28 == 0  # neither full nor busy
+    uart.write(0, ord("D"))
+    uart._wire.flush()
+    assert host.sent == b"D"
 
 
 def test_nrf51_events_are_cleared_by_software() -> None:

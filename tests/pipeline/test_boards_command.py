@@ -12,7 +12,7 @@ from policyport.core.errors import BoardTimeoutError
 from policyport.deploy.board import board_names
 from policyport.deploy.hardware_map import read_map
 from policyport.firmware_bridge.client import Bridge
-from policyport.pipeline import boards_command
+from policyport.pipeline import boards_command, boards_page
 from policyport.pipeline.cli import main
 
 
@@ -106,3 +106,12 @@ def test_doctor(plugged: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
     assert "/dev/ttyUSB0" in text and "flash programs" in text and "main job" not in text
     assert main(["boards", "doctor", "--udev"]) == 0
     assert 'ATTRS{idVendor}=="0483"' in capsys.readouterr().out
+
+
+def test_the_documentation_has_the_boards_that_there_are(tmp_path: Path) -> None:
+    """Where this fails: ``python -m policyport.pipeline.boards_page docs/boards.md``."""
+    page = Path(__file__).parents[2] / "docs" / "boards.md"
+    copy = tmp_path / "boards.md"
+    copy.write_text(page.read_text().replace("| `pico` |", "| `nano` |"))
+    assert boards_page.main([str(copy)]) == 0
+    assert copy.read_text() == page.read_text()
