@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
+from collections.abc import Mapping
 from pathlib import Path
 
 from policyport.hil.result import Result
@@ -10,15 +11,25 @@ from policyport.hil.result import Result
 
 def write(result: Result, path: Path) -> None:
     """Write ``junit.xml`` for a CI server."""
-    cases = _cases(result)
-    failures = sum(1 for _, message in cases if message)
     name = f"{result.model} on {result.board.name}"
+    write_suite(path, name, f"policyport.hil.{result.board.name}", _cases(result), _properties(result))
+
+
+def write_suite(
+    path: Path, name: str, classname: str, cases: list[tuple[str, str]], properties: Mapping[str, object]
+) -> None:
+    """Write one suite.
+
+    :param cases: name of each check, and why it failed; empty where it held
+    :param properties: what was measured, by name
+    """
+    failures = sum(1 for _, message in cases if message)
     suite = ET.Element("testsuite", name=name, tests=str(len(cases)), failures=str(failures), errors="0")
-    properties = ET.SubElement(suite, "properties")
-    for key, value in _properties(result).items():
-        ET.SubElement(properties, "property", name=key, value=str(value))
+    listed = ET.SubElement(suite, "properties")
+    for key, value in properties.items():
+        ET.SubElement(listed, "property", name=key, value=str(value))
     for case, message in cases:
-        element = ET.SubElement(suite, "testcase", classname=f"policyport.hil.{result.board.name}", name=case)
+        element = ET.SubElement(suite, "testcase", classname=classname, name=case)
         if message:
             ET.SubElement(element, "failure", message=message)
     tree = ET.ElementTree(suite)

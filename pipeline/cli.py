@@ -25,6 +25,7 @@ from policyport.pipeline import (
     compare_command,
     explain_command,
     flash_command,
+    hil_command,
     study_command,
 )
 from policyport.pipeline.stages import IMPORT, POLICY, STAGES, TRAINERS, Stage, stage_named, stages_for
@@ -80,7 +81,7 @@ def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"policyport {__version__}")
     after = dict(itertools.pairwise(given))
     task = after.get("train", POLICY)
-    commands = _commands(task if task in TRAINERS else POLICY)
+    commands = _commands(task if task in TRAINERS else POLICY, after.get("hil", ""))
     asked = next((word for word in given if any(word == command.name for command in commands)), None)
     below = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in commands:
@@ -109,9 +110,16 @@ def _set_up_logging(verbosity: int) -> None:
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
-def _commands(task: str) -> tuple[Command, ...]:
+def _commands(task: str, verb: str) -> tuple[Command, ...]:
+    """All commands.
+
+    :param task: what ``train`` trains
+    :param verb: the word after ``hil``, which is another command where it is one of its verbs
+    """
     stages = tuple(
         Command(stage.name, stage.summary, lambda parser, s=stage: _add_stage(parser, s), _run_stage)  # type: ignore[misc]
+        if stage.name != "hil" or verb not in hil_command.VERBS
+        else Command("hil", stage.summary, lambda parser: hil_command.add_arguments(parser, verb), hil_command.execute)
         for stage in (IMPORT, *stages_for(task, STAGES))
     )
     return (
@@ -193,6 +201,8 @@ def _add_stage(parser: argparse.ArgumentParser, stage: Stage) -> None:
         explain_command.add_arguments(parser)
     if stage.name == "flash":
         flash_command.add_arguments(parser)
+    if stage.name == "hil":
+        parser.epilog = hil_command.EPILOG
     place = "" if stage == IMPORT else f", in a recipe under [{stage.name}]"
     options = parser.add_argument_group("options of this stage" + place)
     add_arguments(options, stage.config_type())  # type: ignore[arg-type]

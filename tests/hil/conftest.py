@@ -21,6 +21,7 @@ def _load(name: str):  # type: ignore[no-untyped-def]
 
 
 mini_firmware = _load("mini_firmware")
+_load("results")
 
 
 @pytest.fixture

@@ -1,0 +1,42 @@
+"""The verbs of ``policyport hil``: a first word that is one of them does something else than the whole stage."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from policyport.pipeline import hil_compare_command
+
+
+@dataclass(frozen=True)
+class Verb:
+    """One verb: what ``--help`` says of it, its flags, and what it does."""
+
+    summary: str
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+    execute: Callable[[argparse.Namespace], int]
+
+
+VERBS = {
+    "compare": Verb(hil_compare_command.SUMMARY, hil_compare_command.add_arguments, hil_compare_command.execute),
+}
+
+EPILOG = (
+    "The first word can be a verb: "
+    + "; ".join(f"{name}: {verb.summary}" for name, verb in VERBS.items())
+    + ". policyport hil VERB --help says more. A folder of that name is written ./VERB."
+)
+"""For the help of the stage."""
+
+
+def add_arguments(parser: argparse.ArgumentParser, verb: str) -> None:
+    """The flags of a verb."""
+    parser.description = f"{VERBS[verb].summary[0].upper()}{VERBS[verb].summary[1:]}."
+    parser.add_argument("verb", choices=(verb,), metavar=verb, help="this verb")
+    VERBS[verb].add_arguments(parser)
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """Do what the verb does; returns the exit code."""
+    return VERBS[arguments.verb].execute(arguments)
