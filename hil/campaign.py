@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from policyport.core.artifact import Artifact, ArtifactWriter
-from policyport.core.errors import BoardError, ConfigError, IdentityError, ToolError
+from policyport.core.errors import ConfigError, ToolError
 from policyport.core.progress import progress
 from policyport.core.semantics import Integers
 from policyport.core.task import LABELS_FILE, Task
 from policyport.deploy.board import Board, load_board
 from policyport.deploy.flash import EMULATOR
 from policyport.deploy.hardware_map import find_entry, port_now
-from policyport.deploy.program import program_sha256, quantize_input, read_program
+from policyport.deploy.program import quantize_input, read_program
 from policyport.firmware_bridge.client import Bridge, Identity, WireLog
 from policyport.hil import gates, junit, measure, parity, provenance
 from policyport.hil.config import HilConfig
@@ -39,7 +37,8 @@ from policyport.hil.result import (
     RecognitionFigures,
     Result,
 )
-from policyport.hil.rig import Rig, open_rig
+from policyport.hil.rig import Rig
+from policyport.hil.session import Line, connect, require_identity
 
 
 class Campaign:
@@ -54,14 +53,19 @@ class Campaign:
         self.board: Board = load_board(self.record["board"])
         self.port = _port(config, self.record)
         self.baud = config.baud or self.board.uart.baud
+        self.line = Line(config.emulator, self.baud, config.timeout_s, config.retries, config.wait_s)
         self.task = Task.read(deployed.file("task.json"))
         self.program = read_program(deployed.path)
         self.footprint = json.loads(deployed.file("footprint.json").read_text())
 
     def run(self, writer: ArtifactWriter) -> Result:
         """Measure everything and write every file."""
-        with self._connected(self.partial / "serial.log") as (rig, bridge):
-            identity = self._identify(bridge)
+        flash_bin = self.flashed.path / "flash.bin"
+        with (
+            (self.partial / "serial.log").open("w") as log,
+            connect(self.board, flash_bin, self.port, self.line, WireLog(log)) as (rig, bridge),
+        ):
+            identity = require_identity(bridge, self.deployed, self.program, self.port)
             compared = self._parity(bridge, writer)
             latency = self._latency(rig, bridge, identity, writer)
             policy = BoardPolicy(bridge, self.program, self.task)
@@ -76,47 +80,6 @@ class Campaign:
         junit.write(result, writer.path / "junit.xml")
         provenance.write(writer.path / "env.json", rig.emulator, self.port)
         return result
-
-    @contextmanager
-    def _connected(self, log: Path) -> Iterator[tuple[Rig, Bridge]]:
-        """The rig and an open bridge to it; a board that died explains itself."""
-        config = self.config
-        rig = open_rig(self.board, self.flashed.path / "flash.bin", port=self.port, emulator=config.emulator)
-        with rig, log.open("w") as stream:
-            try:
-                with Bridge.open(
-                    rig.url,
-                    baud=self.baud,
-                    timeout_s=config.timeout_s,
-                    retries=config.retries,
-                    wait_s=config.wait_s,
-                    log=WireLog(stream),
-                ) as bridge:
-                    yield rig, bridge
-            except BoardError:
-                rig.check_alive()
-                raise
-
-    def _identify(self, bridge: Bridge) -> Identity:
-        """What runs on the board.
-
-        :raises IdentityError: not the firmware of the deploy artifact
-        """
-        identity = bridge.hello()
-        wanted = {
-            "build id": (self.deployed.manifest.figures["build_id"], identity.build_id),
-            "model": (program_sha256(self.program), identity.model_sha256),
-        }
-        for what, (expected, got) in wanted.items():
-            if got != expected:
-                raise IdentityError(
-                    "the board runs another firmware than the image",
-                    where=self.port or f"emulated {self.board.name}",
-                    expected=f"{what} {expected}",
-                    got=f"{what} {got}",
-                    cure="flash again: policyport flash",
-                )
-        return identity
 
     def _inputs(self, count: int) -> Integers:
         """[count, inputs]: the first held-out observations as the device gets them, fewer where there are fewer."""

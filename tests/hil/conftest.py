@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from policyport.core.errors import ToolError
+from policyport.deploy.toolchain import find_toolchain
 
 HERE = Path(__file__).resolve().parent
 
@@ -22,6 +24,7 @@ def _load(name: str):  # type: ignore[no-untyped-def]
 
 mini_firmware = _load("mini_firmware")
 _load("results")
+tiny = _load("tiny")
 
 
 @pytest.fixture
@@ -49,3 +52,23 @@ def emulator(request: pytest.FixtureRequest) -> str:
     if name == "unicorn" and importlib.util.find_spec("unicorn") is None:
         pytest.skip("the package unicorn is not installed")
     return name
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped-def]
+    """A tiny policy built and flashed: ``image``, ``flashed``, ``quantized``, ``run``."""
+    return _build(tmp_path_factory.mktemp("built"), 1)
+
+
+@pytest.fixture(scope="session")
+def other(tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped-def]
+    """Another."""
+    return _build(tmp_path_factory.mktemp("other"), 2)
+
+
+def _build(folder: Path, seed: int):  # type: ignore[no-untyped-def]
+    try:
+        find_toolchain()
+    except ToolError as error:
+        pytest.skip(f"no ARM compiler: {error.what}")
+    return tiny.Built(folder, seed)

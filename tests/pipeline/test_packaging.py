@@ -96,3 +96,4 @@ def test_the_wheel_holds_every_source_file(tmp_path: Path) -> None:
         (points,) = (archive.read(name) for name in archive.namelist() if name.endswith("entry_points.txt"))
     assert held == source_files()
     assert b"policyport = policyport.pipeline.cli:main" in points
+    assert b"[pytest11]\npolicyport.hil.rack.pytest_plugin = policyport.hil.rack.pytest_plugin" in points
