@@ -37,7 +37,9 @@ class FlashConfig:
     hardware_map: Path | None = option(None, "hardware map that knows the board's port and probe; none: the flags do")
     board_id: str = option("", "USB serial number of the board that is meant, where the hardware map has several")
     probe: str = option("", "serial number of the probe that programs the board; empty where only one is plugged in")
-    runner: str = option("auto", "program that flashes a real board; auto takes the first that is installed")
+    runner: str = option(
+        "auto", "program that flashes a real board; auto takes the first that is installed, none leaves what is on it"
+    )
     verify: bool = option(True, "ask the running firmware who it is, afterwards")
     timeout_s: float = option(120.0, "seconds that flashing may take", low=1.0)
     wait_s: float = option(0.0, "seconds to wait for a port that another process holds", low=0.0)

@@ -24,6 +24,9 @@ CODE = (_ROOT / "deploy", _ROOT / "firmware_bridge", _ROOT / "core")
 EMULATOR = "emulator"
 """The runner of an emulated board, whose flash is a file."""
 
+UNTOUCHED = "none"
+"""The runner of a real board that keeps what is on it, which is asked all the same."""
+
 Identify = Callable[[Board, Path, str, float], str]
 """Board, its flash content, its port and seconds to wait for that, to the build id that the board reports."""
 
@@ -32,7 +35,8 @@ def flash(image: Path, config: FlashConfig, out: Path, identify: Identify | None
     """Put a firmware on a board and ask it who it is.
 
     An emulated board's flash is the file ``flash.bin`` that this writes; a real one is programmed by
-    the first of its runners that is installed. A real board whose port is not known cannot be asked.
+    the first of its runners that is installed, or not at all where its runner is ``none``. A real board whose port is
+    not known cannot be asked.
 
     :param image: folder of a deploy artifact
     :param identify: asks the running firmware for its build id; None asks nobody
@@ -47,7 +51,7 @@ def flash(image: Path, config: FlashConfig, out: Path, identify: Identify | None
     with write_artifact(out, "flash", inputs={"image": built.key}, config=to_table(config), code=code) as writer:
         (writer.path / "flash.bin").write_bytes(content)
         wanted, place = find_place(board, config)
-        runner = EMULATOR if wanted == EMULATOR else _program(board, built, wanted, place, config)
+        runner = wanted if wanted in (EMULATOR, UNTOUCHED) else _program(board, built, wanted, place, config)
         expected = built.manifest.figures["build_id"]
         if identify is not None and config.verify and (place.port or runner == EMULATOR):
             got = identify(board, writer.path / "flash.bin", place.port, config.wait_s)
@@ -110,6 +114,8 @@ def plan(image: Path, config: FlashConfig) -> list[str]:
     wanted, place = find_place(board, config)
     if wanted == EMULATOR:
         return [f"# {board.name} is emulated: its flash is a copy of {built.file('firmware.bin')}"]
+    if wanted == UNTOUCHED:
+        return [f"# {board.name} keeps what is on it"]
     runner = choose_runner(board, wanted, place)
     return [shlex.join(line) for line in command_lines(board, runner, _files(built), place)]
 

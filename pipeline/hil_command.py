@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from policyport.pipeline import hil_compare_command
+from policyport.pipeline import hil_boards_command, hil_compare_command
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,10 @@ class Verb:
 
 
 VERBS = {
+    **{
+        name: Verb(summary, hil_boards_command.add_arguments, hil_boards_command.execute)
+        for name, summary in hil_boards_command.SUMMARIES.items()
+    },
     "compare": Verb(hil_compare_command.SUMMARY, hil_compare_command.add_arguments, hil_compare_command.execute),
 }
 

@@ -155,6 +155,13 @@ def _numbered(chosen: Sequence[Place]) -> list[Place]:
 
 
 def _refuse_repeats(names: Sequence[str], where: object) -> None:
+    """Names must be apart, and each good for a folder.
+
+    :raises ConfigError: one is not
+    """
+    crooked = [name for name in names if Path(name).name != name]
+    if crooked:
+        raise ConfigError("this is no name of a board", where=where, expected="no slash in it", got=crooked[0])
     repeated = [name for name, count in Counter(names).items() if count > 1]
     if repeated:
         raise ConfigError("a board is named twice", where=where, got=", ".join(repeated))
