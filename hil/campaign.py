@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +22,15 @@ from policyport.deploy.program import quantize_input, read_program
 from policyport.firmware_bridge.client import Bridge, Identity, WireLog
 from policyport.hil import gates, junit, measure, parity, provenance
 from policyport.hil.config import HilConfig
-from policyport.hil.loop import run_episodes, summarize_loop
+from policyport.hil.delay import play_delayed
+from policyport.hil.loop import Episode, run_episodes, summarize_loop
 from policyport.hil.margin import state_margin
 from policyport.hil.policy import BoardPolicy, FloatPolicy
 from policyport.hil.recognize import read_labels, recognize
 from policyport.hil.result import (
     BoardFigures,
     Deadline,
+    DelayFigures,
     EstimateFigures,
     FirmwareFigures,
     LatencyFigures,
@@ -69,7 +73,8 @@ class Campaign:
             compared = self._parity(bridge, writer)
             latency = self._latency(rig, bridge, identity, writer)
             policy = BoardPolicy(bridge, self.program, self.task)
-            loop = self._loop(policy, writer) if self.task.kind == "policy" else None
+            counted = partial(rig.instructions, overhead=identity.counter_overhead_ticks)
+            loop = self._loop(policy, counted, writer) if self.task.kind == "policy" else None
             recognized = self._recognition(policy) if self.task.kind == "classifier" else None
             memory = measure.measure_memory(bridge, int(self.footprint.get("arena_bytes", 0)))
             link = LinkFigures(bridge.retries_used, bridge.round_trips, self.baud)
@@ -106,7 +111,7 @@ class Campaign:
             rows.writerows(enumerate(counts.tolist()))
         return figures
 
-    def _loop(self, policy: BoardPolicy, writer: ArtifactWriter) -> LoopFigures | None:
+    def _loop(self, policy: BoardPolicy, counted: Callable[[int], int], writer: ArtifactWriter) -> LoopFigures | None:
         config = self.config
         if config.episodes == 0:
             return None
@@ -117,7 +122,19 @@ class Campaign:
         with progress("closed loop", config.episodes) as advance:
             episodes = run_episodes(policy, float32, config.episodes, config.seed, journal, advance)
         writer.copy(journal)
-        return summarize_loop(self.task, episodes, margin.value, margin.basis)
+        delays = self._delays(policy, episodes, writer)
+        return summarize_loop(self.task, episodes, margin.value, margin.basis, counted, delays)
+
+    def _delays(self, policy: BoardPolicy, episodes: list[Episode], writer: ArtifactWriter) -> tuple[DelayFigures, ...]:
+        """The loop again, with actions that come late."""
+        asked = sorted({*self.config.delay_steps} - {0})
+        if not asked:
+            return ()
+        journal = self.partial / "delays.jsonl"
+        with progress("late actions", len(asked) * len(episodes)) as advance:
+            delays = play_delayed(policy, asked, episodes, journal, advance)
+        writer.copy(journal)
+        return delays
 
     def _recognition(self, policy: BoardPolicy) -> RecognitionFigures | None:
         if self.config.pictures == 0:
@@ -135,9 +152,19 @@ class Campaign:
         if rig.emulated or self.config.period_s == 0 or not policy.ticks:
             return None
         cycles = np.array([rig.instructions(ticks, identity.counter_overhead_ticks) for ticks in policy.ticks])
-        seconds = cycles / identity.clock_hz
-        missed = int((seconds > self.config.period_s).sum())
-        return Deadline(self.config.period_s, len(seconds), missed, float(seconds.max()))
+        seconds, there_and_back_s = cycles / identity.clock_hz, np.array(policy.round_trips_s or [0.0])
+        p50_s, p99_s = np.percentile(there_and_back_s, [50, 99])
+        return Deadline(
+            period_s=self.config.period_s,
+            inferences=len(seconds),
+            missed=int((seconds > self.config.period_s).sum()),
+            worst_s=float(seconds.max()),
+            jitter_s=float(seconds.max() - seconds.min()),
+            late=int((there_and_back_s > self.config.period_s).sum()),
+            round_trip_p50_s=float(p50_s),
+            round_trip_p99_s=float(p99_s),
+            round_trip_worst_s=float(there_and_back_s.max()),
+        )
 
     def _result(
         self,

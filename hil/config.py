@@ -26,6 +26,9 @@ class HilConfig:
     retries: int = option(3, "times a request is sent again", low=0)
     wait_s: float = option(0.0, "seconds to wait for a port that another process holds", low=0.0)
     period_s: float = option(0.0, "control period in seconds for the count of missed deadlines; 0 for none", low=0.0)
+    delay_steps: tuple[int, ...] = option(
+        (), "play the episodes again with actions that come so many steps late, once for each; 0 is the loop", low=0
+    )
     margin: float = option(
         0.0,
         "equivalence margin in units of return; 0 for the standard error of float32's mean over the episodes",

@@ -60,6 +60,9 @@ def _properties(result: Result) -> dict[str, object]:
     if result.loop is not None:
         figures |= {"mean return, board": result.loop.board.mean, "mean return, float32": result.loop.float32.mean}
         figures |= {"action agreement": result.loop.agreement}
+        figures |= {f"mean return, {late.delay_steps} steps late": late.board.mean for late in result.loop.delays}
+        if result.loop.board_success is not None:
+            figures |= {"success, board": result.loop.board_success, "success, float32": result.loop.float_success}
     if result.recognition is not None:
         found = result.recognition
         figures |= {"mean F1, board": found.board_f1, "mean F1, float32": found.float_f1}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ from policyport.core.environment import open_environment
 from policyport.core.progress import Advance
 from policyport.core.task import Environment, Task
 from policyport.hil.policy import Policy, State, TaskPolicy
-from policyport.hil.result import LoopFigures
+from policyport.hil.result import DelayFigures, LoopFigures
 from policyport.hil.statistics import equivalence, summarize
 
 ACTION_TOLERANCE = 0.01
@@ -46,6 +46,27 @@ class Episode:
 
     output_error: float
     """Largest absolute difference of an output."""
+
+    board_success: bool | None = None
+    """What the environment said of success at the end; None where it does not say."""
+
+    float_success: bool | None = None
+    fewest_ticks: int = 0
+    """Of one inference; 0 where nothing counts them."""
+
+    most_ticks: int = 0
+
+
+@dataclass(frozen=True)
+class Played:
+    """One episode of one policy."""
+
+    total: float
+    """Its return."""
+
+    steps: int
+    success: bool | None
+    """See :func:`success_of`."""
 
 
 @contextmanager
@@ -89,29 +110,48 @@ class Comparison:
         return difference / self._span if self._span.size else (difference != 0).astype(np.float64)
 
 
-def play(environment: Any, seed: int, act: Any) -> tuple[float, int]:
+def play(environment: Any, seed: int, act: Any) -> Played:
     """One episode.
 
     :param act: observation to action
-    :returns: its return and its number of steps
     """
     observation, _ = environment.reset(seed=seed)
-    total, steps, over = 0.0, 0, False
+    total, steps, over, info = 0.0, 0, False, {}
     while not over:
-        observation, reward, terminated, truncated, _ = environment.step(act(observation))
+        observation, reward, terminated, truncated, info = environment.step(act(observation))
         total += float(reward)
         steps += 1
         over = bool(terminated or truncated)
-    return total, steps
+    return Played(total, steps, success_of(info))
+
+
+def success_of(info: Mapping[str, Any]) -> bool | None:
+    """What an episode's last ``info`` says of success, as ``is_success`` or as ``success``; None where it does not."""
+    said = info.get("is_success", info.get("success"))
+    return None if said is None else bool(said)
 
 
 def play_pair(environment: Any, number: int, seed: int, board: TaskPolicy, float32: TaskPolicy) -> Episode:
     """The board's episode, and float32's on the same seed."""
-    both = Comparison(board, float32)
-    board_return, steps = play(environment, seed, both.action)
-    float_return, float_steps = play(environment, seed, Acting(float32))
-    error = float(np.mean(both.action_errors))
-    return Episode(number, seed, board_return, steps, float_return, float_steps, both.agreed, error, both.output_error)
+    both, before = Comparison(board, float32), len(board.ticks)
+    here = play(environment, seed, both.action)
+    ticks = board.ticks[before:] or [0]
+    there = play(environment, seed, Acting(float32))
+    return Episode(
+        episode=number,
+        seed=seed,
+        board_return=here.total,
+        steps=here.steps,
+        float_return=there.total,
+        float_steps=there.steps,
+        agreed=both.agreed,
+        action_error=float(np.mean(both.action_errors)),
+        output_error=both.output_error,
+        board_success=here.success,
+        float_success=there.success,
+        fewest_ticks=min(ticks),
+        most_ticks=max(ticks),
+    )
 
 
 class Acting:
@@ -141,15 +181,25 @@ def run_episodes(
         for number in range(episodes):
             if number not in done:
                 episode = play_pair(environment, number, first_seed + number, board, float32)
-                with journal.open("a") as stream:
-                    stream.write(json.dumps(dataclasses.asdict(episode)) + "\n")
+                append(journal, episode)
                 done[number] = episode
             advance(number + 1, f"return {done[number].board_return:.1f}")
     return [done[number] for number in range(episodes)]
 
 
+def append(journal: Path, episode: Any) -> None:
+    """Add a finished episode, a dataclass, to its journal."""
+    with journal.open("a") as stream:
+        stream.write(json.dumps(dataclasses.asdict(episode)) + "\n")
+
+
 def read_journal(journal: Path) -> list[Episode]:
-    """The finished episodes of ``episodes.jsonl``.
+    """The finished episodes of ``episodes.jsonl``."""
+    return [Episode(**row) for row in read_rows(journal)]
+
+
+def read_rows(journal: Path) -> list[dict[str, Any]]:
+    """The finished lines of a journal.
 
     A last line without its end is the one that an interruption tore; it is removed from the file.
     """
@@ -159,14 +209,29 @@ def read_journal(journal: Path) -> list[Episode]:
     whole = text[: text.rfind("\n") + 1]
     if whole != text:
         journal.write_text(whole)
-    return [Episode(**json.loads(line)) for line in whole.splitlines()]
+    return [json.loads(line) for line in whole.splitlines()]
 
 
-def summarize_loop(task: Task, episodes: list[Episode], margin: float, basis: str) -> LoopFigures:
+def success_rate(successes: Iterable[bool | None]) -> float | None:
+    """The share of episodes that succeeded; None where one does not say."""
+    said = list(successes)
+    return None if not said or None in said else sum(map(bool, said)) / len(said)
+
+
+def summarize_loop(
+    task: Task,
+    episodes: list[Episode],
+    margin: float,
+    basis: str,
+    counted: Callable[[int], int] = int,
+    delays: tuple[DelayFigures, ...] = (),
+) -> LoopFigures:
     """Figures of a closed loop.
 
     :param margin: equivalence margin in units of return, stated before the first episode
     :param basis: where the margin comes from
+    :param counted: an inference's ticks to instructions or cycles
+    :param delays: what became of actions that came late
     """
     board = np.array([episode.board_return for episode in episodes])
     float32 = np.array([episode.float_return for episode in episodes])
@@ -185,4 +250,9 @@ def summarize_loop(task: Task, episodes: list[Episode], margin: float, basis: st
         agreement=sum(episode.agreed for episode in episodes) / steps,
         action_error=sum(episode.action_error * episode.steps for episode in episodes) / steps,
         output_error=max(episode.output_error for episode in episodes),
+        board_success=success_rate(episode.board_success for episode in episodes),
+        float_success=success_rate(episode.float_success for episode in episodes),
+        fewest=counted(min(episode.fewest_ticks for episode in episodes)),
+        most=counted(max(episode.most_ticks for episode in episodes)),
+        delays=delays,
     )

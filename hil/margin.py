@@ -84,7 +84,7 @@ def _fresh_returns(config: HilConfig, float32: TaskPolicy) -> Returns:
     first = config.seed + FRESH_SEEDS
     with make_environment(float32.task.environment) as environment, progress("float32", config.episodes) as advance:
         for number in range(config.episodes):
-            total, _ = play(environment, first + number, Acting(float32))
+            total = play(environment, first + number, Acting(float32)).total
             returns.append(total)
             advance(number + 1, f"return {total:.1f}")
     return np.array(returns, np.float64)

@@ -7,6 +7,7 @@ firmware on a board.
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -54,6 +55,8 @@ class TaskPolicy:
 
     def __init__(self, task: Task) -> None:
         self.task = task
+        self.ticks: list[int] = []
+        """Raw ticks of every inference so far; empty where nothing counts them."""
 
     def outputs(self, observations: Observations) -> Outputs:
         """The network's outputs, dequantized, of a policy without state.
@@ -193,13 +196,15 @@ class BoardPolicy(IntegerPolicy):
     def __init__(self, bridge: Bridge, program: Program, task: Task) -> None:
         super().__init__(program, task)
         self._bridge = bridge
-        self.ticks: list[int] = []
-        """Raw ticks of every inference so far."""
+        self.round_trips_s: list[float] = []
+        """Seconds from each request of one inference to its reply, as the host saw them."""
 
     def integers(self, q: Integers) -> Integers:
         """See :class:`IntegerPolicy`."""
         if len(q) == 1:
+            began_s = time.perf_counter()
             one = self._bridge.infer(q[0])
+            self.round_trips_s.append(time.perf_counter() - began_s)
             self.ticks.append(one.ticks)
             return one.output[None, :]
         outputs, ticks = self._bridge.run_many(q)

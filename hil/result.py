@@ -17,7 +17,7 @@ from typing import Any, Literal
 from policyport.core.errors import ArtifactError
 from policyport.hil.statistics import Equivalence, Summary
 
-RESULT_SCHEMA = 4
+RESULT_SCHEMA = 5
 
 Unit = Literal["instructions", "cycles"]
 GateState = Literal["none", "passed", "failed"]
@@ -203,12 +203,43 @@ class ParityFigures:
 
 @dataclass(frozen=True)
 class Deadline:
-    """Inferences against the control period; only a real board has seconds to compare with."""
+    """The closed loop against the control period; only a real board has seconds to compare with."""
 
     period_s: float
     inferences: int
+    """Of this session: an interrupted one's are not here."""
+
     missed: int
+    """Inferences that took longer than the period."""
+
     worst_s: float
+    jitter_s: float = 0.0
+    """Longest inference less the shortest."""
+
+    late: int = 0
+    """Actions that came back later than the period: inference and serial line, as the host saw them."""
+
+    round_trip_p50_s: float = 0.0
+    round_trip_p99_s: float = 0.0
+    round_trip_worst_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class DelayFigures:
+    """The closed loop with late actions: at each step the action for the observation some steps ago is applied."""
+
+    delay_steps: int
+    """Until the first action has come it is the action for the first observation."""
+
+    returns: tuple[float, ...]
+    """On the seeds of the closed loop."""
+
+    board: Summary
+    loss: Summary
+    """The closed loop's return less this one, on the same seed; low and high are of its mean."""
+
+    success: float | None
+    """Share of episodes that succeeded; None where the environment does not say."""
 
 
 @dataclass(frozen=True)
@@ -240,6 +271,18 @@ class LoopFigures:
 
     output_error: float
     """Largest absolute difference of the network's dequantized outputs."""
+
+    board_success: float | None = None
+    """Share of episodes that succeeded, by ``info["is_success"]`` or ``info["success"]`` at their end; None where the
+    environment does not say."""
+
+    float_success: float | None = None
+    fewest: int = 0
+    """Of one inference of the loop, in the board's unit; the most less the fewest is its jitter."""
+
+    most: int = 0
+    delays: tuple[DelayFigures, ...] = ()
+    """One for each ``delay_steps``, fewest first."""
 
 
 @dataclass(frozen=True)

@@ -36,8 +36,8 @@ def hil(image: Path, board: Path, config: HilConfig, out: Path) -> Artifact:
 
     :param image: artifact of the deploy stage
     :param board: artifact of the flash stage: what lies on the board
-    :param out: folder to write: ``result.json``, ``episodes.jsonl``, ``latency.csv``, ``parity.json``,
-        ``env.json``, ``junit.xml``, ``serial.log``
+    :param out: folder to write: ``result.json``, ``episodes.jsonl``, ``delays.jsonl``, ``latency.csv``,
+        ``parity.json``, ``env.json``, ``junit.xml``, ``serial.log``
     :raises IdentityError: the board runs another firmware than the image
     :raises ParityError: an integer differs from the reference; the comparison is kept in ``<out>.partial``
     :raises GateError: the artifact is complete, and a gate of the configuration failed
@@ -77,6 +77,8 @@ def _figures(result: Result) -> dict[str, Any]:
     }
     if loop is not None:
         figures |= {"mean_return": loop.board.mean, "float_return": loop.float32.mean, "agreement": loop.agreement}
+        if loop.board_success is not None:
+            figures |= {"success": loop.board_success, "float_success": loop.float_success}
     if result.recognition is not None:
         found = result.recognition
         figures |= {"f1": found.board_f1, "float_f1": found.float_f1, "agreement": found.agreement}

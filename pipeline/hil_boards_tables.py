@@ -50,6 +50,7 @@ LOOP: Mapping[str, Column] = {
     "return": _loop(lambda loop: spread(loop.board)),
     "float32": _loop(lambda loop: spread(loop.float32)),
     "actions as float32": _loop(lambda loop: percent(loop.agreement)),
+    "success": _loop(lambda loop: "" if loop.board_success is None else percent(loop.board_success)),
     "steps": _loop(lambda loop: f"{loop.steps:,}"),
 }
 RESENDS: Mapping[str, Column] = {"resends": lambda r: f"{r.link.resends:,}"}

@@ -66,6 +66,7 @@ FIGURES: dict[str, tuple[tuple[str, str], ...]] = {
     "hil": (
         ("mean_return", "return {:.1f}"),
         ("float_return", "float32 {:.1f}"),
+        ("success", "success {:.1%}"),
         ("f1", "mean F1 {:.3f}"),
         ("float_f1", "float32 {:.3f}"),
         ("agreement", "agreement {:.2%}"),

@@ -32,7 +32,7 @@ class Tolerances:
     """Deepest use of the stack."""
 
     returns: float = 1.0
-    """Mean return."""
+    """Mean return, and the share of episodes that succeed."""
 
     f1: float = 1.0
     """Mean F1 of a classifier."""
@@ -205,6 +205,9 @@ def _task(baseline: Result, now: Result, tolerances: Tolerances) -> Iterator[Com
     if baseline.loop is not None and now.loop is not None:
         means = baseline.loop.board.mean, now.loop.board.mean
         yield _percent("mean return", *means, tolerances.returns, rising_is_worse=False)
+        rates = baseline.loop.board_success, now.loop.board_success
+        if rates[0] is not None and rates[1] is not None:
+            yield _percent("success", rates[0], rates[1], tolerances.returns, rising_is_worse=False)
     if baseline.recognition is not None and now.recognition is not None:
         scores = baseline.recognition.board_f1, now.recognition.board_f1
         yield _percent("mean F1", *scores, tolerances.f1, rising_is_worse=False)

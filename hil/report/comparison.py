@@ -7,7 +7,7 @@ from typing import Literal
 
 from policyport.hil.report.data import Evidence
 from policyport.hil.report.text import number, percent, recorded, several, size, spread
-from policyport.hil.result import LoopFigures, RecognitionFigures, Result
+from policyport.hil.result import DelayFigures, LoopFigures, RecognitionFigures, Result
 from policyport.hil.statistics import Equivalence
 
 
@@ -88,6 +88,7 @@ def comparison(evidence: Evidence) -> list[Group]:
     groups = [
         _task_group(result),
         Group(f"Integers equal to the reference, {observations}", _parity_rows(result)),
+        *_delay_groups(result.loop),
         Group(f"{result.board.unit.capitalize()} per inference", _latency_rows(result)),
         Group("Memory", _memory_rows(evidence)),
     ]
@@ -131,7 +132,24 @@ def _loop_rows(loop: LoopFigures) -> tuple[Row, ...]:
     ]
     if not is_discrete(loop):
         rows.append(Row("mean action error", "", f"{100 * loop.action_error:.3g} %", "of the range of actions"))
+    if loop.board_success is not None and loop.float_success is not None:
+        shares = percent(loop.float_success), percent(loop.board_success)
+        rows.append(Row("success", *shares, f"of {several(loop.episodes, 'episode')}"))
     return tuple(rows)
+
+
+def _delay_groups(loop: LoopFigures | None) -> list[Group]:
+    """What late actions cost; empty where none were played."""
+    if loop is None or not loop.delays:
+        return []
+    rows = (Row(several(late.delay_steps, "step"), "", spread(late.board), _delay_note(late)) for late in loop.delays)
+    return [Group(f"Mean return with late actions, {several(loop.episodes, 'episode')} each", tuple(rows))]
+
+
+def _delay_note(late: DelayFigures) -> str:
+    """The mean's interval and, where the environment says it, how many episodes succeeded."""
+    interval = f"mean within {late.board.low:.1f} and {late.board.high:.1f}"
+    return interval if late.success is None else f"{interval}, {percent(late.success)} succeed"
 
 
 def is_discrete(loop: LoopFigures) -> bool:
@@ -155,7 +173,11 @@ def _latency_rows(result: Result) -> tuple[Row, ...]:
     counts = result.latency.inference
     over = f"over {several(counts.observations, 'observation')}"
     names = ("min", "p50", "p95", "p99", "max")
-    return tuple(Row(name, "", f"{getattr(counts, name):,}", over if name == "min" else "") for name in names)
+    rows = [Row(name, "", f"{getattr(counts, name):,}", over if name == "min" else "") for name in names]
+    loop = result.loop
+    if loop is not None and loop.most:
+        rows.append(Row("closed loop", "", f"{loop.fewest:,} to {loop.most:,}", f"jitter {loop.most - loop.fewest:,}"))
+    return tuple(rows)
 
 
 def _memory_rows(evidence: Evidence) -> tuple[Row, ...]:

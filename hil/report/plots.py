@@ -31,6 +31,20 @@ def returns_plot(first_seed: int, board: Sequence[float], float32: Sequence[floa
     return drawing("returns", draw)
 
 
+def delays_plot(steps: Sequence[int], means: Sequence[float], lows: Sequence[float], highs: Sequence[float]) -> str:
+    """Mean return over how many steps late the actions come, with its interval."""
+
+    def draw(axes: Any) -> None:
+        axes.fill_between(steps, lows, highs, color=BOARD, alpha=0.18, linewidth=0)
+        axes.plot(steps, means, "-o", color=BOARD, markersize=4, linewidth=1.4)
+        axes.set_xlabel("steps that actions come late")
+        axes.set_ylabel("mean return")
+        _whole_numbers(axes.xaxis)
+        axes.grid(axis="y")
+
+    return drawing("delays", draw)
+
+
 def recognition_plot(names: Sequence[str], board: Sequence[float | None], float32: Sequence[float | None]) -> str:
     """F1 of each label, float32 as a ring and the board as a dot."""
 

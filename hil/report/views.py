@@ -85,6 +85,8 @@ def figures(evidence: Evidence) -> list[Figure]:
         shown.append(
             Figure(svg, f"Return of each seeded episode of {loop.environment}, board and float32 on the same seeds.")
         )
+        if loop.delays:
+            shown.append(_delay_figure(loop))
     if result.recognition is not None:
         labels = result.recognition.labels
         columns = [[getattr(label, name) for label in labels] for name in ("name", "board_f1", "float_f1")]
@@ -96,6 +98,13 @@ def figures(evidence: Evidence) -> list[Figure]:
         caption = f"{unit.capitalize()} of one inference, over {len(counts)} held-out observations."
         shown.append(Figure(plots.histogram_plot(counts, unit), caption))
     return shown + _layer_figures(evidence)
+
+
+def _delay_figure(loop: LoopFigures) -> Figure:
+    summaries = [loop.board, *(late.board for late in loop.delays)]
+    columns = [[getattr(one, name) for one in summaries] for name in ("mean", "low", "high")]
+    svg = plots.delays_plot([0, *(late.delay_steps for late in loop.delays)], *columns)
+    return Figure(svg, "Mean return on the board with actions of some steps ago, and its bootstrap interval.")
 
 
 def _curve_figures(evidence: Evidence) -> list[Figure]:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
+from typing import Any
 
+import gymnasium
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from policyport.core.errors import ConfigError, ObservationError, ToolError
 from policyport.core.task import Environment, Task
 from policyport.hil import loop
+from policyport.hil.delay import Delayed, play_delayed
 from policyport.hil.policy import Observations, Outputs, TaskPolicy
 
 CARTPOLE = Task(
@@ -114,6 +120,93 @@ def test_an_interrupted_run_goes_on_with_what_it_lacks(tmp_path: Path) -> None:
     assert play(torn, board, Linear(CARTPOLE, BALANCING), 4) == whole
     assert board.calls == whole[2].steps + whole[3].steps
     assert journal.read_text() == (tmp_path / "episodes.jsonl").read_text()
+
+
+class Said(gymnasium.Env[np.ndarray, int]):
+    """Three steps; its last ``info`` says of success what it is made with."""
+
+    observation_space = gymnasium.spaces.Box(-1, 1, (4,))
+    action_space = gymnasium.spaces.Discrete(2)
+
+    def __init__(self, info: dict[str, object]) -> None:
+        self.info = info
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        self.left = 3
+        return np.zeros(4, np.float32), {"is_success": False}
+
+    def step(self, action: int) -> Any:
+        self.left -= 1
+        return np.zeros(4, np.float32), 1.0, self.left == 0, False, self.info if self.left == 0 else {}
+
+
+@pytest.mark.parametrize(
+    ("info", "success"),
+    [
+        ({"is_success": True}, True),
+        ({"is_success": np.False_}, False),
+        ({"success": 1.0}, True),
+        ({"is_success": False, "success": True}, False),
+        ({"other": 1}, None),
+    ],
+)
+def test_success_is_what_the_environment_says_last(info: dict[str, object], success: bool | None) -> None:
+    assert loop.play(Said(info), 0, lambda _: 0) == loop.Played(3.0, 3, success)
+
+
+def test_success_is_recorded_and_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    infos = iter([{"success": True}, {"success": False}] * 4)
+    monkeypatch.setattr(Said, "info", property(lambda _: next(infos), lambda *_: None), raising=False)
+    monkeypatch.setattr(loop, "open_environment", lambda _: Said({}))
+    episodes = play(tmp_path, Linear(CARTPOLE, BALANCING), Linear(CARTPOLE, BALANCING), 4)
+    assert [(one.board_success, one.float_success) for one in episodes] == [(True, False)] * 4
+    figures = loop.summarize_loop(CARTPOLE, episodes, 1.0, "given")
+    assert (figures.board_success, figures.float_success) == (1.0, 0.0)
+    assert loop.read_journal(tmp_path / "episodes.jsonl") == episodes
+
+
+@pytest.mark.parametrize(
+    ("said", "rate"),
+    [([True, False, False, True], 0.5), ([True, None], None), ([], None), ([False], 0.0)],
+)
+def test_a_rate_needs_every_episode(said: list[bool | None], rate: float | None) -> None:
+    assert loop.success_rate(said) == rate
+
+
+@given(st.integers(0, 6), st.lists(st.integers(0, 99), min_size=1, max_size=20))
+def test_late_actions_are_those_of_some_steps_ago(delay_steps: int, seen: list[int]) -> None:
+    late = Delayed(lambda observation: 2 * int(observation), delay_steps)
+    applied = [late(np.array(observation)) for observation in seen]
+    assert applied == [2 * seen[max(0, at - delay_steps)] for at in range(len(seen))]
+
+
+def test_the_return_falls_as_actions_come_later(tmp_path: Path) -> None:
+    board = Linear(CARTPOLE, BALANCING)
+    episodes = play(tmp_path, board, Linear(CARTPOLE, BALANCING), 4)
+    journal = tmp_path / "delays.jsonl"
+    late = play_delayed(board, [8, 0, 2, 8], episodes, journal, nothing)
+    assert [one.delay_steps for one in late] == [2, 8]
+    means = [float(np.mean([one.board_return for one in episodes])), *(one.board.mean for one in late)]
+    assert means[0] > means[2] and means[1] > means[2]
+    for one in late:
+        assert one.board.low <= one.board.mean <= one.board.high and len(one.returns) == 4
+        assert one.loss.mean == pytest.approx(means[0] - one.board.mean)
+    lines = journal.read_text().splitlines()
+    assert len(lines) == 8
+    journal.write_text("\n".join(lines[:5]) + '\n{"delay_st')  # an interruption tore the sixth
+    again = Linear(CARTPOLE, BALANCING)
+    assert play_delayed(again, [2, 8], episodes, journal, nothing) == late
+    assert again.calls == sum(json.loads(line)["steps"] for line in lines[5:])
+    assert journal.read_text().splitlines() == lines
+
+
+def test_no_delay_is_the_loop_itself(tmp_path: Path) -> None:
+    board = Linear(CARTPOLE, BALANCING)
+    episodes = play(tmp_path, board, Linear(CARTPOLE, BALANCING), 1)
+    environment = loop.open_environment(CARTPOLE.environment)
+    with contextlib.closing(environment):
+        undelayed = Delayed(lambda seen: loop.deterministic_action(board, seen), 0)
+        assert loop.play(environment, episodes[0].seed, undelayed).total == episodes[0].board_return
 
 
 def test_every_line_of_the_journal_is_json(tmp_path: Path) -> None:

@@ -65,6 +65,8 @@ def test_everything_is_measured_and_written(built: Built, emulator: str, tmp_pat
     assert result.memory.arena_bytes == result.footprint["arena_bytes"] > 0
     assert result.loop is not None and result.loop.episodes == 2
     assert result.loop.agreement > 0.6 and result.loop.board.mean > 50
+    assert (result.loop.fewest, result.loop.most) == (inference.min, inference.max)
+    assert result.loop.board_success is None and result.loop.delays == ()
     assert result.deadline is None and result.link.resends == 0 and result.gate == "none"
     for name in ("episodes.jsonl", "latency.csv", "parity.json", "env.json", "junit.xml", "serial.log", "task.json"):
         artifact.file(name)
@@ -284,6 +286,20 @@ class TestPort:
         assert result.loop is not None and result.deadline is not None
         assert result.deadline.inferences == result.loop.steps
         assert result.deadline.missed == (0 if emulator == "qemu" else result.loop.steps)
+        assert result.deadline.late == result.deadline.missed
+        assert 0 < result.deadline.round_trip_p50_s <= result.deadline.round_trip_p99_s
+        assert result.deadline.round_trip_p99_s <= result.deadline.round_trip_worst_s
+        assert 0 <= result.deadline.jitter_s < result.deadline.worst_s
+
+
+def test_late_actions_are_played_and_kept(built: Built, tmp_path: Path) -> None:
+    artifact = built.run(tmp_path / "hil", with_emulator("auto", episodes=2, delay_steps=(0, 12)))
+    loop = Result.read(artifact.file("result.json")).loop
+    assert loop is not None
+    (late,) = loop.delays
+    assert late.delay_steps == 12 and late.board.mean < loop.board.mean and late.loss.count == 2
+    rows = [json.loads(line) for line in artifact.file("delays.jsonl").read_text().splitlines()]
+    assert tuple(row["board_return"] for row in rows) == late.returns
 
 
 @pytest.fixture(scope="module")
