@@ -13,6 +13,7 @@
     │   ├── BoardTimeoutError
     │   └── BoardFaultError         the firmware reported a fault or an unexpected reset
     └── ProtocolError           4   frames or numbers that contradict the contract
+        ├── RefusedError            the board answered a request with a status that says why not
         ├── IdentityError           the firmware on the board is not the one expected
         └── ParityError             the board's integers differ from the reference
 
@@ -116,6 +117,17 @@ class ProtocolError(PolicyportError):
     """Bytes or numbers from the board that contradict the contract."""
 
     exit_code = 4
+
+
+class RefusedError(ProtocolError):
+    """The board refused a request.
+
+    :param status: the reply's status, see docs/bridge-protocol.md
+    """
+
+    def __init__(self, what: str, *, status: int, where: object = None, got: object = None) -> None:
+        self.status = status
+        super().__init__(what, where=where, got=got)
 
 
 class IdentityError(ProtocolError):

@@ -96,6 +96,25 @@ class Runner:
 
 
 @dataclass(frozen=True)
+class Bootloader:
+    """Where a bootloader and the two images that it chooses from lie in a board's flash."""
+
+    driver: str
+    """Name of its flash and watchdog drivers: ``stm32f4``."""
+
+    size: int
+    """Bytes for it, from the flash's base."""
+
+    sectors: tuple[int, ...]
+    """Bytes of each sector that is erased as one, from the flash's base on."""
+
+    slots: tuple[int, ...]
+    """First address of each slot; sectors begin there."""
+
+    slot_bytes: int
+
+
+@dataclass(frozen=True)
 class Board:
     """What the build, the flasher and the emulators need to know of a board."""
 
@@ -136,6 +155,9 @@ class Board:
 
     runners: tuple[Runner, ...]
     """In order of preference; none on a board that exists emulated alone."""
+
+    bootloader: Bootloader | None = None
+    """None where none was written for its flash."""
 
     @property
     def variant(self) -> Literal["thumb", "dsp", "mve"]:
@@ -197,9 +219,20 @@ def read_board(path: Path) -> Board:
         ),
         usb=tuple(_usb_id(row, path) for row in usb),
         runners=tuple(_runner(row, path) for row in runners),
+        bootloader=_bootloader(get) if "bootloader" in table else None,
     )
     get.refuse_others()
     return board
+
+
+def _bootloader(get: TableReader) -> Bootloader:
+    return Bootloader(
+        driver=get("bootloader.driver", str),
+        size=get("bootloader.size", int),
+        sectors=tuple(get("bootloader.sectors", list)),
+        slots=tuple(get("bootloader.slots", list)),
+        slot_bytes=get("bootloader.slot_bytes", int),
+    )
 
 
 def _usb_id(row: Mapping[str, Any], path: Path) -> UsbId:

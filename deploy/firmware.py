@@ -59,6 +59,11 @@ def add_device_sources(folder: Path, board: Board) -> None:
     """Put the bridge, the start-up, the board's port and its linker script beside a policy's sources."""
     for path in [*DEVICE.glob("*.c"), *DEVICE.glob("*.h"), DEVICE / "ports" / PORTS[board.uart.driver]]:
         shutil.copyfile(path, folder / path.name)
+    (folder / LINKER_SCRIPT).write_text(linker_script(board))
+
+
+def linker_script(board: Board) -> str:
+    """The linker script of a firmware in a board's flash and RAM."""
     script = (DEVICE / "cortexm.ld.in").read_text()
     values = {
         "FLASH_BASE": hex(board.flash.base),
@@ -69,7 +74,7 @@ def add_device_sources(folder: Path, board: Board) -> None:
     }
     for name, value in values.items():
         script = script.replace(f"@{name}@", value)
-    (folder / LINKER_SCRIPT).write_text(script)
+    return script
 
 
 def build_firmware(src: Path, board: Board, toolchain: Toolchain, out: Path) -> Firmware:
@@ -82,7 +87,7 @@ def build_firmware(src: Path, board: Board, toolchain: Toolchain, out: Path) -> 
     :raises ToolError: the compiler or linker fails; its first lines are quoted
     """
     build_id = _build_id(src, board, toolchain)
-    (src / "pp_build.h").write_text(_build_header(board, toolchain, build_id))
+    (src / "pp_build.h").write_text(build_header(board, toolchain, build_id))
     sources = sorted(path.name for path in src.iterdir() if path.suffix in (".c", ".S"))
     with tempfile.TemporaryDirectory(prefix="policyport-build-") as scratch:
         work = Path(scratch)
@@ -136,7 +141,11 @@ def _build_id(src: Path, board: Board, toolchain: Toolchain) -> str:
     return digest.hexdigest()[:32]
 
 
-def _build_header(board: Board, toolchain: Toolchain, build_id: str) -> str:
+def build_header(board: Board, toolchain: Toolchain, build_id: str) -> str:
+    """``pp_build.h``: which board, which build.
+
+    :param build_id: hex of 16 bytes
+    """
     values = ", ".join(f"0x{byte:02x}" for byte in bytes.fromhex(build_id))
     return (
         "/* Written by the build: which board, which build. */\n"

@@ -13,7 +13,7 @@ from collections import deque
 import numpy as np
 from numpy.typing import NDArray
 from policyport.core.closing import Closing
-from policyport.core.errors import BoardFaultError, BoardTimeoutError, ProtocolError
+from policyport.core.errors import BoardFaultError, BoardTimeoutError, ProtocolError, RefusedError
 from policyport.core.semantics import Integers
 from policyport.firmware_bridge.frame import Decoder, Frame, encode
 from policyport.firmware_bridge.link import Link
@@ -154,7 +154,15 @@ class Bridge(Closing):
 
         :raises BoardTimeoutError: it does not come back
         """
-        self.request(Type.RESET, b"")
+        self.restart(Type.RESET)
+
+    def restart(self, kind: int) -> None:
+        """Send a request after which the board restarts, and wait until its firmware announces itself.
+
+        :raises BoardTimeoutError: it does not
+        """
+        self._greeted = False
+        self.request(kind, b"")
         deadline = time.monotonic() + self._timeout_s * (1 + self._retries)
         while (frame := self._next_frame(deadline)) is not None:
             if frame.type == BOOT:
@@ -198,7 +206,7 @@ class Bridge(Closing):
 
         :param kind: a :class:`Type`
         :returns: the reply's payload
-        :raises ProtocolError: the board refuses it
+        :raises RefusedError: the board refuses it
         :raises BoardError: no answer, or a fault
         """
         self._sequence = (self._sequence + 1) & 0xFF
@@ -250,8 +258,9 @@ class Bridge(Closing):
 
     def _payload(self, request: Frame, reply: Frame) -> bytes:
         if reply.status != 0:
-            raise ProtocolError(
+            raise RefusedError(
                 "the board refused a request",
+                status=reply.status,
                 where=f"request 0x{request.type:02x}",
                 got=STATUS.get(reply.status, f"status {reply.status}"),
             )

@@ -24,13 +24,35 @@ class Type(enum.IntEnum):
     CODEC_BEGIN = 0x08
     CODEC_ROWS = 0x09
     CODEC_MORE = 0x0A
+    BOOT_ENTER = 0x10
+    BOOT_CONFIRM = 0x11
+    BOOT_STATUS = 0x12
+    BOOT_BEGIN = 0x13
+    BOOT_WRITE = 0x14
+    BOOT_FINISH = 0x15
+    BOOT_START = 0x16
 
 
 REPLY = 0x80
 BOOT, FAULT, NAK = 0xF0, 0xF1, 0xFF
 """Frames that nobody asked for."""
 
-STATUS = {1: "unknown request", 2: "payload of a wrong length", 3: "no such layer or element"}
+STATUS = {
+    1: "unknown request",
+    2: "payload of a wrong length",
+    3: "no such layer or element, or data with a wrong checksum",
+    16: "no image of this format, or larger than a slot",
+    17: "an image for another board",
+    18: "signed by a key that the bootloader does not know",
+    19: "the signature does not match: altered, or not signed by that key",
+    20: "not newer than the confirmed image",
+    21: "signed by a key that the confirmed image's key has replaced",
+    22: "linked for the slot that is in use",
+    23: "the flash did not take what was written",
+    24: "not where the last write ended",
+    25: "the image's hash does not match",
+    26: "no image has been begun, or not all of it has come",
+}
 COUNTERS = {1: "dwt", 2: "systick"}
 RESET_CAUSES = {0: "power", 1: "request", 2: "fault", 3: "watchdog"}
 

@@ -243,6 +243,13 @@ __attribute__((weak)) pp_status_t pp_codec_request(uint8_t type, const uint8_t *
     return PP_UNKNOWN_TYPE;
 }
 
+__attribute__((weak)) pp_status_t pp_boot_verb(uint8_t type) {
+    (void)type;
+    return PP_UNKNOWN_TYPE;
+}
+
+static bool is_boot_verb(uint8_t type) { return type >= PP_BOOT_FIRST && type <= PP_BOOT_LAST; }
+
 static pp_status_t dispatch(uint8_t type, request_t request, reply_t *reply) {
     const handler_t handler = handler_of(type);
     if (handler != NULL) {
@@ -250,6 +257,9 @@ static pp_status_t dispatch(uint8_t type, request_t request, reply_t *reply) {
     }
     if (type >= PP_CODEC_BEGIN && type <= PP_CODEC_MORE) {
         return pp_codec_request(type, request.bytes, request.count, reply->bytes, &reply->count);
+    }
+    if (is_boot_verb(type)) {
+        return pp_boot_verb(type);
     }
     if (type >= PP_USER_FIRST && type <= PP_USER_LAST) {
         return pp_user_request(type, request.bytes, request.count, reply->bytes, &reply->count);
@@ -277,7 +287,7 @@ static void carry_out(void) {
         last_request_crc = crc;
     }
     pp_frame_write(last_reply, last_reply_bytes, pp_platform_write);
-    if (type == PP_RESET) {
+    if (type == PP_RESET || (is_boot_verb(type) && last_reply[PP_AT_STATUS] == PP_OK)) {
         pp_platform_restart(PP_RESET_REQUEST);
     }
 }

@@ -21,6 +21,8 @@
 #define PP_CODEC_BEGIN 0x08u /* these three where the network is an image encoder: pp_codec_bridge.c */
 #define PP_CODEC_ROWS 0x09u
 #define PP_CODEC_MORE 0x0Au
+#define PP_BOOT_FIRST 0x10u /* 0x10 to 0x1F are the bootloader's: docs/update.md */
+#define PP_BOOT_LAST 0x1Fu
 #define PP_USER_FIRST 0x40u /* 0x40 to 0x6F are the user's own: pp_user_request */
 #define PP_USER_LAST 0x6Fu
 #define PP_REPLY 0x80u
@@ -60,6 +62,9 @@ pp_status_t pp_user_request(uint8_t type, const uint8_t *payload, size_t payload
 /* Requests for an image encoder: the default knows none. */
 pp_status_t pp_codec_request(uint8_t type, const uint8_t *payload, size_t payload_bytes, uint8_t *reply,
                              size_t *reply_bytes);
+
+/* Requests 0x10 to 0x1F: the default knows none. Where the status is PP_OK the firmware restarts after its reply. */
+pp_status_t pp_boot_verb(uint8_t type);
 
 /* Supplied by the platform (pp_platform.c on a Cortex-M). */
 typedef struct {
