@@ -65,11 +65,12 @@ def slots_of(board: Board) -> Bootloader:
     return board.bootloader
 
 
-def build_slot_firmware(src: Path, board: Board, slot: int, toolchain: Toolchain, out: Path) -> Firmware:
+def build_slot_firmware(src: Path, board: Board, slot: int, version: int, toolchain: Toolchain, out: Path) -> Firmware:
     """Build a deploy artifact's sources once more, linked for a slot, with the firmware's side of an update.
 
     :param src: folder of sources as ``deploy`` leaves it; it is not changed
     :param slot: from 0
+    :param version: of the release; each has its own build id, also where nothing else changed
     :param out: folder for ``firmware.elf``, ``.bin`` and the like
     :raises ConfigError: the board has no bootloader
     :raises ToolError: the compiler fails, or the firmware is larger than a slot
@@ -84,7 +85,7 @@ def build_slot_firmware(src: Path, board: Board, slot: int, toolchain: Toolchain
             shutil.copyfile(path, work / path.name)
         for name in AGENT:
             shutil.copyfile(BOOT / name, work / name)
-        (work / "pp_agent_build.h").write_text(_agent_header(board, slot))
+        (work / "pp_agent_build.h").write_text(_agent_header(board, slot, version))
         (work / LINKER_SCRIPT).write_text(linker_script(linked))
         return build_firmware(work, linked, toolchain, out)
 
@@ -144,12 +145,13 @@ def _mailbox(board: Board) -> int:
     return board.ram.base + board.ram.size - MAILBOX_BYTES
 
 
-def _agent_header(board: Board, slot: int) -> str:
+def _agent_header(board: Board, slot: int, version: int) -> str:
     return (
         "/* Written by the build: where the bootloader looks, and which image this is. */\n"
         "#ifndef PP_AGENT_BUILD_H\n#define PP_AGENT_BUILD_H\n\n"
         f"#define PP_MAILBOX 0x{_mailbox(board):08x}u\n"
-        f"#define PP_SLOT {slot}u\n\n"
+        f"#define PP_SLOT {slot}u\n"
+        f"#define PP_VERSION {version}u\n\n"
         "#endif\n"
     )
 

@@ -65,6 +65,7 @@ class Toolchain:
             "-nostdlib",
             *objects,
             "-Wl,--gc-sections",
+            "-Wl,-n",  # no pages: else a segment that begins within one takes what lies before it, ELF's headers, along
             "-Wl,-T," + script,
             "-Wl,-e,pp_reset_handler",
             *(("-Wl,--build-id=none", "-lgcc") if self.name == "gcc" else ()),

@@ -16,7 +16,7 @@ from policyport.core.closing import Closing
 from policyport.core.errors import BoardFaultError, BoardTimeoutError, ProtocolError, RefusedError
 from policyport.core.semantics import Integers
 from policyport.firmware_bridge.frame import Decoder, Frame, encode
-from policyport.firmware_bridge.link import Link
+from policyport.firmware_bridge.link import Line, Link
 from policyport.firmware_bridge.log import WireLog
 from policyport.firmware_bridge.messages import (
     BOOT,
@@ -50,7 +50,7 @@ class Bridge(Closing):
     :param retries: times that a request is sent again
     """
 
-    def __init__(self, link: Link, timeout_s: float = 2.0, retries: int = 3) -> None:
+    def __init__(self, link: Line, timeout_s: float = 2.0, retries: int = 3) -> None:
         self.retries_used = 0
         self.round_trips = 0
         self._link = link
@@ -201,34 +201,36 @@ class Bridge(Closing):
             data += reply[TRACE_REPLY.size :]
         return TraceLayer(unpack_values(data, bits), ticks)
 
-    def request(self, kind: int, payload: bytes) -> bytes:
+    def request(self, kind: int, payload: bytes, timeout_s: float | None = None) -> bytes:
         """One round trip; the same frame again where no answer comes.
 
         :param kind: a :class:`Type`
+        :param timeout_s: seconds to wait for the answer, for a request that takes its time; None for the bridge's
         :returns: the reply's payload
         :raises RefusedError: the board refuses it
         :raises BoardError: no answer, or a fault
         """
         self._sequence = (self._sequence + 1) & 0xFF
         request = Frame(kind, self._sequence, 0, payload)
+        timeout_s = self._timeout_s if timeout_s is None else timeout_s
         for attempt in range(self._retries + 1):
             self.retries_used += attempt > 0
             self._link.write(encode(request))
-            reply = self._await(request)
+            reply = self._await(request, timeout_s)
             if reply is not None:
                 self.round_trips += 1
                 return self._payload(request, reply)
         raise BoardTimeoutError(
             "the board does not answer",
             where=self._link.url,
-            expected=f"a reply to request 0x{kind:02x} within {self._timeout_s} s",
+            expected=f"a reply to request 0x{kind:02x} within {timeout_s} s",
             got=f"none to {self._retries + 1} attempts",
             cure="check that the firmware is flashed (policyport flash), the port and the baud rate",
         )
 
-    def _await(self, request: Frame) -> Frame | None:
+    def _await(self, request: Frame, timeout_s: float) -> Frame | None:
         """The reply, or None when it is time to ask again."""
-        deadline = time.monotonic() + self._timeout_s
+        deadline = time.monotonic() + timeout_s
         while (frame := self._next_frame(deadline)) is not None:
             if frame.type == NAK:
                 return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from typing import Any
+from typing import Any, Protocol
 
 import serial
 from policyport.core.closing import Closing
@@ -24,6 +24,22 @@ POLL_S = 0.05
 """Longest wait of one read, and between two looks whether a port is free."""
 
 PSEUDO_TERMINALS = "/dev/pts/"
+
+
+class Line(Protocol):
+    """An open byte stream to a board: a :class:`Link`, or what stands in its place."""
+
+    url: str
+
+    def write(self, data: bytes) -> None:
+        """Send all of it."""
+
+    def read(self, timeout_s: float) -> bytes:
+        """What has come, or nothing after ``timeout_s``."""
+        ...
+
+    def close(self) -> None:
+        """Let go of it."""
 
 
 class Link(Closing):

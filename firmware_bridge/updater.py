@@ -6,6 +6,7 @@ or from another machine, resumes it.
 
 from __future__ import annotations
 
+import contextlib
 import struct
 import zlib
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from policyport.core.errors import (
+    BoardError,
     BoardTimeoutError,
     ConfigError,
     IdentityError,
@@ -32,6 +34,9 @@ _STATUS = struct.Struct("<HHI32s")
 _SLOT = struct.Struct("<IBBBx")
 _HEADER_BYTES = 128
 
+SLOW_S = 30.0
+"""How long a board may take to erase a slot, or to check an image: seconds, on real flash."""
+
 UNKNOWN_REQUEST, FLASH_FAILED, BAD_HASH = 1, 23, 25
 REFUSED_IMAGE = range(16, 23)
 """Statuses of BOOT_BEGIN that say what is wrong with the image."""
@@ -46,7 +51,7 @@ class Board(Protocol):
         """Who is there."""
         ...
 
-    def request(self, kind: int, payload: bytes) -> bytes:
+    def request(self, kind: int, payload: bytes, timeout_s: float | None = None) -> bytes:
         """One round trip."""
         ...
 
@@ -141,8 +146,12 @@ def update(
         _confirm(board, installed, check)
         return Outcome(installed, installed.header.size, 0)
     status = enter(board)
-    image = _choose(status, images)
-    offset = _transfer(board, image, status.chunk_bytes, advance)
+    try:
+        image = _choose(status, images)
+        offset = _transfer(board, image, status.chunk_bytes, advance)
+    except (UsageError, ProtocolError):
+        _leave(board)
+        raise
     _start(board, image)
     _confirm(board, image, check)
     return Outcome(image, offset, image.header.size - offset)
@@ -205,14 +214,14 @@ def _transfer(board: Board, image: Image, chunk_bytes: int, advance: Advance) ->
 
 
 def _send(board: Board, image: Image, chunk_bytes: int, advance: Advance) -> int:
-    begun = _offset(_asked_with(image, lambda: board.request(Type.BOOT_BEGIN, image.header_bytes)))
+    begun = _offset(_asked_with(image, lambda: board.request(Type.BOOT_BEGIN, image.header_bytes, SLOW_S)))
     at = begun
     while at < image.header.size:
         advance(at)
         data = image.firmware[at : at + chunk_bytes // 4 * 4]
         at = _offset(board.request(Type.BOOT_WRITE, WRITE.pack(at, zlib.crc32(data)) + data))
     advance(at)
-    board.request(Type.BOOT_FINISH, b"")
+    board.request(Type.BOOT_FINISH, b"", SLOW_S)
     return begun
 
 
@@ -233,6 +242,12 @@ def _asked_with(image: Image, ask: Callable[[], Answer]) -> Answer:
             got=error.got,
             cure="see docs/update.md; the firmware that was there goes on",
         ) from error
+
+
+def _leave(board: Board) -> None:
+    """Have the firmware that was there go on; a board without any stays in its bootloader."""
+    with contextlib.suppress(BoardError):
+        board.restart(Type.BOOT_START)
 
 
 def _offset(reply: bytes) -> int:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from policyport.hil.block_recorder import BlockRecorder
+from policyport.hil.flash_model import FlashController
 from policyport.hil.system_registers import SystemRegisters
 from policyport.hil.uart_models import Uart
+from policyport.hil.watchdog_model import Stm32Watchdog
 
 PERIPHERALS = (0x40000000, 0x20000000)
 """Base and size of the peripheral region of the ARMv7-M memory map."""
@@ -56,7 +59,7 @@ def scan_instructions(code: bytes | bytearray) -> tuple[int, int]:
 
 
 class CortexM:
-    """One core with its flash and RAM; :meth:`run` executes until WFI, a reset request or a fault.
+    """One core with its flash and RAM; :meth:`run` executes until WFI, a reset request, a fault, or power fails.
 
     Every basic block is decoded once; its instructions count as executed whenever the block is entered,
     instructions that an IT block skips included, as QEMU's ``-icount`` counts them.
@@ -64,6 +67,9 @@ class CortexM:
     :param core: ``cortex-m4`` and the like
     :param flash: content of the flash from its base; the rest reads as erased (0xFF)
     :param recorder: told of every block; None for nobody
+    :param controller: writes the flash, whose content it holds in the place of ``flash``; None for nobody
+    :param watchdog_clock_hz: of the processor, for a watchdog; 0 where there is none
+    :param counts: False leaves instructions uncounted, and counters, timers and the watchdog at a stand; it is faster
     """
 
     def __init__(
@@ -73,9 +79,17 @@ class CortexM:
         flash: bytes,
         make_uart: Callable[[], Uart],
         recorder: BlockRecorder | None = None,
+        controller: FlashController | None = None,
+        watchdog_clock_hz: int = 0,
+        counts: bool = True,
     ) -> None:
         self.executed = 0
         self.reset_requested = False
+        self.power_lost = False
+        self._controller = controller
+        self._watchdog = Stm32Watchdog(lambda: self.executed, watchdog_clock_hz) if watchdog_clock_hz else None
+        self._deadline = math.inf
+        self._counts = counts
         self._core = core
         self._memory = memory
         self._flash = flash
@@ -87,7 +101,7 @@ class CortexM:
         self._pc = self._start_address()
 
     def run(self) -> None:
-        """Execute until the core waits for an interrupt, or :attr:`reset_requested` is set.
+        """Execute until the core waits for an interrupt, or :attr:`reset_requested` or :attr:`power_lost` is set.
 
         :raises CoreFault: invalid instruction, access to nothing, or an exception that is not modelled
         """
@@ -105,8 +119,25 @@ class CortexM:
         ram = bytes(self._machine.mem_read(self._memory.ram_base, self._memory.ram_bytes))
         self.executed = 0
         self.reset_requested = False
+        self._blocks.clear()  # the flash may hold another firmware by now
+        for device in (self._controller, self._watchdog):
+            if device is not None:
+                device.reset()
+        self._deadline = math.inf
         self._machine = self._power_up(ram)
         self._pc = self._start_address()
+
+    def watchdog_seconds_left(self) -> float | None:
+        """Until the watchdog resets a core that sleeps from now on; None where none runs."""
+        return None if self._watchdog is None else self._watchdog.seconds_left()
+
+    def sleep(self, seconds: float) -> None:
+        """Let time pass in which nothing is executed; the watchdog may reset the core meanwhile."""
+        if self._watchdog is not None:
+            self._watchdog.deadline -= seconds * self._watchdog.clock_hz
+            self._deadline = self._watchdog.deadline
+            if self.executed >= self._deadline:
+                self.reset()
 
     def _power_up(self, ram: bytes) -> Any:
         import unicorn
@@ -117,7 +148,8 @@ class CortexM:
         machine.ctl_set_cpu_model(getattr(arm_const, model))
         memory = self._memory
         machine.mem_map(memory.flash_base, _pages(memory.flash_bytes), unicorn.UC_PROT_READ | unicorn.UC_PROT_EXEC)
-        machine.mem_write(memory.flash_base, self._flash + b"\xff" * (memory.flash_bytes - len(self._flash)))
+        flash = self._flash if self._controller is None else bytes(self._controller.content)
+        machine.mem_write(memory.flash_base, flash + b"\xff" * (memory.flash_bytes - len(flash)))
         machine.mem_map(memory.ram_base, _pages(memory.ram_bytes))
         machine.mem_write(memory.ram_base, ram)
         self._connect(machine)
@@ -128,19 +160,26 @@ class CortexM:
         import unicorn
 
         system = SystemRegisters(self._core, lambda: self.executed, self._request_reset)
-        uart, uart_offset = self._make_uart(), self._memory.uart_base - PERIPHERALS[0]
+        uart = self._make_uart()
+        devices: list[tuple[range, Any]] = [(range(self._memory.uart_base, self._memory.uart_base + PAGE_BYTES), uart)]
+        devices += [(d.registers, d) for d in (self._controller, self._watchdog) if d is not None]
         storage: dict[int, int] = {}
 
         def read_peripheral(_machine: Any, offset: int, _size: int, _data: Any) -> int:
-            if 0 <= offset - uart_offset < PAGE_BYTES:
-                return uart.read(offset - uart_offset)
+            for registers, device in devices:
+                if PERIPHERALS[0] + offset in registers:
+                    return int(device.read(PERIPHERALS[0] + offset - registers.start))
             return storage.get(offset, 0)
 
         def write_peripheral(_machine: Any, offset: int, _size: int, value: int, _data: Any) -> None:
-            if 0 <= offset - uart_offset < PAGE_BYTES:
-                uart.write(offset - uart_offset, value)
+            for registers, device in devices:
+                if PERIPHERALS[0] + offset in registers:
+                    device.write(PERIPHERALS[0] + offset - registers.start, value)
+                    break
             else:
                 storage[offset] = value
+            if self._watchdog is not None:
+                self._deadline = self._watchdog.deadline
 
         def read_system(_machine: Any, offset: int, _size: int, _data: Any) -> int:
             return system.read(PRIVATE_BUS[0] + offset)
@@ -150,8 +189,28 @@ class CortexM:
 
         machine.mmio_map(*PERIPHERALS, read_peripheral, None, write_peripheral, None)
         machine.mmio_map(*PRIVATE_BUS, read_system, None, write_system, None)
-        machine.hook_add(unicorn.UC_HOOK_BLOCK, self._count_block)
+        if self._counts:
+            machine.hook_add(unicorn.UC_HOOK_BLOCK, self._count_block)
         machine.hook_add(unicorn.UC_HOOK_MEM_INVALID, self._note_address)
+        if self._controller is not None:
+            self._connect_flash(machine, self._controller)
+
+    def _connect_flash(self, machine: Any, controller: FlashController) -> None:
+        """Hand stores into the flash to its controller, and what it changes back to the core."""
+        base = self._memory.flash_base
+
+        def changed(begin: int, end: int) -> None:
+            machine.mem_write(base + begin, bytes(controller.content[begin:end]))
+            machine.ctl_remove_cache(base + begin, base + end)
+            touched = [block for block in self._blocks if base + begin < sum(block) and block[0] < base + end]
+            for block in touched:
+                del self._blocks[block]
+
+        def power_off() -> None:
+            self.power_lost = True
+            machine.emu_stop()
+
+        controller.connect(changed, power_off)
 
     def _count_block(self, machine: Any, address: int, size: int, _data: Any) -> None:
         block = self._blocks.get((address, size))
@@ -159,10 +218,18 @@ class CortexM:
             block = self._blocks[address, size] = scan_instructions(machine.mem_read(address, size))
         count, last = block
         self.executed += count
+        if self.executed >= self._deadline:
+            self._request_reset()
         if self._recorder is not None:
             self._recorder.enter(address, address + last, address + size, count)
 
-    def _note_address(self, _machine: Any, _access: int, address: int, _size: int, _value: int, _data: Any) -> bool:
+    def _note_address(self, _machine: Any, access: int, address: int, size: int, value: int, _data: Any) -> bool:
+        import unicorn
+
+        offset = address - self._memory.flash_base
+        if access == unicorn.UC_MEM_WRITE_PROT and self._controller is not None:
+            self._controller.store(offset, size, value)
+            return True
         self._bad_address = address
         return False
 

@@ -134,12 +134,13 @@ class Wire:
             self._received.extend(self.link.receive())
         return bool(self._received)
 
-    def idle(self) -> None:
-        """Send what was gathered, then wait for a byte of the host."""
+    def idle(self, timeout_s: float | None = None) -> bool:
+        """Send what was gathered, then wait for a byte of the host; whether one came within ``timeout_s``."""
         self.flush()
         self._idle_polls = 0
-        while not self._received and self.link.wait(None):
+        while not self._received and self.link.wait(timeout_s):
             self._received.extend(self.link.receive())
+        return bool(self._received)
 
     def take(self) -> int:
         """The next byte received, 0 where there is none."""

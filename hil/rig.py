@@ -94,6 +94,7 @@ class EmulatedRig(Closing):
     :param emulator: ``qemu``, ``unicorn``, or ``auto``: QEMU where it is installed and knows the board
     :param link: ``pty`` or ``socket``; pseudo terminals do not exist on Windows
     :param profile: folder with the markers of the regions to profile; None for no profile
+    :param keep: what the firmware writes into its flash stays in ``flash_bin``; in Unicorn alone
     :raises ToolError: where no emulator is installed that models the board
     """
 
@@ -107,12 +108,14 @@ class EmulatedRig(Closing):
         emulator: str = "auto",
         link: str = "socket" if sys.platform == "win32" else "pty",
         profile: Path | None = None,
+        keep: bool = False,
     ) -> None:
         self.board = board
         self.emulator = choose_emulator(board, emulator)
         self.url = ""
         self._flash_bin = flash_bin
         self._more = ["--link", link, *(() if profile is None else ("--profile", str(profile.resolve())))]
+        self._more += ["--keep"] if keep else []
         self._process: subprocess.Popen[str] | None = None
         self._stderr: IO[str] | None = None
 

@@ -7,21 +7,26 @@ content like the board would, until standard input closes. A processor fault end
 standard error and exit code :data:`FAULT_EXIT`.
 
 What is modelled: the core's instructions, flash, RAM, the UART as a polled driver sees it, DWT CYCCNT,
-SysTick and reset requests. Exceptions are not taken; WFI waits for the host's next byte, so an idle board
+SysTick and reset requests; where a bootloader was written for the board also the controller of its flash and its
+watchdog. Exceptions are not taken; WFI waits for the host's next byte, so an idle board
 uses no processor time.
 """
 
 from __future__ import annotations
 
 import argparse
+import mmap
 import os
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 from policyport.core.errors import ToolError
 from policyport.deploy.board import Board, load_board
 from policyport.hil.block_recorder import BlockRecorder
 from policyport.hil.cortex_m import CoreFault, CortexM, Memory
+from policyport.hil.flash_model import FLASHES
 from policyport.hil.host_link import Link, PtyLink, SocketLink, Wire
 from policyport.hil.lifeline import watch_parent
 from policyport.hil.system_registers import CPUID_OF_CORE
@@ -37,10 +42,27 @@ def core_model(board: Board) -> str | None:
     return core if core in CPUID_OF_CORE and board.uart.driver in UARTS else None
 
 
-def serve(board: Board, flash: bytes, link: Link, profile: Path | None) -> None:
+def open_flash(board: Board, path: Path, keep: bool) -> Any:
+    """Content of a board's flash, as long as the flash: mutable bytes.
+
+    :param path: file with what it holds from its base on; the rest is erased
+    :param keep: changes go into the file, which becomes as long as the flash
+    """
+    content = path.read_bytes()
+    erased = b"\xff" * (board.flash.size - len(content))
+    if not keep:
+        return bytearray(content + erased)
+    with path.open("r+b") as stream:
+        stream.seek(0, os.SEEK_END)
+        stream.write(erased)
+        stream.flush()
+        return mmap.mmap(stream.fileno(), board.flash.size)
+
+
+def serve(board: Board, flash: Any, link: Link, profile: Path | None) -> None:
     """Run a board until the process ends.
 
-    :param flash: content of the flash from its base
+    :param flash: content of the flash, mutable bytes
     :param profile: folder with the markers of the regions to profile; None for no profile
     :raises CoreFault: the firmware did something that the processor cannot
     """
@@ -51,7 +73,17 @@ def serve(board: Board, flash: bytes, link: Link, profile: Path | None) -> None:
     vectors = board.flash.base + board.boot_bytes
     memory = Memory(board.flash.base, board.flash.size, vectors, board.ram.base, board.ram.size, board.uart.base)
     recorder = None if profile is None else BlockRecorder(profile)
-    processor = CortexM(core, memory, flash, lambda: UARTS[board.uart.driver](wire), recorder)
+    slots = board.bootloader
+    controller = None if slots is None else FLASHES[slots.driver](flash, slots.sectors)
+    processor = CortexM(
+        core,
+        memory,
+        bytes(flash),
+        lambda: UARTS[board.uart.driver](wire),
+        recorder,
+        controller,
+        0 if slots is None else board.clock_hz,
+    )
     while True:
         try:
             processor.run()
@@ -60,7 +92,9 @@ def serve(board: Board, flash: bytes, link: Link, profile: Path | None) -> None:
         if processor.reset_requested:
             processor.reset()
         else:
-            wire.idle()
+            began_s = time.monotonic()
+            wire.idle(processor.watchdog_seconds_left())
+            processor.sleep(time.monotonic() - began_s)
 
 
 def main() -> int:
@@ -71,12 +105,16 @@ def main() -> int:
     parser.add_argument("--flash", required=True, type=Path, help="content of its flash, from the flash's base on")
     parser.add_argument("--link", choices=("pty", "socket"), default="pty", help="what the host opens [default: pty]")
     parser.add_argument("--profile", type=Path, help="folder with markers.txt, for regions.txt [default: none]")
+    parser.add_argument(
+        "--keep", action="store_true", help="keep in FLASH what is written into the flash [default: no]"
+    )
     arguments = parser.parse_args()
     watch_parent(lambda: os._exit(0))
     link: Link = SocketLink() if arguments.link == "socket" else PtyLink()
     print(link.url if arguments.link == "socket" else f"pty:{link.url}", flush=True)
     try:
-        serve(load_board(arguments.board), arguments.flash.read_bytes(), link, arguments.profile)
+        board = load_board(arguments.board)
+        serve(board, open_flash(board, arguments.flash, arguments.keep), link, arguments.profile)
     except CoreFault as fault:
         print(f"processor fault on {arguments.board}: {fault}", file=sys.stderr, flush=True)
         return FAULT_EXIT

@@ -27,6 +27,7 @@ from policyport.pipeline import (
     flash_command,
     hil_command,
     study_command,
+    update_command,
 )
 from policyport.pipeline.stages import IMPORT, POLICY, STAGES, TRAINERS, Stage, stage_named, stages_for
 
@@ -132,6 +133,9 @@ def _commands(task: str, verb: str) -> tuple[Command, ...]:
         Command("encode", codec_command.ENCODE_SUMMARY, codec_command.add_encode, codec_command.encode),
         Command("decode", codec_command.DECODE_SUMMARY, codec_command.add_decode, codec_command.decode),
         Command("boards", boards_command.SUMMARY, boards_command.add_arguments, boards_command.execute),
+        Command("keys", update_command.KEYS_SUMMARY, update_command.add_keys, update_command.keys),
+        Command("sign", update_command.SIGN_SUMMARY, update_command.add_sign, update_command.sign),
+        Command("update", update_command.UPDATE_SUMMARY, update_command.add_update, update_command.update),
         Command("doctor", "say what this machine lacks, and the command that cures it", _add_doctor, _doctor),
     )
 

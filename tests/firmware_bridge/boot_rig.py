@@ -184,7 +184,7 @@ class HostBoard:
             raise RefusedError("no", status=1)
         return SimpleNamespace(build_id=self.build())
 
-    def request(self, kind: int, payload: bytes) -> bytes:
+    def request(self, kind: int, payload: bytes, timeout_s: float | None = None) -> bytes:
         """One request to the bootloader, or to the firmware's side of an update."""
         if self.running != NO_SLOT:
             commands = {Type.BOOT_ENTER: ENTER, Type.BOOT_CONFIRM: CONFIRM}
