@@ -127,6 +127,10 @@ class CortexM:
         self._machine = self._power_up(ram)
         self._pc = self._start_address()
 
+    def read(self, address: int, count: int) -> bytes:
+        """What lies in memory, RAM or flash."""
+        return bytes(self._machine.mem_read(address, count))
+
     def watchdog_seconds_left(self) -> float | None:
         """Until the watchdog resets a core that sleeps from now on; None where none runs."""
         return None if self._watchdog is None else self._watchdog.seconds_left()

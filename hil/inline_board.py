@@ -77,6 +77,10 @@ class InlineBoard:
             elif not self._host.to_board:
                 return self._processor.executed
 
+    def memory(self, address: int, count: int) -> bytes:
+        """What lies in its memory, RAM or flash."""
+        return self._processor.read(address, count)
+
     def cycle_power(self, cut_at: int = 0) -> None:
         """Take the power away and give it again; RAM is lost, the flash stays.
 

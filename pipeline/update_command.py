@@ -89,13 +89,14 @@ def sign(arguments: argparse.Namespace) -> int:
     deployed = find_model(arguments.model, ("deploy",), "no firmware here", "policyport deploy MODEL --board stm32f405")
     board = load_board(deployed.manifest.figures["board"])
     key, toolchain = read_private(arguments.key), find_toolchain()
+    trusted = _trusted(arguments.trust, key)
     images = build_images(deployed.path / "src", board, version, key, toolchain)
     out = arguments.out or deployed.path.parent / "update.ppu"
     write_images(out, images)
     header = images[0].header
     print(f"{out}: version {version} for {board.name}, {header.size:,} bytes, key {header.key}")
     if arguments.factory is not None:
-        _write_factory(arguments, board, images[0], key, toolchain)
+        _write_factory(arguments.factory, board, images[0], trusted, toolchain)
     return 0
 
 
@@ -121,32 +122,12 @@ def build_images(src: Path, board: Board, version: int, key: PrivateKey, toolcha
     return tuple(images)
 
 
-def _write_factory(
-    arguments: argparse.Namespace, board: Board, image: Image, key: PrivateKey, toolchain: Toolchain
-) -> None:
-    from policyport.deploy.bootloader import build_bootloader, factory_content
-    from policyport.deploy.firmware import intel_hex
-    from policyport.firmware_bridge.image import FLAGS
-    from policyport.firmware_bridge.keys import read_public
-
-    trusted = [read_public(path) for path in arguments.trust] if arguments.trust else [key.public_bytes]
-    _require_trusted(key, trusted)
-    bootloader = build_bootloader(board, trusted, toolchain)
-    content = factory_content(board, bootloader, image.slot_content(FLAGS[:3]))
-    if arguments.factory.suffix == ".hex":
-        arguments.factory.write_text(intel_hex(content, board.flash.base))
-    else:
-        arguments.factory.write_bytes(content)
-    print(
-        f"{arguments.factory}: bootloader of {bootloader.flash_bytes:,} bytes with "
-        f"{len(trusted)} public key{'s' if len(trusted) > 1 else ''}, and this image"
-    )
-
-
-def _require_trusted(key: PrivateKey, trusted: list[bytes]) -> None:
+def _trusted(paths: list[Path] | None, key: PrivateKey) -> list[bytes]:
+    """The public keys of a factory's bootloader, [32] each."""
     from policyport.core.errors import ConfigError
-    from policyport.firmware_bridge.keys import key_id
+    from policyport.firmware_bridge.keys import key_id, read_public
 
+    trusted = [read_public(path) for path in paths] if paths else [key.public_bytes]
     if key.public_bytes not in trusted:
         raise ConfigError(
             "the factory's bootloader would not start its own image",
@@ -154,6 +135,22 @@ def _require_trusted(key: PrivateKey, trusted: list[bytes]) -> None:
             expected=f"the signing key {key_id(key.public_bytes)} among them",
             got=", ".join(key_id(public) for public in trusted),
         )
+    return trusted
+
+
+def _write_factory(path: Path, board: Board, image: Image, trusted: list[bytes], toolchain: Toolchain) -> None:
+    from policyport.deploy.bootloader import build_bootloader, factory_content
+    from policyport.deploy.firmware import intel_hex
+    from policyport.firmware_bridge.image import FLAGS
+
+    bootloader = build_bootloader(board, trusted, toolchain)
+    content = factory_content(board, bootloader, image.slot_content(FLAGS[:3]))
+    if path.suffix == ".hex":
+        path.write_text(intel_hex(content, board.flash.base))
+    else:
+        path.write_bytes(content)
+    number = f"{len(trusted)} public key{'s' if len(trusted) > 1 else ''}"
+    print(f"{path}: bootloader of {bootloader.flash_bytes:,} bytes with {number}, and this image")
 
 
 def add_update(parser: argparse.ArgumentParser) -> None:
