@@ -17,8 +17,9 @@ from policyport.core.errors import UnsupportedModelError
 from policyport.core.semantics import SEMANTICS_VERSION, activation_range
 from policyport.deploy import codegen_c, codegen_dsp, codegen_rows
 from policyport.deploy.codegen_memory import Memory, Variant, plan_memory
+from policyport.deploy.codegen_strips import strips_code
 from policyport.deploy.codegen_text import Constants, LayerCode, comment_text, describe
-from policyport.deploy.layers import Affine, Conv2d, FullyConnected, Layer, Lookup, Pool, Tensor
+from policyport.deploy.layers import Affine, Conv2d, FullyConnected, Layer, Lookup, Pool, Strips, Tensor
 from policyport.deploy.program import Program, program_sha256
 
 Optimize = Literal["size", "speed"]
@@ -92,6 +93,10 @@ def layer_code(
 
     :param number: the layer's, counted from 1
     """
+    if isinstance(layer, Strips):
+        return strips_code(
+            number, layer, memory, constants, lambda n, part, at, all_: layer_code(n, part, at, all_, variant, optimize)
+        )
     if variant == "c":
         return codegen_c.layer_code(number, layer, memory, constants)
     if variant == "dsp":
@@ -228,6 +233,8 @@ def operator_text(layer: Layer) -> str:
         return "Linear"
     if isinstance(layer, Lookup):
         return layer.function
+    if isinstance(layer, Strips):
+        return f"{' then '.join(operator_text(part) for part in layer.layers)}, {rows_text(layer)} at a time"
     kind = f"{layer.kind} pool" if isinstance(layer, Pool) else type(layer).__name__
     if not isinstance(layer, (Conv2d, Pool)):
         return kind
@@ -236,6 +243,11 @@ def operator_text(layer: Layer) -> str:
     text = f"{kind} {kernel} stride {stride} pads {' '.join(map(str, layer.window.pads))}"
     text += f" dilation {dilation}" if dilation != "1x1" else ""
     return text + (f" groups {layer.groups}" if isinstance(layer, Conv2d) and layer.groups > 1 else "")
+
+
+def rows_text(layer: Strips) -> str:
+    """How much of the output a step computes."""
+    return "a row" if layer.rows == 1 else f"{layer.rows} rows"
 
 
 def _clamps(tensor: Tensor) -> bool:

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 from policyport.deploy import layout_rows
 from policyport.deploy.choice import choose_convolution
-from policyport.deploy.layers import Affine, Conv2d, FullyConnected, Layer, Lookup, Tensor
+from policyport.deploy.layers import Affine, Conv2d, FullyConnected, Layer, Lookup, Strips, Tensor
 from policyport.deploy.layout_rows import rows_layout
 from policyport.deploy.overlay import overlaps
 from policyport.deploy.placement import Overlap
 from policyport.deploy.planner import Plan, Storage, plan_program, stored_bytes
 from policyport.deploy.program import Program
+from policyport.deploy.strips import Call, part_of, row_bytes, schedule
 from policyport.deploy.variant import VARIANTS as VARIANTS
 from policyport.deploy.variant import Variant as Variant
 
@@ -73,13 +74,15 @@ def scratch_bytes(program: Program, variant: Variant, optimize: str = "size") ->
     """Per layer the sizes of its scratch buffers: in variant ``dsp`` fully connected layers widen and narrow there, and
     convolutions keep what their kernels need; in variants ``mve`` and ``thumb`` inputs are copied there.
     """
-    if variant == "c":
-        return [[] for _ in program.layers]
     storages = storages_of(program, variant)
     return [_scratch_bytes(layer, storages, variant, optimize) for layer in program.layers]
 
 
 def _scratch_bytes(layer: Layer, storages: Mapping[str, Storage], variant: Variant, optimize: str) -> list[int]:
+    if isinstance(layer, Strips):
+        return _strip_bytes(layer, storages, variant, optimize)
+    if variant == "c":
+        return []
     if isinstance(layer, Affine) and (variant == "mve" or variant == "thumb"):
         layout = rows_layout(layer, variant, optimize)
         if layout is not None:
@@ -91,6 +94,16 @@ def _scratch_bytes(layer: Layer, storages: Mapping[str, Storage], variant: Varia
         return [stored_bytes(t, "halfwords") for t in (layer.input, layer.output) if storages[t.name] == "packed"]
     choice = choose_convolution(layer, optimize) if isinstance(layer, Conv2d) else None
     return [choice.scratch_bytes] if choice else []
+
+
+def _strip_bytes(layer: Strips, storages: Mapping[str, Storage], variant: Variant, optimize: str) -> list[int]:
+    """The buffer behind each part but the last, then the largest scratch of all parts."""
+    found = schedule(layer)
+    sizes = [rows * row_bytes(part.output) for rows, part in zip(found.buffer_rows, layer.layers, strict=False)]
+    shapes = {(action.part, action.shape) for step in found.steps for action in step if isinstance(action, Call)}
+    parts = [part_of(layer.layers[k], shape) for k, shape in shapes]
+    scratch = [sum(_scratch_bytes(part, storages, variant, optimize)) for part in parts]
+    return [*sizes, max(scratch)] if max(scratch) else sizes
 
 
 def storages_of(program: Program, variant: Variant) -> dict[str, Storage]:

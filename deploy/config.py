@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from policyport.core.amounts import parse_amount
 from policyport.core.options import option
 
 
@@ -23,9 +24,21 @@ class DeployConfig:
     optimize: Literal["size", "speed"] = option(
         "size", "what the dsp kernels save: flash, or instructions at twice the flash", choices=("size", "speed")
     )
+    ram: str = option(
+        "",
+        "bytes that activations may take, 64K say; where whole layers take more, some run together by rows",
+    )
     picture_width: int = option(
         320, "image encoder: pixels of the widest picture, each takes 31 bytes", low=8, high=65535
     )
+
+    @property
+    def ram_bytes(self) -> int | None:
+        """``ram`` as a number; None where nothing is limited.
+
+        :raises ConfigError: it is none
+        """
+        return parse_amount("ram", self.ram, 1024, "[deploy]")
 
 
 @dataclass(frozen=True)

@@ -11,23 +11,26 @@ from policyport.deploy.candidates import GENERAL, PLAIN, ROWS, Candidate, candid
 from policyport.deploy.codegen import layer_code, operator_text
 from policyport.deploy.codegen_memory import Memory, Variant, plan_memory
 from policyport.deploy.codegen_text import Constants, LayerCode, describe
-from policyport.deploy.layers import Affine, FullyConnected, Layer, Tensor
+from policyport.deploy.fusing import extra_instructions, fit
+from policyport.deploy.layers import Affine, FullyConnected, Layer, Strips, Tensor
 from policyport.deploy.planner import lives_of
 from policyport.deploy.program import Program
+from policyport.deploy.strips import row_bytes, schedule
 
 CALL = re.compile(r"\b(pp_[a-z0-9_]+)\(")
 
 
-def explain(written: Program, variant: Variant, optimize: str, only: str = "") -> str:
+def explain(written: Program, variant: Variant, optimize: str, only: str = "", ram_bytes: int | None = None) -> str:
     """Every lowering level of every layer, or of one, as text; the same for the same program.
 
     :param written: as :func:`policyport.deploy.lower.lower_as_written` yields it
     :param variant: ``c``, ``thumb``, ``dsp`` or ``mve``
     :param optimize: ``size`` or ``speed``
     :param only: number, counted from 1, or name of the one layer to explain; empty for all
-    :raises ConfigError: no such layer
+    :param ram_bytes: what activations may take; None for any size
+    :raises ConfigError: no such layer, or no plan that fits
     """
-    program = passes.optimize(written)
+    program = fit(passes.optimize(written), variant, optimize, ram_bytes)
     numbers = _wanted(program, only)
     memory, constants = plan_memory(program, variant, optimize), Constants()
     parts = [
@@ -47,7 +50,7 @@ def explain(written: Program, variant: Variant, optimize: str, only: str = "") -
 
 def _gone(layer: Layer, program: Program) -> str:
     """What became of a layer, where it is not there any more or has other sizes."""
-    kept = {other.name: other for other in program.layers}
+    kept = {other.name: other for other in program.operators}
     if layer.name not in kept:
         return ": fused with a neighbour, or dead"
     before, after = layer.output.size, kept[layer.name].output.size
@@ -92,10 +95,20 @@ def _layer(
         *(f"  memory    {_place(program, tensor, memory)}" for tensor in (*layer.inputs, layer.output)),
         *_over(layer, memory),
         *(f"  memory    scratch at {offset:,}" for offset in memory.plan.scratch[number - 1]),
+        *_parts(layer),
         *weighed,
-        f"  calls     {', '.join(CALL.findall(code.call)) or 'nothing'}; {constant_bytes:,} B of constants",
+        f"  calls     {', '.join(_calls(layer, code)) or 'nothing'}; {constant_bytes:,} B of constants",
     ]
     return "\n".join(lines)
+
+
+def _calls(layer: Layer, code: LayerCode) -> list[str]:
+    """The kernels that a layer calls, each once where it is called in steps."""
+    found = CALL.findall(code.call)
+    if not isinstance(layer, Strips):
+        return found
+    inside = [name for name in CALL.findall(code.definitions) if not name.startswith("pp_layer_")]
+    return list(dict.fromkeys(inside + [name for name in found if not name.startswith("pp_layer_")]))
 
 
 def _reason(layer: Affine, weighed: Sequence[Candidate], optimize: str) -> str:
@@ -126,6 +139,18 @@ def _place(program: Program, tensor: Tensor, memory: Memory) -> str:
     first, last = lives_of(program)[tensor.name]
     place, storage = memory.bytes_of(tensor), memory.storages[tensor.name]
     return f"{tensor.name}: bytes {place.start:,} to {place.stop:,}, {storage}, from step {first} to {last}"
+
+
+def _parts(layer: Layer) -> list[str]:
+    """The layers that run together, the rows that lie between them, and what that costs."""
+    if not isinstance(layer, Strips):
+        return []
+    held = (*schedule(layer).buffer_rows, 0)
+    lines = []
+    for rows, part in zip(held, layer.layers, strict=True):
+        behind = f"{rows} of {part.output.shape[0]} rows, {rows * row_bytes(part.output):,} B" if rows else "the output"
+        lines.append(f"  strips    {operator_text(part)}  {part.name}: {part.macs:,} MACs; {behind}")
+    return [*lines, f"  because   --ram; about {extra_instructions(layer):,} instructions more than whole layers"]
 
 
 def _over(layer: Layer, memory: Memory) -> list[str]:

@@ -12,8 +12,9 @@ from typing import Any
 from policyport.core.page import Figure, render
 from policyport.deploy.arena_map import Stay, peak_step, picture, stays
 from policyport.deploy.candidates import PLAIN, candidates
+from policyport.deploy.codegen import rows_text
 from policyport.deploy.codegen_memory import Variant, plan_memory, scratch_bytes
-from policyport.deploy.layers import Affine, Layer
+from policyport.deploy.layers import Affine, Layer, Strips
 from policyport.deploy.program import Program
 
 
@@ -57,6 +58,11 @@ def footprint_map(program: Program, variant: Variant, optimize: str) -> Footprin
 
 def _row(number: int, layer: Layer, variant: Variant, optimize: str) -> LayerFootprint:
     kind = type(layer).__name__
+    if isinstance(layer, Strips):
+        rows = [_row(number, part, variant, optimize) for part in layer.layers]
+        kernels = " then ".join(row.kernel or row.kind for row in rows)
+        name = f"{layer.name}, {rows_text(layer)} at a time"
+        return LayerFootprint(number, name, kind, kernels, layer.macs, sum(row.weights for row in rows), None, None)
     if not isinstance(layer, Affine):
         return LayerFootprint(number, layer.name, kind, "", layer.macs, 0, None, None)
     kernel, cost = PLAIN, None

@@ -30,6 +30,8 @@ def layer_to_table(layer: Layer, prefix: str, arrays: Arrays) -> dict[str, Any]:
             arrays[f"{prefix}.multiplier"] = value.multiplier.astype(STORED_TYPES["multiplier"])
         elif field.name == "inputs":
             table["inputs"] = [tensor.name for tensor in value]
+        elif field.name == "layers":
+            table["layers"] = [layer_to_table(part, f"{prefix}.{i + 1}", arrays) for i, part in enumerate(value)]
         elif dataclasses.is_dataclass(value) and not isinstance(value, type):
             table[field.name] = dataclasses.asdict(value)
         else:
@@ -59,9 +61,11 @@ def layer_from_table(
     return layer
 
 
-def _value(name: str, stored: Any, prefix: str, arrays: Mapping[str, NDArray[Any]], known: Mapping[str, Tensor]) -> Any:
+def _value(name: str, stored: Any, prefix: str, arrays: Mapping[str, NDArray[Any]], known: dict[str, Tensor]) -> Any:
     if name == "inputs":
         return tuple(known[operand] for operand in stored)
+    if name == "layers":
+        return tuple(layer_from_table(part, f"{prefix}.{i + 1}", arrays, known) for i, part in enumerate(stored))
     if name in ("output", "before_table"):
         return Tensor(**_tuples(stored))
     if name == "window":

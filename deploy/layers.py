@@ -233,6 +233,26 @@ class Reshape(Layer):
     """The same integers under another shape; costs nothing."""
 
 
+@dataclass(frozen=True)
+class Strips(Layer):
+    """Layers of images behind one another that run together, some rows at a time, so that what lies between them is
+    never whole in memory.
+
+    They compute what they would compute one after the other; see :mod:`policyport.deploy.strips`.
+    """
+
+    layers: tuple[Layer, ...]
+    """Each reads the output of the one before it, the first ``input``; the last yields ``output``."""
+
+    rows: int
+    """Of the output, computed in each step."""
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of one inference."""
+        return sum(layer.macs for layer in self.layers)
+
+
 LAYERS: dict[str, type[Layer]] = {
     kind.__name__: kind
     for kind in (
@@ -251,6 +271,7 @@ LAYERS: dict[str, type[Layer]] = {
         Slice,
         Transpose,
         Reshape,
+        Strips,
     )
 }
 """Every kind of layer by its name, as files name it."""

@@ -14,9 +14,21 @@ import numpy as np
 from policyport.core.operators import Window
 from policyport.core.semantics import Integers
 from policyport.deploy.choice import Choice, choose_convolution
-from policyport.deploy.layers import Add, Conv2d, Layer, Multiply, Pad, Pool, Resize, Tensor, TransposedConv2d
+from policyport.deploy.layers import (
+    Add,
+    Conv2d,
+    Layer,
+    Multiply,
+    Pad,
+    Pool,
+    Resize,
+    Strips,
+    Tensor,
+    TransposedConv2d,
+)
 from policyport.deploy.layout_rows import is_pointwise, rows_layout
 from policyport.deploy.placement import Overlap
+from policyport.deploy.strips import Call, row_bytes, schedule
 from policyport.deploy.variant import Variant
 
 
@@ -49,6 +61,8 @@ def overlaps(layer: Layer, variant: Variant, optimize: str) -> dict[str, Overlap
     if isinstance(layer, Conv2d):
         found = _of_convolution(layer, variant, optimize)
         return {} if found is None else {layer.input.name: found}
+    if isinstance(layer, Strips):
+        return {layer.input.name: Overlap(_by_strips(layer).distance_bytes())}
     if isinstance(layer, (Pool, Resize)):
         needed = _pooled(layer) if isinstance(layer, Pool) else _resized(layer)
         return {layer.input.name: Overlap(_by_pixel(layer, needed).distance_bytes())}
@@ -168,6 +182,17 @@ def _pairs(layer: Conv2d) -> Steps:
     needed = _convolved(layer)[::2] * _pixel_bytes(layer.input)
     pixels = np.minimum(2 * np.arange(1, len(needed) + 1), layer.output.size // layer.output.shape[2])
     return Steps(pixels * _pixel_bytes(layer.output), _from_here(needed))
+
+
+def _by_strips(layer: Strips) -> Steps:
+    """The first part reads all that a step needs before the last writes, what lies between being apart."""
+    written, needed = [], []
+    for step in schedule(layer).steps:
+        calls = [action for action in step if isinstance(action, Call)]
+        written.append((calls[-1].target_row + calls[-1].shape.rows) * row_bytes(layer.output))
+        reads = [call.source_row for call in calls if call.part == 0]
+        needed.append(min(reads, default=layer.input.shape[0]) * row_bytes(layer.input))
+    return Steps(np.array(written), _from_here(np.array(needed)))
 
 
 def _tiles(layer: Conv2d) -> Steps:

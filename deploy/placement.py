@@ -53,10 +53,10 @@ class Buffer:
 
 def live_bytes(buffers: Sequence[Buffer], overlays: Overlays | None = None) -> int:
     """Most bytes needed at any one step: no placement takes less."""
-    return max((_live_at(buffers, overlays or {}, step) for step in {buffer.first for buffer in buffers}), default=0)
+    return max((live_at(buffers, overlays or {}, step) for step in {buffer.first for buffer in buffers}), default=0)
 
 
-def _live_at(buffers: Sequence[Buffer], overlays: Overlays, step: int) -> int:
+def live_at(buffers: Sequence[Buffer], overlays: Overlays, step: int) -> int:
     """Bytes needed at a step: each buffer alone, less what each saves at best that may lie over others."""
     live = {i for i, buffer in enumerate(buffers) if buffer.first <= step <= buffer.last}
     saved: dict[int, int] = {}

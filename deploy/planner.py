@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from policyport.deploy.layers import Add, Layer, Lookup, Multiply, Reshape, Tensor
-from policyport.deploy.placement import Buffer, Overlap, Overlays, place
+from policyport.deploy.placement import Buffer, Overlap, Overlays, live_at, place
 from policyport.deploy.program import Program
 
 Storage = Literal["packed", "halfwords"]
@@ -44,25 +44,54 @@ def plan_program(
     :param scratch_bytes: per layer the sizes of the buffers that it needs while it runs
     :param overlaps: per layer the operands, by name, over which its output may lie
     """
-    scratch_bytes = scratch_bytes or [()] * len(program.layers)
-    owners = _owners(program, storages)
-    lives = lives_of(program)
-    names = sorted(set(owners.values()), key=lambda name: lives[name][0])
-    buffers = []
-    for owner in names:
-        group = [tensor for tensor in program.tensors if owners[tensor.name] == owner]
-        size = max(stored_bytes(tensor, storages[tensor.name]) for tensor in group)
-        buffers.append(Buffer(size, lives[owner][0], max(lives[tensor.name][1] for tensor in group)))
-    scratch = [Buffer(size, i + 1, i + 1) for i, sizes in enumerate(scratch_bytes) for size in sizes]
-    overlays = _overlays(program, owners, names, buffers, overlaps or [{}] * len(program.layers))
-    arena_bytes, placed = place([*buffers, *scratch], overlays)
-    at = dict(zip(names, placed, strict=False))
-    rest = iter(placed[len(names) :])
+    layout = _Layout(program, storages, scratch_bytes, overlaps)
+    arena_bytes, placed = place(layout.buffers, layout.overlays)
+    at = dict(zip(layout.names, placed, strict=False))
+    rest = iter(placed[len(layout.names) :])
     return Plan(
         arena_bytes,
-        {name: at[owner] for name, owner in owners.items()},
-        tuple(tuple(next(rest) for _ in sizes) for sizes in scratch_bytes),
+        {name: at[owner] for name, owner in layout.owners.items()},
+        tuple(tuple(next(rest) for _ in sizes) for sizes in layout.scratch_bytes),
     )
+
+
+def live_by_step(
+    program: Program,
+    storages: Mapping[str, Storage],
+    scratch_bytes: Sequence[Sequence[int]],
+    overlaps: Sequence[Mapping[str, Overlap]],
+) -> tuple[int, ...]:
+    """Bytes that each step needs, the most first: no plan of :func:`plan_program` goes below them. They are found at
+    once, where a plan takes a search.
+    """
+    layout = _Layout(program, storages, scratch_bytes, overlaps)
+    steps = range(len(program.layers) + 1)
+    return tuple(sorted((live_at(layout.buffers, layout.overlays, step) for step in steps), reverse=True))
+
+
+class _Layout:
+    """The buffers of a program, those of activations first, and which may lie over which."""
+
+    def __init__(
+        self,
+        program: Program,
+        storages: Mapping[str, Storage],
+        scratch_bytes: Sequence[Sequence[int]] | None,
+        overlaps: Sequence[Mapping[str, Overlap]] | None,
+    ) -> None:
+        self.scratch_bytes = scratch_bytes or [()] * len(program.layers)
+        self.owners = _owners(program, storages)
+        lives = lives_of(program)
+        self.names = sorted(set(self.owners.values()), key=lambda name: lives[name][0])
+        self.buffers = []
+        for owner in self.names:
+            group = [tensor for tensor in program.tensors if self.owners[tensor.name] == owner]
+            size = max(stored_bytes(tensor, storages[tensor.name]) for tensor in group)
+            self.buffers.append(Buffer(size, lives[owner][0], max(lives[tensor.name][1] for tensor in group)))
+        self.overlays = _overlays(
+            program, self.owners, self.names, self.buffers, overlaps or [{}] * len(program.layers)
+        )
+        self.buffers += [Buffer(size, i + 1, i + 1) for i, sizes in enumerate(self.scratch_bytes) for size in sizes]
 
 
 def _overlays(

@@ -23,7 +23,7 @@ from policyport.core import semantics
 from policyport.core.errors import ArtifactError, ObservationError
 from policyport.core.semantics import SEMANTICS_VERSION, Integers
 from policyport.deploy.layer_tables import Arrays, layer_from_table, layer_to_table
-from policyport.deploy.layers import Affine, Layer, Tensor
+from policyport.deploy.layers import Affine, Layer, Strips, Tensor
 
 PROGRAM_SCHEMA = 2
 STRUCTURE = "program.json"
@@ -74,7 +74,13 @@ class Program:
     @property
     def weight_count(self) -> int:
         """Weights of all layers, biases not counted."""
-        return sum(layer.weights.size for layer in self.layers if isinstance(layer, Affine))
+        return sum(layer.weights.size for layer in self.operators if isinstance(layer, Affine))
+
+    @property
+    def operators(self) -> tuple[Layer, ...]:
+        """The layers, and in place of those that run together each of them."""
+        parts = (layer.layers if isinstance(layer, Strips) else (layer,) for layer in self.layers)
+        return tuple(layer for part in parts for layer in part)
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:

@@ -28,6 +28,7 @@ from policyport.deploy.layers import (
     Resize,
     Slice,
     Softmax,
+    Strips,
     Tensor,
     Transpose,
     TransposedConv2d,
@@ -149,6 +150,13 @@ def _pad(layer: Pad, operands: Sequence[Integers]) -> Integers:
     return np.pad(operands[0], border, constant_values=layer.value)
 
 
+def _strips(layer: Strips, operands: Sequence[Integers]) -> Integers:
+    q = operands[0].reshape(len(operands[0]), -1)
+    for part in layer.layers:
+        q = run_layer(part, [q])
+    return q
+
+
 def _transpose(layer: Transpose, operands: Sequence[Integers]) -> Integers:
     seen = operands[0].reshape(-1, *layer.shape)
     return seen.transpose(0, *(axis + 1 for axis in layer.order))
@@ -170,4 +178,5 @@ _RUN: dict[type[Layer], Callable[[Any, Sequence[Integers]], Integers]] = {
     Slice: lambda layer, operands: operands[0][:, layer.start : layer.start + layer.output.size],
     Transpose: _transpose,
     Reshape: lambda layer, operands: operands[0],
+    Strips: _strips,
 }

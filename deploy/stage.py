@@ -42,7 +42,7 @@ def deploy(model: Path, config: DeployConfig, out: Path) -> Artifact:
 
     :param model: folder of a quantize artifact, or a QDQ ``.onnx`` or an int8 ``.tflite``, with ``task.json``
         and ``observations.npz`` beside it or alone: then random inputs stand in for observations
-    :raises ConfigError: unknown board
+    :raises ConfigError: unknown board, or activations that do not fit ``config.ram`` by any plan
     :raises UnsupportedModelError: an operator or value range outside the integer semantics
     :raises ToolError: no compiler, or it failed
     :raises ParityError: the generated C differs from the reference on this machine
@@ -114,15 +114,17 @@ def _build(source: Path, board: Board, toolchain: Toolchain, config: DeployConfi
     from policyport.deploy.companions import add_companions
     from policyport.deploy.embed import write_manifests
     from policyport.deploy.firmware import PORTS, add_device_sources, build_firmware
+    from policyport.deploy.fusing import fit
     from policyport.deploy.lower import lower
     from policyport.deploy.program import program_sha256, write_program
 
-    program = lower(source)
-    add_companions(program, source.stem, writer.path)
+    whole = lower(source)
+    add_companions(whole, source.stem, writer.path)
+    variant = kernels_for(config)
+    program = fit(whole, variant, config.optimize, config.ram_bytes)
     write_program(program, writer.path)
     src = writer.path / "src"
     src.mkdir()
-    variant = kernels_for(config)
     generated = write_sources(program, variant, src, config.optimize)
     if coder := read_coder(writer.path):
         write_codec(program, coder, config.picture_width, src)
@@ -134,7 +136,7 @@ def _build(source: Path, board: Board, toolchain: Toolchain, config: DeployConfi
     write_manifests(src, program.name, PORTS[board.uart.driver])
     (writer.path / "footprint.json").write_text(json.dumps(firmware.footprint, indent=2) + "\n")
     _write_page(program, variant, config.optimize, f"Footprint of {program.name} on {board.name}", writer.path)
-    _write_exports(program, source, q[:PARITY_OBSERVATIONS], writer.path)
+    _write_exports(whole, source, q[:PARITY_OBSERVATIONS], writer.path)
     writer.tools["compiler"] = toolchain.version
     writer.figures.update(
         board=board.name,

@@ -40,5 +40,6 @@ def execute(arguments: argparse.Namespace) -> int:
         )
     config = from_arguments(DeployConfig, arguments, None)
     written = lower_as_written(model_file(arguments.model))
-    print(explain(written, kernels_for(config), config.optimize, arguments.explain_layer), end="")
+    text = explain(written, kernels_for(config), config.optimize, arguments.explain_layer, config.ram_bytes)
+    print(text, end="")
     return 0

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
-from policyport.core.errors import ConfigError
+from policyport.core.amounts import parse_amount
+
+WHERE = "[quantize]"
+"""Of the keys, in errors."""
 
 
 @dataclass(frozen=True)
@@ -23,26 +25,12 @@ class Budget:
         :raises ConfigError: no such number
         """
         return cls(
-            _count("flash_budget", flash, 1024),
-            _count("ram_budget", ram, 1024),
-            _count("instructions_budget", instructions, 1000),
+            parse_amount("flash_budget", flash, 1024, WHERE),
+            parse_amount("ram_budget", ram, 1024, WHERE),
+            parse_amount("instructions_budget", instructions, 1000, WHERE),
         )
 
     @property
     def is_open(self) -> bool:
         """Whether nothing is limited."""
         return self == Budget()
-
-
-def _count(key: str, text: str, kilo: int) -> int | None:
-    """A whole number above zero.
-
-    :param kilo: what K stands for; M is its square
-    """
-    if not text:
-        return None
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KM]?)", text.strip(), re.IGNORECASE)
-    count = int(float(found[1]) * kilo ** ("", "K", "M").index(found[2].upper())) if found else 0
-    if count <= 0:
-        raise ConfigError(f"{key} is not a number above zero", where="[quantize]", expected="such as 16K", got=text)
-    return count

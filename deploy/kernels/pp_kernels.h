@@ -184,6 +184,9 @@ int16_t pp_argmax_s16(const int16_t *input, size_t size);
 /* Rows of an operand into rows of a concatenation that lie stride_bytes apart. */
 void pp_concat(const void *input, void *output, size_t rows, size_t row_bytes, size_t stride_bytes);
 
+/* Bytes to a lower place, which may reach into where they come from. */
+void pp_move_down(void *to, const void *from, size_t bytes);
+
 void pp_pad_s8(const pp_pad_t *layer, const int8_t *input, int8_t *output);
 void pp_pad_s16(const pp_pad_t *layer, const int16_t *input, int16_t *output);
 

@@ -1,4 +1,4 @@
-/* Concatenation, padding, resizing, transposition and changes of width in plain C. See pp_kernels.h. */
+/* Concatenation, moves, padding, resizing, transposition and changes of width in plain C. See pp_kernels.h. */
 #include "pp_kernels.h"
 
 void pp_concat(const void *input, void *output, size_t rows, size_t row_bytes, size_t stride_bytes)
@@ -9,6 +9,22 @@ void pp_concat(const void *input, void *output, size_t rows, size_t row_bytes, s
         for (size_t i = 0; i < row_bytes; i++) {
             to[i] = *from++;
         }
+    }
+}
+
+void pp_move_down(void *to, const void *from, size_t bytes)
+{
+    uint8_t *target = to;
+    const uint8_t *source = from;
+#if defined(__ARM_FEATURE_UNALIGNED) || !defined(__arm__)
+    for (; bytes >= 16; bytes -= 16, target += 16, source += 16) {
+        uint32_t block[4];
+        __builtin_memcpy(block, source, sizeof block);
+        __builtin_memcpy(target, block, sizeof block);
+    }
+#endif
+    for (; bytes != 0; bytes--) {
+        *target++ = *source++;
     }
 }
 
