@@ -19,6 +19,7 @@ REGISTERING = (
     "policyport.core.navigation",
     "policyport.core.recall",
     "policyport.core.quadrotor",
+    "policyport.core.point_maze",
     "ale_py",
     "gymnasium_robotics",
     "minigrid",

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from policyport.core.progress import Advance
 from policyport.hil.loop import (
+    Acting,
     Episode,
     append,
-    deterministic_action,
     make_environment,
     play,
     read_rows,
@@ -74,7 +74,7 @@ def play_delayed(
     with make_environment(board.task.environment) as environment:
         for count, (delay, episode) in enumerate(wanted, start=1):
             if (delay, episode.episode) not in done:
-                late = Delayed(lambda seen: deterministic_action(board, seen), delay)
+                late = Delayed(Acting(board), delay)
                 played = play(environment, episode.seed, late)
                 row = DelayedEpisode(delay, episode.episode, played.total, played.steps, played.success)
                 append(journal, row)

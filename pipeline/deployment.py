@@ -20,7 +20,7 @@ from policyport.core.errors import ParityError
 from policyport.core.task import Task
 from policyport.pipeline.emulated_function import FAST_FLOAT, Built, Core, build, call, cortex_a53, cortex_m4f
 from policyport.pipeline.float_code import write_float_sources
-from policyport.pipeline.quarl_cell import Episode, play_episodes
+from policyport.pipeline.quarl_cell import Episode, play_episodes, success_rate
 from policyport.pipeline.recipe import Recipe
 from policyport.pipeline.run import Asked, Say, run_recipe, run_stage
 from policyport.pipeline.stages import stage_named
@@ -182,8 +182,7 @@ def _integer_code(trained: Artifact, width: Width, place: Path, episodes: int, s
 
 def _play(outputs: Callable[[NDArray[np.float32]], NDArray[np.float32]], task: Task, episodes: int) -> Play:
     played: list[Episode] = play_episodes(outputs, task, FIRST_SEED, episodes)
-    successes = [episode.success for episode in played if episode.success is not None]
-    rate = sum(successes) / len(successes) if successes else None
+    rate = success_rate(played)
     return Play(float(np.mean([episode.total for episode in played])), rate)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from policyport.core.artifact import code_version, read_manifest, sha256_json
 from policyport.core.environment import open_environment
 from policyport.core.task import Task
+from policyport.hil.loop import success_of
 from policyport.pipeline.quarl_methods import FLOAT, Outputs, outputs_of
 from policyport.quantize.source import Source, open_source
 
@@ -56,13 +58,24 @@ class CellResult:
     agreement: float
     """Share of the held-out observations on which the action is float32's."""
 
+    success_rate: float | None = None
+    """Share of the episodes that were a success; None where the environment does not say."""
+
+
+def success_rate(played: Sequence[Episode]) -> float | None:
+    """Share of the episodes that were a success; None where the environment does not say."""
+    known = [episode.success for episode in played if episode.success is not None]
+    return sum(known) / len(known) if known else None
+
 
 def measure(cell: Cell) -> CellResult:
     """Quantize, and play."""
     source = open_source(Path(cell.artifact))
     outputs = outputs_of(source, cell.method, cell.bits, cell.activation_bits)
-    returns = play_together(outputs, source.task, cell.seed, cell.episodes)
-    return CellResult(cell.agent, cell.method, cell.bits, tuple(returns), _agreement(source, outputs))
+    played = play_episodes(outputs, source.task, cell.seed, cell.episodes)
+    returns = tuple(episode.total for episode in played)
+    agreement = _agreement(source, outputs)
+    return CellResult(cell.agent, cell.method, cell.bits, returns, agreement, success_rate(played))
 
 
 def measured(cell: Cell, folder: Path) -> CellResult:
@@ -110,7 +123,7 @@ class Episode:
     """Its return."""
 
     success: bool | None
-    """What ``info["is_success"]`` said at its end; None where the environment does not say."""
+    """What the environment said of it at its end; None where it does not say."""
 
 
 def play_episodes(outputs: Outputs, task: Task, seed: int, episodes: int) -> list[Episode]:
@@ -126,8 +139,7 @@ def play_episodes(outputs: Outputs, task: Task, seed: int, episodes: int) -> lis
             seen[number], reward, terminated, truncated, information = playing[number].step(action)
             totals[number] += float(reward)
             if terminated or truncated:
-                success = information.get("is_success")
-                ended[number] = Episode(totals[number], None if success is None else bool(success))
+                ended[number] = Episode(totals[number], success_of(information))
                 playing.pop(number).close()
     return [ended[number] for number in range(episodes)]
 

@@ -58,6 +58,8 @@ class Row:
     agreement: float
     equivalence: Equivalence
     margin_basis: str
+    success_rate: float | None = None
+    """Share of the episodes that were a success; None where the environment does not say."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,14 @@ def _row(
         float(np.mean([cell.agreement for cell in cells])),
         equivalence(np.concatenate(ours), np.concatenate(theirs), margin[0]),
         margin[1],
+        _success(cells),
     )
+
+
+def _success(cells: Sequence[CellResult]) -> float | None:
+    """Over agents that play as many episodes each."""
+    known = [cell.success_rate for cell in cells if cell.success_rate is not None]
+    return float(np.mean(known)) if known else None
 
 
 def _weights(group: str, agent: StudyAgent) -> Weights:

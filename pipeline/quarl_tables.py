@@ -13,7 +13,7 @@ from policyport.pipeline.quarl_rows import Row, Study
 
 COLUMNS = (
     *("group", "method", "bits", "runs", "episodes", "mean", "mean_low", "mean_high", "iqm", "iqm_low", "iqm_high"),
-    *("relative_error", "agreement", "difference", "margin", "p_value", "equivalent"),
+    *("relative_error", "agreement", "difference", "margin", "p_value", "equivalent", "success_rate"),
 )
 
 
@@ -30,7 +30,7 @@ def to_csv(study: Study) -> str:
     for row in study.rows:
         middle, test = row.middle, row.equivalence
         returns = row.mean.value, row.mean.low, row.mean.high, middle.value, middle.low, middle.high
-        tested = test.difference, test.margin, test.p_value, test.equivalent
+        tested = test.difference, test.margin, test.p_value, test.equivalent, row.success_rate
         first = row.group, row.method, row.bits, row.runs, row.episodes
         writer.writerow([*first, *returns, row.relative_error, row.agreement, *tested])
     return stream.getvalue()
@@ -78,12 +78,13 @@ def weights_table(study: Study) -> list[list[str]]:
 
 
 def shown(row: Row | None, *, marked: bool = False) -> str:
-    """Mean and interval of a cell."""
+    """Mean and interval of a cell, and the share of successes where the environment knows them."""
     if row is None:
         return ""
     half = (row.mean.high - row.mean.low) / 2
     star = "*" if marked and row.equivalence.equivalent else ""
-    return f"{row.mean.value:.1f} ± {half:.1f}{star}"
+    success = "" if row.success_rate is None else f", {row.success_rate:.0%}"
+    return f"{row.mean.value:.1f} ± {half:.1f}{star}{success}"
 
 
 def _table(lines: Sequence[Sequence[str]]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -205,7 +206,7 @@ def test_no_delay_is_the_loop_itself(tmp_path: Path) -> None:
     episodes = play(tmp_path, board, Linear(CARTPOLE, BALANCING), 1)
     environment = loop.open_environment(CARTPOLE.environment)
     with contextlib.closing(environment):
-        undelayed = Delayed(lambda seen: loop.deterministic_action(board, seen), 0)
+        undelayed = Delayed(loop.Acting(board), 0)
         assert loop.play(environment, episodes[0].seed, undelayed).total == episodes[0].board_return
 
 
@@ -263,3 +264,15 @@ def test_evaluate_policy_of_stable_baselines_runs_unchanged() -> None:
     environment.reset(seed=3)
     mean, std = evaluation.evaluate_policy(Linear(CARTPOLE, BALANCING), environment, n_eval_episodes=3)
     assert mean > 20 and std >= 0
+
+
+def test_successes_are_counted_where_the_environment_knows_them(tmp_path: Path) -> None:
+    task = replace(CARTPOLE, environment=Environment("Recall-v0"), observation_size=6, output_size=4)
+    knowing = Linear(task, np.eye(6, 4).tolist())
+    episodes = play(tmp_path, knowing, knowing, episodes=12)
+    assert [episode.board_success for episode in episodes] == [episode.board_return == 1.0 for episode in episodes]
+    figures = loop.summarize_loop(task, episodes, 1.0, "given")
+    assert figures.board_success == figures.float_success == figures.board.mean
+    (tmp_path / "plain").mkdir()
+    plain = play(tmp_path / "plain", Linear(CARTPOLE, BALANCING), Linear(CARTPOLE, BALANCING), 1)
+    assert loop.summarize_loop(CARTPOLE, plain, 1.0, "given").board_success is None
