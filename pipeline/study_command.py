@@ -18,11 +18,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add(
         "study",
-        choices=("quarl", "deployment", "precision", "actors", "qat", "au", "codec"),
+        choices=("quarl", "deployment", "precision", "actors", "qat", "au", "codec", "adaround"),
         help="quarl: the tables of Krishnan et al. (arXiv 1910.01055); deployment: their policies on ARM cores; "
         "precision: the speed of training by mixed precision; actors: of collection by quantized actors; "
         "qat: policies trained by integers, by width and quantization delay; "
-        "au: the losses of Niu et al. (arXiv 1910.11012); codec: those of Aytekin et al. (arXiv 1905.10371)",
+        "au: the losses of Niu et al. (arXiv 1910.11012); codec: those of Aytekin et al. (arXiv 1905.10371); "
+        "adaround: the variants of Nagel et al. (arXiv 2004.10568)",
     )
     add("--agents", type=Path, metavar="DIR", help="zips, as ALGO/ENV/ENV.zip [default: small ones trained here]")
     add("--envs", nargs="+", default=(), metavar="ENV", help="environments [default: all that there are agents of]")
@@ -71,6 +72,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument_group("of the studies au and codec").add_argument(
         "--steps", type=int, help="batches of each training [default: 1000 of au, 1200 of codec]"
     )
+    group = parser.add_argument_group("of the study adaround")
+    group.add_argument("--networks", nargs="+", default=("mlp",), help="mlp, resnet, depthwise [default: mlp]")
+    group.add_argument("--samples", type=int, default=100, help="of rounding by chance [default: 100]")
+    group.add_argument("--iterations", type=int, default=10_000, help="of what is learned, a layer [default: 10000]")
+    group.add_argument("--epochs", type=int, default=60, help="of the networks' trainings [default: 60]")
     _add_au_arguments(parser.add_argument_group("of the study au"))
     add = parser.add_argument_group("of the study codec").add_argument
     add("--encoders", nargs="+", default=("hybrid",), metavar="ENCODER", help="hybrid, linear [default: hybrid]")
@@ -94,6 +100,7 @@ def execute(arguments: argparse.Namespace) -> int:
     arguments.out = arguments.out or Path("runs") / arguments.study
     studies = {
         "actors": _actors,
+        "adaround": _adaround,
         "au": _au,
         "codec": _codec,
         "deployment": _deployment,
@@ -196,6 +203,39 @@ def _qat(arguments: argparse.Namespace) -> int:
         (request.out / name).write_text(write(rows), encoding="utf-8")
     if not quiet:
         print(request.out / "qat.html")
+    return 0
+
+
+def _adaround(arguments: argparse.Namespace) -> int:
+    from policyport.pipeline import adaround_study as study
+
+    quiet = arguments.quiet > arguments.verbose
+
+    def said(row: study.AdaRoundRow) -> None:
+        if not quiet:
+            figures = f"{sum(row.sqnr_db) / len(row.sqnr_db):.1f} dB, {sum(row.accuracy) / len(row.accuracy):.1f} %"
+            print(f"{row.network:<10} w{row.bits} seed {row.seed}  {row.variant:<26} {figures}", flush=True)
+
+    request = study.AdaRoundRequest(
+        arguments.out,
+        tuple(arguments.networks),
+        tuple(arguments.bits or study.BITS),
+        tuple(arguments.seeds),
+        arguments.samples,
+        arguments.iterations,
+        arguments.epochs,
+    )
+    rows = study.study_adaround(request, said)
+    files = {
+        "adaround.json": study.to_json,
+        "adaround.csv": study.to_csv,
+        "adaround.md": study.to_markdown,
+        "adaround.html": study.render_page,
+    }
+    for name, write in files.items():
+        (request.out / name).write_text(write(rows), encoding="utf-8")
+    if not quiet:
+        print(request.out / "adaround.html")
     return 0
 
 

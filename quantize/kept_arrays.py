@@ -25,5 +25,5 @@ def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     """Write a file that is there whole or not at all, with its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_name(f".{os.getpid()}.npz")
-    np.savez(fresh, **arrays)  # type: ignore[arg-type]
+    np.savez(fresh, **arrays)
     fresh.replace(path)

@@ -204,8 +204,10 @@ def _learned(task: _Task, side: Side, grids: Grids, state: Path | None) -> Grids
     path = state and state / f"{_key(task, side, grids)}.npz"
     held = read_arrays(path) if path else None
     if held is not None:
-        parts = ("integers", "bias")
-        return {name: replace(grid, **{part: held[f"{name}/{part}"] for part in parts}) for name, grid in grids.items()}
+        return {
+            name: replace(grid, integers=held[f"{name}/integers"], bias=held[f"{name}/bias"])
+            for name, grid in grids.items()
+        }
     with progress(f"reconstruct {task.block.target}", task.settings.iterations) as advance:
         found = _learn(task, side, grids, advance)
     if path:

@@ -175,6 +175,7 @@ VARIANTS: dict[str, Method] = {
     "AdaRound, min-max grid": _learned(grid="minmax", learning_rate=CONVERGED_RATE),
     "AdaRound, output grid": _learned(grid="outputs", learning_rate=CONVERGED_RATE),
     "AdaRound, symmetric": _learned(asymmetric=False, learning_rate=CONVERGED_RATE),
+    "AdaRound, layer-wise": _learned(asymmetric=False, activation=False, learning_rate=CONVERGED_RATE),
     "AdaRound, no activation": _learned(activation=False, learning_rate=CONVERGED_RATE),
 }
 """The variants of the paper's tables."""
