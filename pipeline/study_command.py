@@ -18,12 +18,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add(
         "study",
-        choices=("quarl", "deployment", "precision", "actors", "qat", "au", "codec", "adaround"),
+        choices=("quarl", "deployment", "precision", "actors", "qat", "au", "codec", "adaround", "last-layer"),
         help="quarl: the tables of Krishnan et al. (arXiv 1910.01055); deployment: their policies on ARM cores; "
         "precision: the speed of training by mixed precision; actors: of collection by quantized actors; "
         "qat: policies trained by integers, by width and quantization delay; "
         "au: the losses of Niu et al. (arXiv 1910.11012); codec: those of Aytekin et al. (arXiv 1905.10371); "
-        "adaround: the variants of Nagel et al. (arXiv 2004.10568)",
+        "adaround: the variants of Nagel et al. (arXiv 2004.10568); "
+        "last-layer: how often solving the last layer anew helps",
     )
     add("--agents", type=Path, metavar="DIR", help="zips, as ALGO/ENV/ENV.zip [default: small ones trained here]")
     add("--envs", nargs="+", default=(), metavar="ENV", help="environments [default: all that there are agents of]")
@@ -33,7 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--methods",
         nargs="+",
         metavar="METHOD",
-        help="float32, weights, fp16, integer, lattice, adaround, last-layer, qat [default: all but adaround and qat]",
+        help="float32, weights, fp16, integer, lattice, adaround, last-layer, qat [default: all but adaround and qat]; "
+        "of the study last-layer: nearest, gptq, lattice [default: all]",
     )
     add("--activation-bits", type=int, choices=(8, 16), default=8, help="where they are quantized [default: 8]")
     add("--seeds", nargs="+", type=int, default=(0,), metavar="SEED", help="of the trainings [default: 0]")
@@ -72,7 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument_group("of the studies au and codec").add_argument(
         "--steps", type=int, help="batches of each training [default: 1000 of au, 1200 of codec]"
     )
-    group = parser.add_argument_group("of the study adaround")
+    group = parser.add_argument_group("of the studies adaround and last-layer")
     group.add_argument("--networks", nargs="+", default=("mlp",), help="mlp, resnet, depthwise [default: mlp]")
     group.add_argument("--samples", type=int, default=100, help="of rounding by chance [default: 100]")
     group.add_argument("--iterations", type=int, default=10_000, help="of what is learned, a layer [default: 10000]")
@@ -103,6 +105,7 @@ def execute(arguments: argparse.Namespace) -> int:
         "adaround": _adaround,
         "au": _au,
         "codec": _codec,
+        "last-layer": _last_layer,
         "deployment": _deployment,
         "precision": _precision,
         "qat": _qat,
@@ -236,6 +239,39 @@ def _adaround(arguments: argparse.Namespace) -> int:
         (request.out / name).write_text(write(rows), encoding="utf-8")
     if not quiet:
         print(request.out / "adaround.html")
+    return 0
+
+
+def _last_layer(arguments: argparse.Namespace) -> int:
+    from policyport.pipeline import last_layer_study as study
+    from policyport.pipeline.adaround_study import BITS
+
+    quiet = arguments.quiet > arguments.verbose
+
+    def said(row: study.LastLayerRow) -> None:
+        if not quiet:
+            gained = f"{row.sqnr_db_gain:+.2f} dB, {row.accuracy_gain:+.2f} points{', taken' if row.taken else ''}"
+            print(f"{row.network:<10} {row.method:<8} w{row.bits} seed {row.seed}  {gained}", flush=True)
+
+    request = study.LastLayerRequest(
+        arguments.out,
+        tuple(arguments.networks),
+        tuple(arguments.methods or study.METHODS),
+        tuple(arguments.bits or BITS),
+        tuple(arguments.seeds),
+        arguments.epochs,
+    )
+    rows = study.study_last_layer(request, said)
+    files = {
+        "last-layer.json": study.to_json,
+        "last-layer.csv": study.to_csv,
+        "last-layer.md": study.to_markdown,
+        "last-layer.html": study.render_page,
+    }
+    for name, write in files.items():
+        (request.out / name).write_text(write(rows), encoding="utf-8")
+    if not quiet:
+        print(request.out / "last-layer.html")
     return 0
 
 
