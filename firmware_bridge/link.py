@@ -96,19 +96,18 @@ class Link(Closing):
 
     def _read_some(self, timeout_s: float) -> bytes:
         """One byte or all that is there: a read for many would wait for all of them or the timeout."""
-        if self._port.timeout != timeout_s:
+        if self._port.timeout != timeout_s and not _negotiates(self.url):
             self._port.timeout = timeout_s
-        if "://" in self.url:
-            first = bytes(self._port.read(1))
-            return first + (self._drain() if first else b"")
         first = bytes(self._port.read(1))
-        waiting = self._port.in_waiting if first else 0
-        return first + (bytes(self._port.read(waiting)) if waiting else b"")
+        return first + (self._drain() if first else b"")
 
     def _drain(self) -> bytes:
-        """What else a URL handler has, which cannot say how much that is."""
-        self._port.timeout = 0
-        return bytes(self._port.read(READ_BYTES))
+        """What else is there; URL handlers but RFC 2217's cannot say how much that is."""
+        if "://" in self.url and not _negotiates(self.url):
+            self._port.timeout = 0
+            return bytes(self._port.read(READ_BYTES))
+        waiting = self._port.in_waiting
+        return bytes(self._port.read(waiting)) if waiting else b""
 
     def _gone(self, error: Exception) -> BoardError:
         return BoardError(
@@ -149,8 +148,15 @@ def _refuse_foreign(url: str) -> None:
             raise busy(url, ", ".join(holders))
 
 
+def _negotiates(url: str) -> bool:
+    """Whether every setting of a port, a timeout too, is negotiated with its server anew: some 50 ms each."""
+    return url.lower().startswith("rfc2217://")
+
+
 def _open(url: str, baud: int) -> Any:
-    arguments: dict[str, Any] = {"baudrate": baud, "timeout": POLL_S, "write_timeout": WRITE_TIMEOUT_S}
+    arguments: dict[str, Any] = {"baudrate": baud, "timeout": POLL_S}
+    if not _negotiates(url):  # pyserial's RFC 2217 knows no write timeout
+        arguments["write_timeout"] = WRITE_TIMEOUT_S
     if "://" not in url and os.name == "posix":
         arguments["exclusive"] = True
     try:

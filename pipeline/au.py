@@ -103,12 +103,13 @@ def annotate(task: Task, picture: Picture, shown: list[Shown], folder: Path) -> 
 
 
 @contextmanager
-def looking(model: Path, by: str, port: str) -> Iterator[TaskPolicy]:
+def looking(model: Path, by: str, port: str, wait_s: float = 0.0) -> Iterator[TaskPolicy]:
     """Who looks at the faces.
 
     :param model: folder of a run, or of an artifact in it
     :param by: ``float``, ``integers`` or ``board``
     :param port: pyserial URL of the board; empty for the emulated one
+    :param wait_s: seconds to wait for a port that another process holds
     :raises ArtifactError: no such model
     :raises UsageError: a model that sees no action units
     """
@@ -142,5 +143,5 @@ def looking(model: Path, by: str, port: str) -> Iterator[TaskPolicy]:
 
     board = load_board(artifact.manifest.config["board"])
     flashed = artifact.path.parent / "flash" / "flash.bin"
-    with open_rig(board, flashed, port=port, emulator="auto") as rig, Bridge.open(rig.url) as bridge:
+    with open_rig(board, flashed, port=port, emulator="auto") as rig, Bridge.open(rig.url, wait_s=wait_s) as bridge:
         yield BoardPolicy(bridge, program, task)

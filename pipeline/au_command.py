@@ -29,6 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="who looks: the float network, its integers in numpy, or the board that was flashed [default: float]",
     )
     parser.add_argument("--port", default="", help="pyserial URL of the board [default: the emulated one]")
+    parser.add_argument(
+        "--wait-s", type=float, default=0.0, help="seconds to wait for a port that another process holds [default: 0]"
+    )
     parser.add_argument("--out", type=Path, metavar="FILE.csv", help="write the rows here [default: standard output]")
     parser.add_argument("--annotate", type=Path, metavar="DIR", help="write each picture with its faces here")
     parser.add_argument("--confidence", type=float, default=0.5, help="least confidence of a face [default: 0.5]")
@@ -47,7 +50,7 @@ def execute(arguments: argparse.Namespace) -> int:
 
     seen = faces = 0
     with ExitStack() as stack:
-        policy = stack.enter_context(looking(arguments.model, arguments.by, arguments.port))
+        policy = stack.enter_context(looking(arguments.model, arguments.by, arguments.port, arguments.wait_s))
         finder = FaceFinder(arguments.confidence)
         stream = sys.stdout if arguments.out is None else stack.enter_context(arguments.out.open("w", newline=""))
         rows = csv.DictWriter(stream, columns(policy.task))

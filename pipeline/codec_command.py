@@ -32,6 +32,9 @@ def add_encode(parser: argparse.ArgumentParser) -> None:
         help="send the rows to the board that was flashed, and write what it codes [default: no]",
     )
     parser.add_argument("--port", default="", help="pyserial URL of the board [default: the emulated one]")
+    parser.add_argument(
+        "--wait-s", type=float, default=0.0, help="seconds to wait for a port that another process holds [default: 0]"
+    )
 
 
 def add_decode(parser: argparse.ArgumentParser) -> None:
@@ -128,7 +131,7 @@ def _on_board(deployed: Artifact, encoder: PictureEncoder, picture: Picture, arg
     flashed = deployed.path.parent / "flash" / "flash.bin"
     with (
         open_rig(board, flashed, port=arguments.port, emulator="auto") as rig,
-        Bridge.open(rig.url) as bridge,
+        Bridge.open(rig.url, wait_s=arguments.wait_s) as bridge,
         progress("rows", picture.shape[0]) as advance,
     ):
         data, ticks = encoder.encode_on_board(bridge, picture, arguments.quality, advance)
