@@ -80,12 +80,14 @@ def port_behind(url: str) -> str:
 def processes_with(device: str) -> list[str]:
     """Processes that have a device open, by id and command, as far as this user may look (Linux); none elsewhere."""
     path = os.path.realpath(device)
-    found: list[str] = []
-    for process in sorted(PROC.glob("[0-9]*"), key=lambda folder: int(folder.name)):
-        if process.name != str(os.getpid()) and path in _open_files(process):
-            command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-            found.append(f"pid {process.name}: {command}")
-    return found
+    processes = sorted(PROC.glob("[0-9]*"), key=lambda folder: int(folder.name))
+    others = (process for process in processes if process.name != str(os.getpid()))
+    return [f"pid {process.name}: {_command(process)}" for process in others if path in _open_files(process)]
+
+
+def runs(program: str) -> bool:
+    """Whether a program of that name runs, whoever's it is (Linux); not elsewhere."""
+    return any(_read(process / "comm").strip() == program.encode() for process in PROC.glob("[0-9]*"))
 
 
 def _open_files(process: Path) -> set[str]:
@@ -94,6 +96,18 @@ def _open_files(process: Path) -> set[str]:
         return {os.readlink(link) for link in (process / "fd").iterdir()}
     except OSError:
         return set()
+
+
+def _command(process: Path) -> str:
+    return _read(process / "cmdline").replace(b"\0", b" ").decode(errors="replace").strip()
+
+
+def _read(path: Path) -> bytes:
+    """A file of a process; empty where it has ended meanwhile."""
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
 
 
 def _runtime_folder() -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from typing import Any, Protocol
@@ -162,7 +163,7 @@ def _open(url: str, baud: int) -> Any:
     try:
         return serial.serial_for_url(url, **arguments)
     except (serial.SerialException, OSError, ValueError) as error:
-        if isinstance(error, serial.SerialException) and "exclusively lock" in str(error):
+        if getattr(error, "errno", None) == errno.EBUSY or "exclusively lock" in str(error):
             raise busy(url, ", ".join(processes_with(url)) or f"a process of another user: sudo fuser {url}") from error
         raise BoardError(
             "this port does not open",

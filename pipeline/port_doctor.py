@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterable, Sequence
 
 from policyport.core.install import flash_program_install, pip_install, system_install
-from policyport.core.port_lock import PortLock, processes_with
+from policyport.core.port_lock import PortLock, processes_with, runs
 from policyport.deploy.board import Board, board_names, load_board
 from policyport.deploy.usb_ports import ADAPTERS, UsbDevice, UsbPort, candidates, usb_devices, usb_ports
 from policyport.pipeline.finding import Finding
@@ -19,6 +19,9 @@ INSTALL_RULES = (
     f"policyport boards doctor --udev | sudo tee {RULES} && sudo udevadm control --reload && sudo udevadm trigger"
 )
 
+MODEM_MANAGER = "ModemManager"
+STOP_MODEM_MANAGER = f"sudo systemctl disable --now {MODEM_MANAGER}"
+
 
 def examine_ports() -> list[Finding]:
     """The serial ports on USB and the probes, what is wrong with each; an ok finding where nothing is."""
@@ -26,6 +29,9 @@ def examine_ports() -> list[Finding]:
     ports = usb_ports()
     probes = [_probe(device, boards) for device in usb_devices()]
     found = [*(finding for port in ports for finding in examine_port(port, boards)), *filter(None, probes)]
+    if ports and runs(MODEM_MANAGER):
+        what = "runs here, and opens and writes to every new serial port for some seconds"
+        found.append(Finding(MODEM_MANAGER, "optional", what, (INSTALL_RULES, STOP_MODEM_MANAGER)))
     return found or [Finding("serial ports", "optional", "no board is plugged in; boards are emulated")]
 
 
@@ -90,7 +96,7 @@ def _holder(port: UsbPort) -> list[Finding]:
     named = next(filter(None, holders), "")
     if not named:
         return []
-    cures = ("sudo systemctl disable --now ModemManager", INSTALL_RULES) if "ModemManager" in named else ()
+    cures = (INSTALL_RULES, STOP_MODEM_MANAGER) if MODEM_MANAGER in named else ()
     return [Finding(port.device, "optional", f"{_described(port)}; held by {named}", cures)]
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from policyport.core.errors import BoardBusyError
-from policyport.core.port_lock import PortLock, port_behind, processes_with
+from policyport.core.port_lock import PortLock, port_behind, processes_with, runs
 
 HOLD = "import sys; from policyport.core.port_lock import PortLock; lock = PortLock(sys.argv[1]); "
 HOLD += "lock.acquire(0); print('held', flush=True); sys.stdin.read()"
@@ -69,3 +69,8 @@ def test_processes_that_have_a_file_open(tmp_path: Path) -> None:
             assert found.startswith(f"pid {other.pid}: {sys.executable}") and str(path) in found
             other.communicate("\n")
     assert processes_with(str(path)) == []
+
+
+@pytest.mark.skipif(not Path("/proc/self/comm").is_file(), reason="needs Linux' /proc")
+def test_a_program_that_runs() -> None:
+    assert runs(Path("/proc/self/comm").read_text().strip()) and not runs("no such program")

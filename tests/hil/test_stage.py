@@ -17,6 +17,7 @@ import pytest
 from policyport.core.artifact import Artifact, open_artifact, write_artifact
 from policyport.core.errors import (
     BoardBusyError,
+    BoardError,
     BoardFaultError,
     BoardTimeoutError,
     ConfigError,
@@ -352,3 +353,18 @@ def test_evaluate_policy_runs_unchanged_on_the_board(policies: Any) -> None:
         return played
 
     assert lengths(policies.board) == lengths(policies.reference)
+
+
+def test_the_port_of_a_real_board(tmp_path: Path) -> None:
+    """As stated, as the map says, as flash left it; a real board is never taken for an emulated one."""
+    path = tmp_path / "map.toml"
+    path.write_text('[[boards]]\nboard = "stm32f405"\nserial = "socket://rig:1"\n')
+    record = {"board": "stm32f405", "runner": "openocd", "port": "/dev/ttyACM7", "board_id": None}
+    assert campaign._port(HilConfig(port="/dev/ttyACM0", hardware_map=path), record) == "/dev/ttyACM0"
+    assert campaign._port(HilConfig(hardware_map=path), record) == "socket://rig:1"
+    assert campaign._port(HilConfig(), record) == "/dev/ttyACM7"
+    assert campaign._port(HilConfig(), record | {"runner": "emulator", "port": None}) == ""
+    with pytest.raises(ConfigError, match="its serial port is not known"):
+        campaign._port(HilConfig(), record | {"port": None})
+    with pytest.raises(BoardError, match="not plugged in"):
+        campaign._port(HilConfig(), record | {"board_id": "no such serial number"})

@@ -64,7 +64,14 @@ def test_a_port_that_somebody_has(programs: set[str], monkeypatch: pytest.Monkey
     monkeypatch.setattr(port_doctor, "processes_with", lambda device: ["pid 7: /usr/sbin/ModemManager"])
     (finding,) = examine_port(port(str(device)), BOARDS)
     assert finding.found.endswith("held by pid 7: /usr/sbin/ModemManager")
-    assert finding.cures[0] == "sudo systemctl disable --now ModemManager"
+    assert finding.cures[1] == "sudo systemctl disable --now ModemManager" and "--udev" in finding.cures[0]
+
+
+def test_who_writes_to_new_ports_is_named(programs: set[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(port_doctor, "runs", lambda program: program == "ModemManager")
+    assert [finding.what for finding in examine_ports()] == ["serial ports"]
+    monkeypatch.setattr(port_doctor, "usb_ports", lambda: [port()])
+    assert [finding.what for finding in examine_ports()] == ["/dev/null", "ModemManager"]
 
 
 def test_a_board_that_nothing_here_flashes(programs: set[str]) -> None:
