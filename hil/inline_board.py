@@ -94,7 +94,8 @@ class InlineBoard:
     def _power_on(self) -> CortexM:
         board = self._board
         self._wire = Wire(self._host)
-        memory = Memory(board.flash.base, board.flash.size, board.ram.base, board.ram.size, board.uart.base)
+        flash, ram = board.flash, board.ram
+        memory = Memory(flash.base, flash.size, flash.base, ram.base, ram.size, board.uart.base)
         return CortexM(
             self._core,
             memory,

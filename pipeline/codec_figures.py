@@ -13,13 +13,10 @@ from pathlib import Path
 
 import numpy as np
 from policyport.core.artifact import Artifact, open_artifact
-from policyport.pipeline.codec_page import CROPPED, crops_of, render_page
+from policyport.pipeline.codec_page import CROPPED, bd_words, crops_of, render_page, window_words
 from policyport.pipeline.codec_rates import (
     METRICS,
     OURS,
-    WINDOW_MS_SSIM,
-    WINDOW_PSNR_DB,
-    WINDOW_SSIMULACRA2,
     Point,
     bd_rates,
     coder_of,
@@ -48,7 +45,7 @@ def rates_table(points: Sequence[Point]) -> str:
         "|---|---:|---:|---:|---:|---:|",
     ]
     for point in points:
-        if point.quality in (SHOWN if point.codec == OURS else PEERS_SHOWN):
+        if point.quality in (SHOWN if point.codec.startswith(OURS) else PEERS_SHOWN):
             measured = (
                 f"{point.bits_per_pixel:.3f} | {point.psnr_db:.2f} | {point.ms_ssim:.4f} | {point.ssimulacra2:.1f}"
             )
@@ -63,8 +60,7 @@ def bd_table(variants: Mapping[str, Sequence[Point]], others: Sequence[Point]) -
     lines = [f"| against | {head} |", f"|---|{'---:|' * len(METRICS) * len(found)}"]
     for peer in next(iter(found.values())):
         values = (rates[peer][metric] for rates in found.values() for metric in METRICS)
-        words = ("not spanned" if value is None else f"{value:+.1f} %" for value in values)
-        lines.append(f"| {peer} | {' | '.join(words)} |")
+        lines.append(f"| {peer} | {' | '.join(map(bd_words, values))} |")
     return "\n".join(lines)
 
 
@@ -115,21 +111,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     coders = {
         name: (PictureEncoder.open(artifact), PictureDecoder(artifact.path)) for name, artifact in deployed.items()
     }
-    ours = {name: measure(*coder, pictures) for name, coder in coders.items()}
+    ours = {name: measure(*coder, pictures, codec=f"{OURS}, {name}") for name, coder in coders.items()}
     others, first = measure_peers(pictures), ours["8 bits"]
-    write_points([*first, *others], run / "rates.json")
+    write_points([point for points in (*ours.values(), others) for point in points], run / "rates.json")
     shown = {f"{OURS}, {name}": {p: coder_of(*coder, pictures[p]) for p in CROPPED} for name, coder in coders.items()}
     crops = crops_of(pictures, shown)
     text = render_page("Rate and distortion", {name: [curve] for name, curve in ours.items()}, others, crops)
     (run / "rates.html").write_text(text, encoding="utf-8")
-    windows = (
-        f"{WINDOW_PSNR_DB[0]} to {WINDOW_PSNR_DB[1]} dB, MS-SSIM {WINDOW_MS_SSIM[0]} to {WINDOW_MS_SSIM[1]}, "
-        f"SSIMULACRA 2 {WINDOW_SSIMULACRA2[0]:g} to {WINDOW_SSIMULACRA2[1]:g}"
-    )
     names = ", ".join(pictures)
     blocks = [
         f"{len(pictures)} photographs that nothing was trained on ({names}); whole files, headers counted; "
-        f"BD-rates over {windows}.",
+        f"BD-rates over {window_words()}, or what of it both curves span, then named.",
         bd_table(ours, others),
         rates_table([*first, *others]),
         "One picture of 320x240 in colour on the emulated mps2-an386, network and coder together:",

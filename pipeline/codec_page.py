@@ -17,6 +17,7 @@ from policyport.core.page import Figure
 from policyport.pipeline.codec_rates import (
     METRICS,
     PEER_QUALITIES,
+    BdRate,
     Coded,
     Pictures,
     Point,
@@ -37,6 +38,8 @@ CROPPED = {"astronaut": (60, 170), "motorcycle_left": (210, 330), "china": (150,
 
 CROP_RATE = 0.35
 """Bits per pixel that shown files come nearest to from below, or the fewest that a codec takes."""
+
+BD_CAPTION = "Bits more (+) or less (-) than another codec's at equal quality over {}, or what of it both curves span."
 
 PEER_STYLES = {"JPEG": ":", "JPEG, optimised": "--", "WebP": "-.", "AVIF": (0, (1, 3))}
 
@@ -71,7 +74,7 @@ def render_page(
     values = {
         "title": title,
         "figures": [*figures, *([plane] if plane else [])],
-        "tables": [(_bd_caption(), *_bd_table(curves, others)), *tables],
+        "tables": [(BD_CAPTION.format(window_words()), *_bd_table(curves, others)), *tables],
         "crops": crops,
         "crop_rate": CROP_RATE,
     }
@@ -122,22 +125,30 @@ def plane_figure(curves: Mapping[str, Sequence[tuple[float, float]]], rate: floa
     return Figure(drawing("plane", draw, height_in=3.4), caption)
 
 
-def _bd_caption() -> str:
-    spans = ", ".join(f"{name} {low:.2f} to {high:.2f}" for name, (_, (low, high)) in METRICS.items())
-    return f"Bits more (+) or less (-) than another codec's at equal quality, mean over seeds; {spans} (MS-SSIM in dB)."
+def window_words() -> str:
+    """Between which qualities BD-rates are taken."""
+    return (
+        ", ".join(f"{name} {low:.2f} to {high:.2f}" for name, (_, (low, high)) in METRICS.items()) + " (MS-SSIM in dB)"
+    )
+
+
+def bd_words(found: BdRate | None) -> str:
+    """A BD-rate, with where it was taken if that is not the whole window of its metric."""
+    if found is None:
+        return "too far apart"
+    whole = any((found.low, found.high) == window for _, window in METRICS.values())
+    return f"{found.percent:+.1f} %" + ("" if whole else f" ({found.low:.1f} to {found.high:.1f})")
 
 
 def _bd_table(
     curves: Mapping[str, Sequence[Sequence[Point]]], others: Sequence[Point]
 ) -> tuple[list[str], list[list[str]]]:
+    """Of the first seed of each curve."""
     names = list(dict.fromkeys(point.codec for point in others))
     rows = []
     for name, seeds in curves.items():
-        found = [bd_rates(seed, others) for seed in seeds]
-        for metric in METRICS:
-            values = [[rates[peer][metric] for rates in found] for peer in names]
-            known = [[value for value in seeds_of if value is not None] for seeds_of in values]
-            rows.append([name, metric, *(f"{np.mean(k):+.1f} %" if k else "not spanned" for k in known)])
+        found = bd_rates(seeds[0], others)
+        rows += [[name, metric, *(bd_words(found[peer][metric]) for peer in names)] for metric in METRICS]
     return ["codec", "at equal", *names], rows
 
 

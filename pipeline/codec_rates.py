@@ -156,25 +156,49 @@ def similarity(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> float:
     return float(ms_ssim(one, other))
 
 
+@dataclass(frozen=True)
+class BdRate:
+    """What one codec takes less of another's bits at equal quality."""
+
+    percent: float
+    """Below 0: fewer bits."""
+
+    low: float
+    high: float
+    """Of quality: where it was taken."""
+
+
 def bd_rate(
     ours: Sequence[Point], theirs: Sequence[Point], measure_of: Callable[[Point], float], window: tuple[float, float]
-) -> float | None:
-    """Mean difference in bits at equal quality, in percent (Bjontegaard, VCEG-M33), by monotone cubics in log rate.
+) -> BdRate | None:
+    """Mean difference in bits at equal quality (Bjontegaard, VCEG-M33), by monotone cubics in log rate.
 
     :param measure_of: the quality of a point
-    :param window: of quality; None is returned where a curve does not span it
+    :param window: of quality; what of it both curves span is taken, and None returned where that is less than half
     """
+    rising = [_rising(points, measure_of) for points in (ours, theirs)]
+    low = max(window[0], *(quality[0] for quality, _ in rising))
+    high = min(window[1], *(quality[-1] for quality, _ in rising))
+    if high - low < (window[1] - window[0]) / 2:
+        return None
+    means = [_mean_log_rate(*curve, low, high) for curve in rising]
+    return BdRate(float(100 * (np.exp(means[0] - means[1]) - 1)), float(low), float(high))
+
+
+def _rising(
+    points: Sequence[Point], measure_of: Callable[[Point], float]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Quality and log rate of the points that better those before them."""
+    pairs = sorted((measure_of(point), np.log(point.bits_per_pixel)) for point in points)
+    kept = [pair for i, pair in enumerate(pairs) if i == 0 or pair[0] > pairs[i - 1][0]]
+    quality, rate = zip(*kept, strict=True)
+    return np.array(quality), np.array(rate)
+
+
+def _mean_log_rate(quality: NDArray[np.float64], rate: NDArray[np.float64], low: float, high: float) -> float:
     from scipy.interpolate import PchipInterpolator
 
-    means = []
-    for points in (ours, theirs):
-        pairs = sorted((measure_of(point), np.log(point.bits_per_pixel)) for point in points)
-        rising = [pair for i, pair in enumerate(pairs) if i == 0 or pair[0] > pairs[i - 1][0]]
-        quality, rate = (np.array(values) for values in zip(*rising, strict=True))
-        if quality[0] > window[0] or quality[-1] < window[1]:
-            return None
-        means.append(PchipInterpolator(quality, rate).integrate(*window) / (window[1] - window[0]))
-    return float(100 * (np.exp(means[0] - means[1]) - 1))
+    return float(PchipInterpolator(quality, rate).integrate(low, high)) / (high - low)
 
 
 def of_codec(points: Sequence[Point], codec: str) -> list[Point]:
@@ -199,8 +223,8 @@ METRICS: Mapping[str, tuple[Callable[[Point], float], tuple[float, float]]] = {
 """Name to the quality of a point, and the window of it in which BD-rates are taken."""
 
 
-def bd_rates(ours: Sequence[Point], peers: Sequence[Point]) -> dict[str, dict[str, float | None]]:
-    """Peer to what ours takes less of its bits, percent, at equal quality by each of :data:`METRICS`."""
+def bd_rates(ours: Sequence[Point], peers: Sequence[Point]) -> dict[str, dict[str, BdRate | None]]:
+    """Peer to what ours takes less of its bits, by each of :data:`METRICS`."""
     return {
         peer: {name: bd_rate(ours, of_codec(peers, peer), *metric) for name, metric in METRICS.items()}
         for peer in dict.fromkeys(point.codec for point in peers)

@@ -174,9 +174,9 @@ class CodecRow:
         return [value for value in found if value is not None]
 
     def bd(self, peer: Sequence[Point], metric: str) -> list[float]:
-        """BD-rate of each seed against a peer's curve, percent, of those that span the window."""
+        """BD-rate of each seed against a peer's curve, percent, of those near enough to it."""
         found = (bd_rate(curve, peer, *METRICS[metric]) for curve in self.curves)
-        return [value for value in found if value is not None]
+        return [value.percent for value in found if value is not None]
 
 
 def rows_of(found: Iterable[tuple[CodecCell, Sequence[Point]]]) -> list[CodecRow]:
@@ -230,4 +230,4 @@ def _spread(values: Sequence[float], digits: int) -> str:
 
 
 def _percent(values: Sequence[float]) -> str:
-    return f"{np.mean(values):+.1f} %" if values else "not spanned"
+    return f"{np.mean(values):+.1f} %" if values else "too far apart"

@@ -186,8 +186,11 @@ def test_half_the_bits_are_half_the_rate() -> None:
     def psnr(point: Point) -> float:
         return point.psnr_db
 
-    assert bd_rate(curve(0.5), curve(1.0), psnr, (26, 32)) == pytest.approx(-50)
-    assert bd_rate(curve(0.5), curve(1.0), psnr, (20, 32)) is None
+    whole = bd_rate(curve(0.5), curve(1.0), psnr, (26, 32))
+    assert whole is not None and (whole.percent, whole.low, whole.high) == (pytest.approx(-50), 26, 32)
+    part = bd_rate(curve(0.5), curve(1.0), psnr, (20, 32))
+    assert part is not None and (part.percent, part.low, part.high) == (pytest.approx(-50), 25, 32)
+    assert bd_rate(curve(0.5), curve(1.0), psnr, (10, 32)) is None
 
 
 @given(st.integers(1, 30), st.integers(1, 30), st.booleans())
