@@ -91,7 +91,7 @@ def build_firmware(src: Path, board: Board, toolchain: Toolchain, out: Path) -> 
     sources = sorted(path.name for path in src.iterdir() if path.suffix in (".c", ".S"))
     with tempfile.TemporaryDirectory(prefix="policyport-build-") as scratch:
         work = Path(scratch)
-        for path in src.iterdir():
+        for path in filter(Path.is_file, src.iterdir()):
             shutil.copyfile(path, work / path.name)
         objects = []
         with progress(f"build for {board.name}", len(sources)) as advance:
@@ -132,7 +132,7 @@ def _compile(name: str, folder: Path, board: Board, toolchain: Toolchain) -> str
 
 def _build_id(src: Path, board: Board, toolchain: Toolchain) -> str:
     digest = hashlib.sha256()
-    for path in sorted(src.iterdir()):
+    for path in sorted(filter(Path.is_file, src.iterdir())):
         if path.name != "pp_build.h":
             digest.update(path.name.encode() + b"\0" + path.read_bytes())
     built_for = {key: value for key, value in asdict(board).items() if key not in NOT_BUILT_IN}
