@@ -31,6 +31,8 @@ SHARED = ("pp_startup.c", "pp_memory.c", "pp_frame.c")
 AGENT = ("pp_agent.c", "pp_boot_verbs.h", "pp_mailbox.h")
 """What a firmware needs to speak with the bootloader."""
 
+SOURCE_SUFFIXES = (".c", ".h", ".S")
+
 IMAGE_ROOM_BYTES = 512
 """``PP_IMAGE_ROOM``: header and flags before the firmware in a slot."""
 
@@ -82,7 +84,8 @@ def build_slot_firmware(src: Path, board: Board, slot: int, version: int, toolch
     with tempfile.TemporaryDirectory(prefix="policyport-slot-") as scratch:
         work = Path(scratch)
         for path in src.iterdir():
-            shutil.copyfile(path, work / path.name)
+            if path.suffix in SOURCE_SUFFIXES:
+                shutil.copyfile(path, work / path.name)
         for name in AGENT:
             shutil.copyfile(BOOT / name, work / name)
         (work / "pp_agent_build.h").write_text(_agent_header(board, slot, version))

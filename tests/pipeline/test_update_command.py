@@ -12,7 +12,8 @@ from policyport.core.artifact import write_artifact
 from policyport.core.errors import ToolError
 from policyport.deploy.board import load_board
 from policyport.deploy.codegen import write_sources
-from policyport.deploy.firmware import add_device_sources
+from policyport.deploy.embed import write_manifests
+from policyport.deploy.firmware import PORTS, add_device_sources
 from policyport.deploy.program import write_program
 from policyport.deploy.toolchain import find_toolchain
 from policyport.deploy.vectors import Spec, model_vectors, random_program
@@ -26,12 +27,14 @@ from policyport.pipeline.cli import main
 
 def write_deployed(folder: Path, board_name: str, seed: int) -> Path:
     """A deploy artifact of a network 2-2, as far as an update needs one."""
+    board = load_board(board_name)
     program = random_program(Spec((2, 2), (8, 8), ("",)), np.random.default_rng(seed))
     with write_artifact(folder, "deploy", inputs={}, config={}, code="") as writer:
         src = writer.path / "src"
         src.mkdir()
         write_sources(program, "dsp", src)
-        add_device_sources(src, load_board(board_name))
+        add_device_sources(src, board)
+        write_manifests(src, program.name, PORTS[board.uart.driver])
         write_program(program, writer.path)
         vectors = model_vectors(program, np.arange(-8, 8).reshape(8, 2))
         np.savez(writer.path / "vectors.npz", **vectors)  # type: ignore[arg-type]
