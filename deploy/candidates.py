@@ -15,6 +15,7 @@ from policyport.deploy.choice import (
     depthwise_choice,
     input_range,
     taps_choice,
+    variant_choice,
     window_of,
     winograd_choice,
 )
@@ -60,11 +61,22 @@ def candidates(layer: Affine, optimize: str, variant: Variant = "dsp") -> tuple[
             size = pack(layer, variant, layout).nbytes
             return Candidate(f"{ROWS} {layout}", True, block_bytes=size), Candidate(PLAIN, False)
         if variant == "thumb":
-            return (Candidate(PLAIN, True),)
+            return _in_thumb(layer, optimize)
     if isinstance(layer, FullyConnected):
         return _of_fully_connected(layer, optimize)
     assert isinstance(layer, Conv2d)
     return _of_convolution(layer, optimize)
+
+
+def _in_thumb(layer: Affine, optimize: str) -> tuple[Candidate, ...]:
+    """What no kernel of whole rows takes, on cores without the DSP extension."""
+    if not isinstance(layer, Conv2d):
+        return (Candidate(PLAIN, True),)
+    choice = variant_choice(layer, "thumb", optimize)
+    chosen = PLAIN if choice is None else choice.kernel
+    saved = optimize == "size" and layer.weight_bits < 8
+    reason = "plain C keeps the weights in fewer bits; --optimize speed weighs it" if saved else ""
+    return (*_general(layer, chosen, choice is None, "thumb", reason), Candidate(PLAIN, chosen == PLAIN))
 
 
 def _of_fully_connected(layer: FullyConnected, optimize: str) -> tuple[Candidate, ...]:
@@ -133,10 +145,12 @@ def _of_convolution(layer: Conv2d, optimize: str) -> tuple[Candidate, ...]:
     return (*found, *(_general(layer, chosen, choice is None) if general else ()), Candidate(PLAIN, chosen == PLAIN))
 
 
-def _general(layer: Conv2d, chosen: str, is_plain: bool) -> tuple[Candidate, ...]:
+def _general(
+    layer: Conv2d, chosen: str, is_plain: bool, variant: Variant = "dsp", reason: str = ""
+) -> tuple[Candidate, ...]:
     """The kernels that take any convolution, weighed where no special one does."""
-    reason = "more instructions than plain C" if is_plain else ""
-    found = [choice for choice in (channels_choice(layer), taps_choice(layer)) if choice is not None]
+    reason = reason or ("more instructions than plain C" if is_plain else "")
+    found = [choice for choice in (channels_choice(layer, variant), taps_choice(layer, variant)) if choice is not None]
     return tuple(Candidate(c.kernel, c.kernel == chosen, reason, c.instructions) for c in found)
 
 

@@ -24,6 +24,7 @@ from policyport.deploy.kernel_cost import (
     winograd_instructions,
 )
 from policyport.deploy.layers import Affine, Conv2d, FullyConnected, TransposedConv2d
+from policyport.deploy.variant import Variant
 
 LARGEST_STEP = 255
 """Largest stride and padding of the DSP kernels, which hold them in a byte."""
@@ -54,24 +55,33 @@ def choose_convolution(layer: Conv2d, optimize: str) -> Choice | None:
     return general_choice(layer) if special is None else special
 
 
-def general_choice(layer: Conv2d) -> Choice | None:
+def variant_choice(layer: Conv2d, variant: Variant, optimize: str) -> Choice | None:
+    """The kernel for a convolution that no kernel of whole rows takes; None where the plain C kernel computes it. In
+    variant ``thumb``, where flash is saved, plain C keeps weights of fewer than eight bits.
+    """
+    if variant == "c" or (variant == "thumb" and layer.weight_bits < 8 and optimize == "size"):
+        return None
+    return general_choice(layer, variant) if variant == "thumb" else choose_convolution(layer, optimize)
+
+
+def general_choice(layer: Conv2d, variant: Variant = "dsp") -> Choice | None:
     """The kernels that take any convolution, or None where plain C takes fewer instructions."""
-    found = [choice for choice in (channels_choice(layer), taps_choice(layer)) if choice is not None]
+    found = [choice for choice in (channels_choice(layer, variant), taps_choice(layer, variant)) if choice is not None]
     best = min(found, key=lambda choice: choice.instructions)
     return best if best.instructions < plain_instructions(layer) else None
 
 
-def channels_choice(layer: Conv2d) -> Choice | None:
+def channels_choice(layer: Conv2d, variant: Variant = "dsp") -> Choice | None:
     """The kernel for any depthwise convolution that is not transposed, of at least four channels."""
     alone = layer.groups == layer.input.shape[2] and layer.groups >= 4
     if isinstance(layer, TransposedConv2d) or not alone:
         return None
-    return Choice("channels", layout_channels.scratch_bytes(layer), channels_instructions(layer))
+    return Choice("channels", layout_channels.scratch_bytes(layer), channels_instructions(layer, variant))
 
 
-def taps_choice(layer: Conv2d) -> Choice:
+def taps_choice(layer: Conv2d, variant: Variant = "dsp") -> Choice:
     """The kernel that gathers windows: any convolution."""
-    layout = layout_taps.fits(layer, *input_range(layer))
+    layout = layout_taps.fits(layer, variant, *input_range(layer))
     return Choice("taps", layout_taps.scratch_bytes(layer), taps_instructions(layer, layout))
 
 

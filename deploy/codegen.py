@@ -30,12 +30,9 @@ LARGEST_LAYER = 2**16 - 1
 
 POLICY_FILES = ("policy.c", "policy.h")
 
-CONTRACTS = frozenset(
-    f"pp_{name}.h"
-    for name in (
-        *("blocks", "channels", "conv", "depthwise", "digits", "kernels", "mve", "quads", "s8x4", "taps", "winograd"),
-    )
-)
+_NAMES = "blocks channels conv depthwise digits kernels mve quads quartets s8x4 taps winograd"
+
+CONTRACTS = frozenset(f"pp_{name}.h" for name in _NAMES.split())
 """Headers that ``policy.c`` includes where it calls what they declare; others are the kernels' own."""
 
 

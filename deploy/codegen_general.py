@@ -8,14 +8,20 @@ import numpy as np
 from policyport.core.semantics import activation_range
 from policyport.deploy.choice import Choice, input_range
 from policyport.deploy.codegen_affine import fused_table, image, window
+from policyport.deploy.codegen_conv import S8X4_HEADERS
 from policyport.deploy.codegen_memory import Memory
 from policyport.deploy.codegen_text import Constants, LayerCode, initializer, struct_array
 from policyport.deploy.layers import Conv2d, TransposedConv2d
 from policyport.deploy.layout_channels import pack_channels, places
-from policyport.deploy.layout_taps import Phase, column_elements, fits, group_blocks, phases
+from policyport.deploy.layout_taps import Phase, TapsLayout, column_elements, fits, group_blocks, phases
+from policyport.deploy.variant import Variant
 
 BLOCKS = ("pp_blocks.S", "pp_blocks.c", "pp_blocks.h", "pp_intrinsics.h", "pp_kernels.h")
 TAPS = ("pp_simd.h", "pp_taps.c", "pp_taps.h", *BLOCKS)
+QUARTETS = (
+    *("pp_blocks.h", "pp_finish.h", "pp_intrinsics.h", "pp_kernels.h", "pp_quartets.c", "pp_quartets.h"),
+    *("pp_simd.h", "pp_taps.c", "pp_taps.h"),
+)
 CHANNELS = (
     "pp_channels.S",
     "pp_channels.c",
@@ -27,33 +33,37 @@ CHANNELS = (
 )
 
 
-def general(number: int, layer: Conv2d, choice: Choice, memory: Memory, constants: Constants) -> LayerCode:
+def general(
+    number: int, layer: Conv2d, choice: Choice, memory: Memory, constants: Constants, variant: Variant = "dsp"
+) -> LayerCode:
     """Constants and call of a convolution.
 
     :param number: the layer's, counted from 1
     :param choice: ``channels`` or ``taps``
     """
-    write = _channels if choice.kernel == "channels" else _taps
-    definitions, kernels = write(number, layer, constants)
+    by_taps = choice.kernel == "taps"
+    definitions, kernels = _taps(number, layer, constants, variant) if by_taps else _channels(number, layer, constants)
     types = f"s{layer.input.bits}_s{layer.output.bits}"
-    by_bytes = choice.kernel == "channels" and layer.input.bits == 8
+    by_bytes = not by_taps and layer.input.bits == 8
     scratch = memory.scratch_bytes(number, 0) if by_bytes else memory.scratch(number, 0)
-    call = f"    /* about {choice.instructions} instructions on a Cortex-M4 */\n"
+    call = f"    /* about {choice.instructions} instructions on a Cortex-{'M3' if variant == 'thumb' else 'M4'} */\n"
     call += f"    pp_{choice.kernel}_{types}(&pp_l{number}, {memory.at(layer.input)}, "
     call += f"{memory.at(layer.output)}, {scratch});\n"
-    table, ending, more = _ending(layer, choice, memory, constants)
+    table, ending, more = _ending(layer, choice, memory, constants, variant)
     return LayerCode(definitions + table, call + ending, (*kernels, *more))
 
 
-def _ending(layer: Conv2d, choice: Choice, memory: Memory, constants: Constants) -> tuple[str, str, tuple[str, ...]]:
+def _ending(
+    layer: Conv2d, choice: Choice, memory: Memory, constants: Constants, variant: Variant
+) -> tuple[str, str, tuple[str, ...]]:
     """A clamp that the kernel leaves to others, and a table: definitions, calls, kernels."""
     place, size, before, bits = memory.at(layer.output), layer.output.size, layer.before_table, layer.output.bits
     definition, table = fused_table(layer, constants)
     call = ""
     kernels: tuple[str, ...] = ()
-    if choice.kernel == "taps" and _finish(layer) != "s16_relu" and _clamps(layer):
+    if choice.kernel == "taps" and _finish(layer, variant) != "s16_relu" and _clamps(layer):
         call = f"    pp_clamp_s{bits}({place}, {size}, {before.low}, {before.high});\n"
-        kernels = BLOCKS if bits == 16 else ("pp_finish.h", "pp_s8x4.c", "pp_s8x4.h")
+        kernels = BLOCKS if bits == 16 else ("pp_s8x4.c", *S8X4_HEADERS)
     if layer.table is not None:
         call += f"    pp_lookup_s{bits}({table}, {place}, {place}, {size});\n"
         kernels += ("pp_lookup.c",)
@@ -65,15 +75,15 @@ def _clamps(layer: Conv2d) -> bool:
     return (before.low, before.high) != activation_range(before.bits)
 
 
-def _finish(layer: Conv2d) -> str:
+def _finish(layer: Conv2d, variant: Variant) -> str:
     """How the kernel of the blocks ends."""
     before = layer.before_table
-    relu = before.bits == 16 and (before.low, before.high) == (0, activation_range(16)[1])
+    relu = variant != "thumb" and before.bits == 16 and (before.low, before.high) == (0, activation_range(16)[1])
     return "s16_relu" if relu else f"s{before.bits}"
 
 
-def _taps(number: int, layer: Conv2d, constants: Constants) -> tuple[str, tuple[str, ...]]:
-    name, layout = f"pp_l{number}", fits(layer, *input_range(layer))
+def _taps(number: int, layer: Conv2d, constants: Constants, variant: Variant) -> tuple[str, tuple[str, ...]]:
+    name, layout = f"pp_l{number}", fits(layer, variant, *input_range(layer))
     found = phases(layer)
     parts = [list(group_blocks(layer, phase, layout)) for phase in found]
     words = np.concatenate([blocks for groups in parts for blocks in groups]).astype(np.int64)
@@ -84,10 +94,9 @@ def _taps(number: int, layer: Conv2d, constants: Constants) -> tuple[str, tuple[
     definitions = constants.array("uint32_t", f"{name}_blocks", words, comment)
     definitions += struct_array("pp_blocks_t", f"{name}_groups", _groups(name, layer, found, parts))
     definitions += _phases(name, layer, found)
-    ending = "_shifted" if layer.requantize.shift else ""
     fields = {
         "phases": f"{name}_phases",
-        "kernel": f"pp_blocks_{layout}_{_finish(layer)}{ending}",
+        "kernel": _kernel(layer, layout, variant),
         "input": image(layer.input),
         "output": image(layer.output),
         "groups": layer.groups,
@@ -97,7 +106,13 @@ def _taps(number: int, layer: Conv2d, constants: Constants) -> tuple[str, tuple[
         "taps": column_elements(layer),
         "zero_point": layer.input.zero_point,
     }
-    return definitions + initializer("pp_taps_t", name, fields), TAPS
+    return definitions + initializer("pp_taps_t", name, fields), QUARTETS if layout == "quartets" else TAPS
+
+
+def _kernel(layer: Conv2d, layout: TapsLayout, variant: Variant) -> str:
+    if layout == "quartets":
+        return f"pp_quartets_{_finish(layer, variant)}"
+    return f"pp_blocks_{layout}_{_finish(layer, variant)}{'_shifted' if layer.requantize.shift else ''}"
 
 
 def _steps(layer: Conv2d) -> dict[str, object]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from policyport.deploy import layout_rows
-from policyport.deploy.choice import choose_convolution
+from policyport.deploy.choice import variant_choice
 from policyport.deploy.layers import Affine, Conv2d, FullyConnected, Layer, Lookup, Strips, Tensor
 from policyport.deploy.layout_rows import rows_layout
 from policyport.deploy.overlay import overlaps
@@ -88,11 +88,9 @@ def _scratch_bytes(layer: Layer, storages: Mapping[str, Storage], variant: Varia
         if layout is not None:
             size = layout_rows.scratch_bytes(layer, variant, layout)
             return [size] if size else []
-    if variant == "thumb":
-        return []
-    if isinstance(layer, FullyConnected):
+    if isinstance(layer, FullyConnected) and variant != "thumb":
         return [stored_bytes(t, "halfwords") for t in (layer.input, layer.output) if storages[t.name] == "packed"]
-    choice = choose_convolution(layer, optimize) if isinstance(layer, Conv2d) else None
+    choice = variant_choice(layer, variant, optimize) if isinstance(layer, Conv2d) else None
     return [choice.scratch_bytes] if choice else []
 
 

@@ -9,7 +9,9 @@ from collections.abc import Mapping
 
 import numpy as np
 from policyport.deploy import codegen_c, codegen_dsp
+from policyport.deploy.choice import variant_choice
 from policyport.deploy.codegen_affine import fused_table
+from policyport.deploy.codegen_general import general
 from policyport.deploy.codegen_memory import Memory
 from policyport.deploy.codegen_text import Constants, LayerCode, initializer
 from policyport.deploy.layers import Affine, Conv2d, Layer
@@ -40,6 +42,9 @@ def layer_code(
         return _affine(number, layer, layout, memory, constants, variant)
     if variant == "mve":
         return codegen_dsp.layer_code(number, layer, memory, constants, optimize)
+    choice = variant_choice(layer, variant, optimize) if isinstance(layer, Conv2d) else None
+    if isinstance(layer, Conv2d) and choice is not None:
+        return general(number, layer, choice, memory, constants, variant)
     return codegen_c.layer_code(number, layer, memory, constants)
 
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from policyport.deploy.layers import Conv2d
 from policyport.deploy.layout_blocks import Layout
-from policyport.deploy.layout_taps import phases
+from policyport.deploy.layout_taps import TapsLayout, phases
+from policyport.deploy.variant import Variant
 
 
 @dataclass(frozen=True)
@@ -92,21 +93,21 @@ def depthwise_instructions(window: Window) -> int:
     return _ceil(channels, 4) * (height * (row + stride * gather) + (3 - stride) * gather + 60)
 
 
-def channels_instructions(layer: Conv2d) -> int:
-    """Instructions of ``pp_channels`` on a Cortex-M4."""
+def channels_instructions(layer: Conv2d, variant: Variant = "dsp") -> int:
+    """Instructions of ``pp_channels`` on a Cortex-M4, in variant ``thumb`` on an M3."""
     taps, channels = layer.window.kernel[0] * layer.window.kernel[1], layer.groups
     share = len(layer.weights) // channels
-    four = 75 + 19 * _ceil(taps, 2)
+    four = 130 + 64 * _ceil(taps, 2) if variant == "thumb" else 75 + 19 * _ceil(taps, 2)
     window = Window(*_sizes(layer), layer.window.extent, layer.window.stride, layer.window.pads[:2])
     places = layer.output.size // len(layer.weights)
     border = (places - window.places_inside()) * taps * (30 + 2 * channels)
     return places * (40 + share * _ceil(channels, 4) * four) + border
 
 
-def taps_instructions(layer: Conv2d, layout: Layout) -> int:
-    """Instructions of ``pp_taps`` on a Cortex-M4."""
+def taps_instructions(layer: Conv2d, layout: TapsLayout) -> int:
+    """Instructions of ``pp_taps`` on a Cortex-M4, or on an M3 with the layout that is for it."""
     share, depth = len(layer.weights) // layer.groups, layer.weights.shape[3]
-    step = {"pairs": 13, "nibbles": 14, "bytes": 17, "halfwords": 12}[layout]
+    step = {"pairs": 13, "nibbles": 14, "bytes": 17, "halfwords": 12, "quartets": 45}[layout]
     total = 0
     parts = phases(layer)
     for phase in parts:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from policyport.core.semantics import Integers
 from policyport.deploy import layout_blocks
 from policyport.deploy.layers import Conv2d, TransposedConv2d
 from policyport.deploy.layout_blocks import Words
+from policyport.deploy.variant import Variant
+
+TapsLayout = layout_blocks.Layout | Literal["quartets"]
 
 
 @dataclass(frozen=True)
@@ -74,12 +78,15 @@ def scratch_bytes(layer: Conv2d) -> int:
     return 2 * (column_elements(layer) + -(-share // 4) * 4)
 
 
-def fits(layer: Conv2d, low: int, high: int) -> layout_blocks.Layout:
-    """The smallest layout of ``pp_blocks.h`` that is exact for every group of a convolution.
+def fits(layer: Conv2d, variant: Variant, low: int, high: int) -> TapsLayout:
+    """The smallest layout of ``pp_blocks.h`` that is exact for every group of a convolution; in variant ``thumb`` that
+    of ``pp_quartets.h``.
 
     :param low: smallest input, or padding
     :param high: largest
     """
+    if variant == "thumb":
+        return "quartets"
     if layer.input.bits == 8:
         share = len(layer.weights) // layer.groups
         rows, groups = layer.weights.reshape(len(layer.weights), -1), range(0, len(layer.weights), share)
@@ -91,7 +98,7 @@ def fits(layer: Conv2d, low: int, high: int) -> layout_blocks.Layout:
     return "bytes"
 
 
-def group_blocks(layer: Conv2d, phase: Phase, layout: layout_blocks.Layout) -> Iterator[Words]:
+def group_blocks(layer: Conv2d, phase: Phase, layout: TapsLayout) -> Iterator[Words]:
     """The blocks of each group, over the taps of a phase; a phase without taps has columns of weights of zero.
 
     Taps that reach no output of the phase read the zero point, which the bias counts on: it is added there once.
@@ -105,4 +112,25 @@ def group_blocks(layer: Conv2d, phase: Phase, layout: layout_blocks.Layout) -> I
         rows = np.concatenate(columns, axis=1) if columns else np.zeros((share, 4), np.int64)
         left_out = weights.reshape(share, -1).sum(axis=1) - rows.sum(axis=1)
         bias = layer.bias[part] + layer.input.zero_point * left_out
-        yield layout_blocks.pack_blocks(rows, bias, layer.requantize.multiplier[part], layout)
+        multiplier = layer.requantize.multiplier[part]
+        if layout == "quartets":
+            yield pack_quartets(rows, bias, multiplier)
+        else:
+            yield layout_blocks.pack_blocks(rows, bias, multiplier, layout)
+
+
+def pack_quartets(rows: Integers, bias: Integers, multiplier: Integers) -> Words:
+    """Blocks of ``pp_quartets.h``.
+
+    :param rows: [rows, inputs]
+    :param bias: [rows]
+    :param multiplier: [rows]
+    """
+    missing = -len(rows) % 4
+    rows = np.pad(rows, ((0, missing), (0, -rows.shape[1] % 4)))
+    parts = []
+    for first in range(0, len(rows), 4):
+        weights = np.ascontiguousarray(rows[first : first + 4].T & 0xFF, np.uint8).reshape(-1).view("<u4")
+        ends = [np.pad(values, (0, missing))[first : first + 4] for values in (bias, multiplier)]
+        parts += [ends[0], weights.astype(np.int64), ends[1]]
+    return (np.concatenate(parts) & 0xFFFFFFFF).astype(np.uint32)

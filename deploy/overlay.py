@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from policyport.core.operators import Window
 from policyport.core.semantics import Integers
-from policyport.deploy.choice import Choice, choose_convolution
+from policyport.deploy.choice import Choice, variant_choice
 from policyport.deploy.layers import (
     Add,
     Conv2d,
@@ -81,7 +81,7 @@ def _of_convolution(layer: Conv2d, variant: Variant, optimize: str) -> Overlap |
             # Vectors read a pixel that is no window of its own again for every four rows.
             rereads = variant == "mve" and is_pointwise(layer)
             return Overlap(_by_pixel(layer, _convolved(layer), rereads).distance_bytes())
-    choice = choose_convolution(layer, optimize) if variant in ("dsp", "mve") else None
+    choice = variant_choice(layer, variant, optimize)
     if choice is None:
         return Overlap(_by_pixel(layer, _convolved(layer), not _by_channel(layer)).distance_bytes())
     if choice.kernel == "depthwise":

@@ -12,9 +12,10 @@ static int16_t *pp_fill(int16_t *to, int16_t value, uint32_t count)
     return to;
 }
 
-/* To int16_t, four at a time; the words may lie anywhere. */
+/* To int16_t, four at a time where there are instructions for that; the words may lie anywhere. */
 static int16_t *pp_take_s8(int16_t *to, const int8_t *from, uint32_t count)
 {
+#if defined(__ARM_FEATURE_DSP)
     for (; count >= 4; count -= 4, from += 4, to += 4) {
         const uint32_t bytes = pp_load_s8x4(from);
         const uint32_t even = pp_even(bytes);
@@ -22,6 +23,7 @@ static int16_t *pp_take_s8(int16_t *to, const int8_t *from, uint32_t count)
         const uint32_t words[2] = {pp_low_halves(even, odd), pp_high_halves(even, odd)};
         __builtin_memcpy(to, words, sizeof words);
     }
+#endif
     for (; count != 0; count--) {
         *to++ = *from++;
     }
@@ -30,11 +32,13 @@ static int16_t *pp_take_s8(int16_t *to, const int8_t *from, uint32_t count)
 
 static int16_t *pp_take_s16(int16_t *to, const int16_t *from, uint32_t count)
 {
+#if defined(__ARM_FEATURE_UNALIGNED) || !defined(__arm__)
     for (; count >= 4; count -= 4, from += 4, to += 4) {
         uint32_t words[2];
         __builtin_memcpy(words, from, sizeof words);
         __builtin_memcpy(to, words, sizeof words);
     }
+#endif
     for (; count != 0; count--) {
         *to++ = *from++;
     }

@@ -1,8 +1,7 @@
-/* Convolutions whose windows are gathered as int16_t, for cores with the DSP extension: 16-bit activations, dilation,
- * groups, transposed convolutions.
+/* Convolutions whose windows are gathered as int16_t: 16-bit activations, dilation, groups, transposed convolutions.
  *
  * A window is a column of its taps, tap by tap, the channels of one group; the kernels of pp_blocks.h multiply it by the
- * group's rows as they do in a fully connected layer, four at a time. A transposed convolution is one for each place in
+ * group's rows as they do in a fully connected layer, four at a time; without the DSP extension those of pp_quartets.h. A transposed convolution is one for each place in
  * its stride, with the taps that reach that place. Same integers as in pp_kernels.h; input and output must not overlap,
  * unless each pixel is written over what the next do not read. */
 #ifndef PP_TAPS_H

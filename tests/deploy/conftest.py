@@ -14,6 +14,7 @@ import pytest
 from policyport.core.semantics import Integers
 from policyport.deploy.codegen import KERNEL_FOLDER, Optimize, write_sources
 from policyport.deploy.program import Program
+from policyport.deploy.variant import Variant
 
 FLASH, RAM, SIZE = 0x10000, 0x20000000, 0x100000
 STACK, RETURN = RAM + SIZE - 0x1000, FLASH + SIZE - 16
@@ -160,13 +161,15 @@ def _instructions(code: bytes) -> int:
 
 
 class Policy(Kernels):
-    """A whole program of variant ``dsp`` on an emulated core.
+    """A whole program on an emulated core.
 
     :param folder: gets its sources
     """
 
-    def __init__(self, folder: Path, core: str, program: Program, optimize: Optimize = "size") -> None:
-        self.generated = write_sources(program, "dsp", folder, optimize)
+    def __init__(
+        self, folder: Path, core: str, program: Program, optimize: Optimize = "size", variant: Variant = "dsp"
+    ) -> None:
+        self.generated = write_sources(program, variant, folder, optimize)
         sources = sorted(path for path in folder.iterdir() if path.suffix in {".c", ".S"})
         super().__init__(folder, core, sources, folder, "pp_infer")
         self._program = program
@@ -184,7 +187,7 @@ class Policy(Kernels):
 
 @pytest.fixture(scope="session")
 def policies(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Policy]:
-    """``policies(core, program, optimize)``: a program of variant ``dsp`` on an emulated core."""
+    """``policies(core, program, optimize, variant)``: a program on an emulated core; ``dsp`` if none is said."""
     return lambda *arguments: Policy(tmp_path_factory.mktemp("policy"), *arguments)
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from policyport.core.operators import Window
 from policyport.core.semantics import Integers
 from policyport.deploy import reference
-from policyport.deploy.choice import choose_convolution
+from policyport.deploy.choice import choose_convolution, variant_choice
 from policyport.deploy.codegen import write_sources
 from policyport.deploy.codegen_memory import plan_memory, scratch_bytes, storages_of
 from policyport.deploy.host import HostLibrary
@@ -168,7 +168,7 @@ def convolution_events(layer: Conv2d, variant: Variant, optimize: str) -> Iterat
         if layout is not None:
             gathered = variant == "thumb" or not is_pointwise(layer)
             return whole_windows(layer, [[place] for place in at]) if gathered else in_fours(layer)
-    choice = choose_convolution(layer, optimize) if variant in ("dsp", "mve") else None
+    choice = variant_choice(layer, variant, optimize)
     if choice is None:
         return plain(layer)
     if choice.kernel == "channels":
