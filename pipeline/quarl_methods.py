@@ -85,7 +85,7 @@ def outputs_of(source: Source, method: str, bits: int, activation_bits: int) -> 
 
 
 def _integers(source: Source, method: str, bits: int, activation_bits: int) -> QuantizedNetwork:
-    config = QuantizeConfig(weight_bits=bits, method=_ROUNDING[method])
+    config = QuantizeConfig(weight_bits=bits, method=_ROUNDING[method], wide_output=True)
     graph = centre_outputs(source.graph) if source.task.action_rule == "argmax" else source.graph
     network = quantized(replace(source, graph=graph), config, activation_bits)
     if method != "last-layer":

@@ -71,6 +71,10 @@ class QuantizeConfig:
     layer_activation_bits: tuple[str, ...] = option(
         (), "outputs of operators, or the input, that have another width, each NAME=BITS (8, 16)"
     )
+    wide_output: bool = option(
+        False,
+        "int8 activations: the network's output has 16 bits all the same, so that close values do not become equal",
+    )
     per_channel: bool = option(True, "a scale for the weights of each output channel, else one for a layer")
     symmetric: bool = option(False, "int8 activations with zero point 0, as those of int16 always have")
     agreement_target: float = option(

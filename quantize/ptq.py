@@ -38,7 +38,8 @@ def quantize_graph(
     :raises ObservationError: no observations
     """
     graph.check_finite()
-    chosen = dict(config.tensor_bits((graph.input_name, *(node.name for node in graph.nodes))))
+    chosen = {graph.output_name: 16} if config.wide_output else {}
+    chosen |= config.tensor_bits((graph.input_name, *(node.name for node in graph.nodes)))
     while True:
         widths = Ties(graph).widths(bits, chosen)
         walk = _Walk.prepare(graph, observations, config, widths, rounding)

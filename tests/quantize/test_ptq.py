@@ -197,3 +197,18 @@ def test_centred_outputs_decide_the_same_and_have_no_mean(make_graph):
     np.testing.assert_allclose(centred, plain - plain.mean(axis=1, keepdims=True), atol=2e-3)
     squashed = make_graph((4, 16, 3), ("Relu", "Tanh"))
     assert centre_outputs(squashed) is squashed
+
+
+@pytest.mark.parametrize("functions", [("Relu", ""), ("Relu", "Tanh"), ("Tanh", "Relu")])
+def test_a_wide_output_has_16_bits_and_fewer_ties(make_graph, functions):
+    graph, held_out = make_graph((4, 32, 3), functions, seed=5), draw(1)
+    narrow, wide = quantized(graph, 8), quantized(graph, 8, wide_output=True)
+    assert [node.output.bits for node in wide.nodes] == [8, 16] and wide.input.bits == 8
+    ties = [
+        sum(len(set(row)) < 3 for row in simulate(network, held_out).tensors[network.output_name].tolist())
+        for network in (narrow, wide)
+    ]
+    assert ties[1] < ties[0]
+    assert quantized(graph, 16, wide_output=True).nodes[-1].output == quantized(graph, 16).nodes[-1].output
+    named = quantized(graph, 8, wide_output=True, layer_activation_bits=(f"{graph.output_name}=8",))
+    assert named.nodes[-1].output.bits == 8
