@@ -79,6 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--samples", type=int, default=100, help="of rounding by chance [default: 100]")
     group.add_argument("--iterations", type=int, default=10_000, help="of what is learned, a layer [default: 10000]")
     group.add_argument("--epochs", type=int, default=60, help="of the networks' trainings [default: 60]")
+    group.add_argument("--page", type=Path, metavar="FILE.md", help="whose block of the study's name is written too")
     _add_au_arguments(parser.add_argument_group("of the study au"))
     add = parser.add_argument_group("of the study codec").add_argument
     add("--encoders", nargs="+", default=("hybrid",), metavar="ENCODER", help="hybrid, linear [default: hybrid]")
@@ -237,6 +238,7 @@ def _adaround(arguments: argparse.Namespace) -> int:
     }
     for name, write in files.items():
         (request.out / name).write_text(write(rows), encoding="utf-8")
+    _write_block(arguments.page, "adaround", study.to_markdown(rows))
     if not quiet:
         print(request.out / "adaround.html")
     return 0
@@ -270,9 +272,18 @@ def _last_layer(arguments: argparse.Namespace) -> int:
     }
     for name, write in files.items():
         (request.out / name).write_text(write(rows), encoding="utf-8")
+    _write_block(arguments.page, "last-layer", study.to_markdown(rows))
     if not quiet:
         print(request.out / "last-layer.html")
     return 0
+
+
+def _write_block(path: Path | None, name: str, table: str) -> None:
+    """Put a table between its markers in a Markdown file."""
+    if path is not None:
+        from policyport.pipeline.figures import write_blocks
+
+        write_blocks([path], {name: table.rstrip()})
 
 
 def _au(arguments: argparse.Namespace) -> int:

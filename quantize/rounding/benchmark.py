@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from policyport.core.artifact import code_version
-from policyport.core.errors import ArtifactError, ToolError
+from policyport.core.errors import ArtifactError, ConfigError, ToolError
 from policyport.core.lock import NamedLock
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of training and of what is learned")
     parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=NETWORKS)
     parser.add_argument("--bits", type=int, nargs="+", default=list(BITS), choices=BITS)
+    parser.add_argument("--methods", nargs="+", metavar="METHOD", help="names of the table's lines [default: all]")
     parser.add_argument("--study", action="store_true", help="the variants of AdaRound's paper too")
     parser.add_argument("--quick", action="store_true", help="few epochs and iterations: to see that it runs")
     parser.add_argument("--page", type=Path, help="Markdown file whose block `rounding` is written")
@@ -94,7 +95,11 @@ def _rows(options: argparse.Namespace) -> Iterator[Row]:
 
     torch.set_num_threads(1)
     data = load_digits()
-    names = [*METHODS, BLOCKS, *(VARIANTS if options.study else ())]
+    names = options.methods or [*METHODS, BLOCKS, *(VARIANTS if options.study else ())]
+    unknown = set(names) - {*METHODS, BLOCKS, *VARIANTS}
+    if unknown:
+        known = ", ".join((*METHODS, BLOCKS, *VARIANTS))
+        raise ConfigError("no such method", where="--methods", expected=known, got=min(unknown))
     epochs, iterations = (5, 200) if options.quick else (EPOCHS, 10_000)
     kept = _Kept(options.out, f"{epochs} epochs, {iterations} iterations, {code_version(Path(__file__).parent)}")
     for network in options.networks:

@@ -21,7 +21,8 @@ FLAGS = ["--networks", "mlp", "--bits", "2", "--methods", "nearest", "gptq", "--
 def studied(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished study of one short training."""
     out = tmp_path_factory.mktemp("study") / "last-layer"
-    assert main(["study", "last-layer", *FLAGS, "--out", str(out), "-q"]) == 0
+    (out.parent / "page.md").write_text("a\n<!-- figures:last-layer -->\nold\n<!-- /figures:last-layer -->\nz\n")
+    assert main(["study", "last-layer", *FLAGS, "--out", str(out), "--page", str(out.parent / "page.md"), "-q"]) == 0
     return out
 
 
@@ -30,6 +31,8 @@ def test_every_cell_is_written_and_one_body_is_repaired(studied: Path) -> None:
     assert [(row.method, row.bits) for row in rows] == [("nearest", 2), ("gptq", 2)]
     assert any(row.taken and row.sqnr_db_gain > 1 for row in rows)
     assert "| mlp | nearest | w2 | 1 |" in (studied / "last-layer.md").read_text()
+    page = (studied.parent / "page.md").read_text()
+    assert "old" not in page and (studied / "last-layer.md").read_text() in page and page.endswith("-->\nz\n")
     assert "<svg" in (studied / "last-layer.html").read_text()
     assert len((studied / "last-layer.csv").read_text().splitlines()) == 3
 

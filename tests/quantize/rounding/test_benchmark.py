@@ -7,6 +7,8 @@ import json
 
 import numpy as np
 import pytest
+from policyport.core.errors import ArtifactError, ConfigError
+from policyport.core.lock import NamedLock
 from policyport.quantize.graph import FloatGraph
 from policyport.quantize.rounding import benchmark, digits
 from policyport.quantize.rounding.study import Row
@@ -25,6 +27,7 @@ def test_a_quick_run_writes_every_result(tmp_path, capsys):
     noise = {line["method"]: line["sqnr_db"] for line in document["means"]}
     assert noise["lattice"] > noise["nearest"] + 6
     assert noise["lattice"] > noise["AdaRound, converged"]
+    assert noise["lattice, then blocks"] > noise["lattice"] - 3
     with (tmp_path / "results.csv").open() as stream:
         assert [row["method"] for row in csv.DictReader(stream)] == list(noise)
     table = (tmp_path / "results.md").read_text()
@@ -43,6 +46,22 @@ def test_a_quick_run_writes_every_result(tmp_path, capsys):
     assert len((tmp_path / "rows.jsonl").read_text().splitlines()) == len(kept) + 1
 
 
+def test_two_benchmarks_do_not_write_to_one_folder(tmp_path):
+    held = NamedLock(tmp_path / "rows.lock")
+    assert held.acquire() == ""
+    try:
+        with pytest.raises(ArtifactError, match="another benchmark") as refused:
+            benchmark.main(["--quick", "--networks", "mlp", "--out", str(tmp_path)])
+    finally:
+        held.release()
+    assert "pid" in str(refused.value) and not (tmp_path / "rows.jsonl").exists()
+
+
+def test_an_unknown_method_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="no such method"):
+        benchmark.main(["--methods", "guess", "--out", str(tmp_path)])
+
+
 def test_means_are_over_seeds():
     rows = [Row("mlp", 4, "nearest", seed, 90.0 + seed, 95.0, 20.0 + 2 * seed, 1.0) for seed in range(3)]
     (line,) = benchmark.means(rows)
@@ -56,7 +75,7 @@ def test_recorded_figures_name_their_source():
     assert all(row["network"] in digits.NETWORKS and row["bits"] in benchmark.BITS for row in peers["rows"])
 
 
-@pytest.mark.parametrize(("kind", "parameters"), [("mlp", 3466), ("resnet", 19642)])
+@pytest.mark.parametrize(("kind", "parameters"), [("mlp", 3466), ("resnet", 19642), ("depthwise", 5754)])
 def test_graphs_are_the_networks(data, kind, parameters):
     import torch
 
