@@ -54,14 +54,17 @@ class Side(Protocol):
     @property
     def graph(self) -> FloatGraph:
         """The float network that it stands for."""
+        ...
 
     @property
     def grids(self) -> Grids:
         """Its layers as they are at the start."""
+        ...
 
     @property
     def activations(self) -> Mapping[str, Activation]:
         """Tensors that are rounded where they are made."""
+        ...
 
     def enter(self, observations: Floats) -> Any:
         """Observations as the environment gives them as what the first operator reads."""
@@ -71,12 +74,14 @@ class Side(Protocol):
 
         :param exact: [n, *shape], what enters it in the float network
         """
+        ...
 
     def run(self, block: Block, grids: Grids, value: Any) -> Any:
         """What leaves a block with these grids where ``value`` enters."""
 
     def real(self, tensor: str, value: Any) -> Floats:
         """Such a value as real numbers [n, *shape]."""
+        ...
 
 
 class RealSide:

@@ -224,10 +224,11 @@ def _learn(task: _Task, side: Side, grids: Grids, advance: Advance) -> Grids:
     settings = task.settings
     chance = torch.Generator().manual_seed(settings.seed)
     module = SoftBlock(task.block, grids, side.activations, task.units)
+    layers: Any = module.layers
     optimizer = torch.optim.Adam(
         [
-            {"params": [layer.up for layer in module.layers], "lr": settings.learning_rate},
-            {"params": [layer.shift for layer in module.layers], "lr": settings.bias_rate},
+            {"params": [layer.up for layer in layers], "lr": settings.learning_rate},
+            {"params": [layer.shift for layer in layers], "lr": settings.bias_rate},
         ]
     )
     exact, read, wanted, weight = (torch.from_numpy(x) for x in (task.exact, task.read, task.wanted, task.weight))
@@ -245,7 +246,7 @@ def _learn(task: _Task, side: Side, grids: Grids, advance: Advance) -> Grids:
         done = i / settings.iterations
         if done >= settings.warm_start:
             beta = _beta(done, settings)
-            loss = loss + settings.regularization * sum(layer.unsettled(beta) for layer in module.layers)
+            loss = loss + settings.regularization * sum(layer.unsettled(beta) for layer in layers)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
