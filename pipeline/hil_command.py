@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from policyport.pipeline import hil_boards_command, hil_compare_command
+from policyport.pipeline import hil_boards_command, hil_compare_command, hil_faults_command
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,7 @@ VERBS = {
         for name, summary in hil_boards_command.SUMMARIES.items()
     },
     "compare": Verb(hil_compare_command.SUMMARY, hil_compare_command.add_arguments, hil_compare_command.execute),
+    "faults": Verb(hil_faults_command.SUMMARY, hil_faults_command.add_arguments, hil_faults_command.execute),
 }
 
 EPILOG = (

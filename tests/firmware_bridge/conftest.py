@@ -16,7 +16,7 @@ import pytest
 HERE = Path(__file__).parent
 sys.path.append(str(HERE))  # for boot_rig
 DEVICE = HERE.parents[1] / "firmware_bridge" / "device"
-SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g")
+SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g", "-O1")
 
 
 @pytest.fixture(scope="session")
@@ -26,7 +26,8 @@ def device(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if compiler is None:
         pytest.skip("no host C compiler with sanitizers")
     target = tmp_path_factory.mktemp("device") / "device"
-    sources = [str(HERE / "device_main.c"), *(str(DEVICE / name) for name in ("pp_frame.c", "pp_bridge.c"))]
+    sources = [str(HERE / name) for name in ("device_main.c", "device_fuzz.c")]
+    sources += [str(DEVICE / name) for name in ("pp_frame.c", "pp_bridge.c")]
     flags = ["-std=c99", "-Wall", "-Wextra", "-Wconversion", "-Werror", *SANITIZERS, f"-I{HERE}", f"-I{DEVICE}"]
     subprocess.run([compiler, *flags, *sources, "-o", str(target)], check=True)
     return target

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "device_fuzz.h"
 #include "policy.h"
 #include "pp_bridge.h"
 #include "pp_counter.h"
@@ -51,7 +52,13 @@ pp_memory_t pp_platform_memory(void) {
 
 void pp_platform_request(bool running) { (void)running; }
 
+static bool fuzzing;
+
 void pp_platform_write(uint8_t byte) {
+    if (fuzzing) {
+        fuzz_answer(byte);
+        return;
+    }
     (void)putchar(byte);
     if (byte == 0u) {
         (void)fflush(stdout);
@@ -60,7 +67,7 @@ void pp_platform_write(uint8_t byte) {
 
 void pp_platform_restart(pp_reset_cause_t cause) { pp_bridge_start(cause); }
 
-/* "decode": print what the receiver makes of each line of hex. Without it: serve. */
+/* "decode": print what the receiver makes of each line of hex. "fuzz SEED INPUTS". Without either: serve. */
 static int decode(void) {
     static char line[1 << 16];
     static pp_receiver_t receiver;
@@ -88,6 +95,10 @@ static int decode(void) {
 int main(int argc, char **argv) {
     if (argc > 1 && strcmp(argv[1], "decode") == 0) {
         return decode();
+    }
+    if (argc > 3 && strcmp(argv[1], "fuzz") == 0) {
+        fuzzing = true;
+        return fuzz(strtoull(argv[2], NULL, 10), strtoull(argv[3], NULL, 10));
     }
     pp_bridge_start(PP_RESET_POWER);
     for (int byte = getchar(); byte != EOF; byte = getchar()) {
