@@ -43,6 +43,8 @@ class Entry:
     runner: str = "auto"
     product: str = ""
     notes: str = ""
+    name: str = ""
+    """What commands that measure on several boards call it; empty for the name of its TOML."""
 
 
 def read_map(path: Path) -> list[Entry]:
@@ -71,6 +73,7 @@ def _entry(row: object, path: Path) -> Entry:
         runner=get("runner", str, default="auto"),
         product=get("product", str, default=""),
         notes=get("notes", str, default=""),
+        name=get("name", str, default=""),
     )
     get.refuse_others()
     if entry.board:
@@ -151,7 +154,7 @@ def entry_text(entry: Entry, could_be: Sequence[str] = ()) -> str:
     """
     options = ", ".join(could_be) or ", ".join(board_names())
     lines = ["[[boards]]", f"board = {_quoted(entry.board)}" + ("" if entry.board else f"  # fill in: {options}")]
-    for key in ("id", "serial", "probe_id", "runner", "product", "notes"):
+    for key in ("name", "id", "serial", "probe_id", "runner", "product", "notes"):
         if value := getattr(entry, key):
             lines.append(f"{key} = {_quoted(value)}")
     return "\n".join(lines) + "\n"

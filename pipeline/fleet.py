@@ -18,7 +18,7 @@ from policyport.deploy.config import FlashConfig
 from policyport.hil.config import HilConfig
 
 if TYPE_CHECKING:
-    from policyport.hil.rack.hardware_map import Place
+    from policyport.hil.rack.places import Place
     from policyport.hil.result import Result
 
 
@@ -107,13 +107,15 @@ def measure_one(job: Job) -> Outcome:
 
 
 def _stages(job: Job) -> Artifact:
-    from policyport.hil.rack.hardware_map import port_of
+    from policyport.hil.rack.places import port_of
 
     port = port_of(job.place)
     # What a real board runs was flashed before; an emulated one's flash is the image.
     flash = FlashConfig(port=port, runner="none" if port else "auto", verify=bool(port))
     flashed = _stage("flash", {"image": job.image}, flash, job)
-    return _stage("hil", {"image": job.image, "board": flashed.path}, replace(job.config, port=port), job)
+    return _stage(
+        "hil", {"image": job.image, "board": flashed.path}, replace(job.config, port=port, hardware_map=None), job
+    )
 
 
 def _stage(name: str, inputs: dict[str, Path], config: Any, job: Job) -> Artifact:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from policyport.core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from policyport.hil.rack.hardware_map import Place
+    from policyport.hil.rack.places import Place
     from policyport.pipeline.fleet import Job, Outcome
 
 SUMMARIES = {
@@ -50,7 +50,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="boards: of the map, kinds (emulated; one named twice is two), or names and where they are "
         "[default: all of the map, else one emulated board for each image]",
     )
-    add("--hardware-map", type=Path, metavar="FILE.toml", help="where boards are: docs/hil.md [default: none]")
     add("--jobs", type=int, metavar="N", help="boards measured at the same time [default: one for each core]")
     add("--out", type=Path, metavar="DIR", help="folder to write [default: hil-VERB beside the first image]")
     add("--force", action="store_true", help="measure from scratch, though it be done [default: no]")
@@ -99,12 +98,12 @@ def find_jobs(arguments: argparse.Namespace) -> list[Job]:
     from policyport.core.artifact import open_artifact
     from policyport.core.options import from_arguments
     from policyport.hil.config import HilConfig
-    from policyport.hil.rack.hardware_map import choose, image_of, read_map
+    from policyport.hil.rack.places import choose, image_of, places_of
     from policyport.pipeline.fleet import Job
 
     config = from_arguments(HilConfig, arguments, PRESETS[arguments.verb])
     images = [open_artifact(path, "deploy") for path in arguments.images]
-    known = read_map(arguments.hardware_map) if arguments.hardware_map else ()
+    known = places_of(config.hardware_map) if config.hardware_map else ()
     places = choose(arguments.board, known) or choose([image.manifest.figures["board"] for image in images])
     places = _with_port(places, config.port)
     out = arguments.out or images[0].path.resolve().parent / f"hil-{arguments.verb}"
@@ -113,11 +112,9 @@ def find_jobs(arguments: argparse.Namespace) -> list[Job]:
 
 def _with_port(places: Sequence[Place], port: str) -> tuple[Place, ...]:
     """The boards, the one there is at ``--port`` where that is given."""
-    from dataclasses import replace
-
     if port and len(places) != 1:
         raise ConfigError("one port for several boards", where="--port", cure="--board NAME=URL,NAME=URL")
-    return tuple(replace(place, port=port or place.port) for place in places)
+    return tuple(place.at(port) for place in places)
 
 
 def say(outcome: Outcome) -> None:

@@ -18,7 +18,7 @@ import pytest
 from policyport.core.errors import BoardError, BoardFaultError, ConfigError, PolicyportError, ToolError
 
 if TYPE_CHECKING:
-    from policyport.hil.rack.hardware_map import Place
+    from policyport.hil.rack.places import Place
     from policyport.hil.session import OpenBoard
 
 OPENED = "policyport_board"
@@ -43,7 +43,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="boards that each test runs on: of the hardware map, or a kind of board, which is then emulated",
     )
     add("--port", default="", metavar="URL", help="pyserial URL of the one board; without it, an emulated one")
-    add("--hardware-map", type=Path, metavar="FILE.toml", help="where the boards are: [[board]] name, board, port")
+    add(
+        "--hardware-map",
+        type=Path,
+        metavar="FILE.toml",
+        help="of the boards, by policyport boards map",
+    )
     add("--require-board", action="store_true", help="a board that is missing is a failure; else its tests are skipped")
 
 
@@ -102,18 +107,18 @@ def _missing(config: pytest.Config, why: str) -> NoReturn:
 
 def _places(config: pytest.Config) -> tuple[Place, ...]:
     """The boards of the command line; without any, an emulated one for the image."""
-    from policyport.hil.rack.hardware_map import Place, choose, read_map
+    from policyport.hil.rack.places import Place, choose, places_of
 
     path, port = config.getoption("--hardware-map"), config.getoption("--port")
-    places = choose(config.getoption("--board") or (), read_map(path) if path else ()) or (Place("board", ""),)
+    places = choose(config.getoption("--board") or (), places_of(path) if path else ()) or (Place("board", ""),)
     if port and len(places) > 1:
         raise ConfigError("one port for several boards", where="--port", cure="--board NAME=URL,NAME=URL")
-    return tuple(Place(place.name, place.board, port or place.port, place.serial, place.probe) for place in places)
+    return tuple(place.at(port) for place in places)
 
 
 def _image_and_port(place: Place, config: pytest.Config) -> tuple[Path, str]:
     from policyport.core.artifact import open_artifact
-    from policyport.hil.rack.hardware_map import image_of, port_of
+    from policyport.hil.rack.places import image_of, port_of
 
     folders = config.getoption("--deploy") or ()
     if not folders:

@@ -12,7 +12,7 @@ from policyport.core.errors import BoardError
 from policyport.deploy import FlashConfig, flash
 from policyport.deploy.board import load_board
 from policyport.hil import HilConfig
-from policyport.hil.rack.hardware_map import Place
+from policyport.hil.rack.places import Place
 from policyport.hil.result import Result
 from policyport.hil.rig import EmulatedRig
 from policyport.pipeline.cli import main

@@ -53,8 +53,8 @@ def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Callable[
 def test_tests_run_on_every_board_of_the_map(
     run: Callable[..., pytest.RunResult], pytester: pytest.Pytester, built: Built
 ) -> None:
-    far = '[[board]]\nname = "far"\nserial = "no such number"\n'
-    (pytester.path / "map.toml").write_text(f'[[board]]\nname = "near"\nboard = "mps2-an386"\n{far}')
+    far = '[[boards]]\nboard = "mps2-an386"\nname = "far"\nid = "no such number"\n'
+    (pytester.path / "map.toml").write_text(f'[[boards]]\nname = "near"\nboard = "mps2-an386"\n{far}')
     done = run("--deploy", str(built.image.path), "--hardware-map", "map.toml", "--junit-xml", "junit.xml")
     done.assert_outcomes(passed=5, skipped=5)
     done.stdout.fnmatch_lines(["*test_one_by_one_is_many_at_once[[]near[]]*PASSED*"])

@@ -10,57 +10,48 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from policyport.core.errors import BoardError, ConfigError
+from policyport.deploy import hardware_map
 from policyport.deploy.board import board_names
-from policyport.hil.rack.hardware_map import Place, choose, image_of, port_of, read_map
-from serial.tools import list_ports
+from policyport.deploy.usb_ports import UsbPort
+from policyport.hil.rack.places import Place, choose, image_of, places_of, port_of
 
 MAP = """
-[[board]]
+[[boards]]
 name = "left"
 board = "stm32f405"
-port = "/dev/ttyACM0"
-usb = "0483:374b"
+serial = "/dev/ttyACM0"
 
-[[board]]
-name = "mps2-an386"
+[[boards]]
+board = "mps2-an386"
 
-[[board]]
+[[boards]]
 name = "right"
-serial = "0670ff48"
-probe = "0670FF48"
+board = "stm32f405"
+id = "0670ff48"
+probe_id = "0670FF48"
 """
 
 
 @pytest.fixture
 def places(tmp_path: Path) -> tuple[Place, ...]:
     (tmp_path / "boards.toml").write_text(MAP)
-    return read_map(tmp_path / "boards.toml")
+    return places_of(tmp_path / "boards.toml")
 
 
 def test_a_map_is_read(places: tuple[Place, ...]) -> None:
     left, emulated, right = places
     assert left == Place("left", "stm32f405", "/dev/ttyACM0") and not left.emulated
     assert emulated == Place("mps2-an386", "mps2-an386") and emulated.emulated
-    assert right == Place("right", "", "", "0670ff48", "0670FF48") and not right.emulated
+    assert right == Place("right", "stm32f405", "", "0670ff48") and not right.emulated
 
 
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("[[board", "no hardware map"),
-        ('[[board]]\nport = "x"', "does not hold"),
-        ('[[board]]\nname = "a"\nport = 3', "does not hold"),
-        ("board = 3", "does not hold"),
-        ('[[board]]\nname = "a"\n[[board]]\nname = "a"', "named twice"),
-    ],
-)
-def test_a_wrong_map_is_refused(tmp_path: Path, text: str, said: str) -> None:
+def test_a_name_is_one_board(tmp_path: Path) -> None:
     path = tmp_path / "boards.toml"
-    path.write_text(text)
-    with pytest.raises(ConfigError, match=said):
-        read_map(path)
-    with pytest.raises(ConfigError, match="no hardware map"):
-        read_map(tmp_path / "nowhere.toml")
+    path.write_text('[[boards]]\nboard = "microbit"\nname = "a"\n' * 2)
+    with pytest.raises(ConfigError, match="named twice"):
+        places_of(path)
+    path.write_text('[[boards]]\nboard = "microbit"\n' * 2 + '[[boards]]\nboard = ""\nserial = "/dev/ttyUSB0"\n')
+    assert [place.name for place in places_of(path)] == ["microbit", "microbit-2"]
 
 
 def test_boards_are_chosen_by_name(places: tuple[Place, ...]) -> None:
@@ -114,11 +105,12 @@ def test_a_board_gets_the_image_that_was_built_for_it() -> None:
 
 
 def test_a_serial_number_finds_its_port(places: tuple[Place, ...], monkeypatch: pytest.MonkeyPatch) -> None:
-    plugged = [SimpleNamespace(serial_number="0670FF48", device="/dev/ttyACM3"), SimpleNamespace(serial_number=None)]
-    plugged[1].device = "/dev/ttyS0"
-    monkeypatch.setattr(list_ports, "comports", lambda: plugged)
+    plugged = [
+        UsbPort("/dev/ttyACM3", "/dev/ttyACM3", 0x0483, 0x374B, "0670FF48", "ST-LINK"),
+    ]
+    monkeypatch.setattr(hardware_map, "usb_ports", lambda: plugged)
     assert port_of(places[2]) == "/dev/ttyACM3"
     assert [port_of(place) for place in places[:2]] == ["/dev/ttyACM0", ""]
-    monkeypatch.setattr(list_ports, "comports", lambda: plugged[1:])
+    monkeypatch.setattr(hardware_map, "usb_ports", lambda: [])
     with pytest.raises(BoardError, match="not plugged in"):
         port_of(places[2])

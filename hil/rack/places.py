@@ -1,28 +1,17 @@
-"""The boards that are there: a hardware map, and the choice among them by name.
-
-    [[board]]
-    name = "left"              # what the command line calls it
-    board = "stm32f405"        # what it is, as in policyport/deploy/boards [default: the name, where that is one]
-    port = "/dev/ttyACM0"      # pyserial URL; without one, and without a serial number, it is emulated
-    serial = "0670FF48"        # USB serial number, which finds the port wherever it is plugged in
-    probe = "0670FF48"         # id of the probe that flashes it
-
-Whatever else an entry holds is for others to read.
-"""
+"""The boards that a command line means: of a hardware map, or emulated ones, each with a name of its own."""
 
 from __future__ import annotations
 
 import difflib
-import tomllib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from policyport.core.artifact import Artifact
-from policyport.core.errors import BoardError, ConfigError
+from policyport.core.errors import ConfigError
 from policyport.deploy.board import board_names
+from policyport.deploy.hardware_map import port_now, read_map
 
 
 @dataclass(frozen=True)
@@ -31,30 +20,32 @@ class Place:
 
     name: str
     board: str
-    """Its kind; empty where the map does not say: it then takes the one image there is."""
+    """Its kind; empty where nothing says: it then takes the one image there is."""
 
     port: str = ""
-    serial: str = ""
-    probe: str = ""
+    """pyserial URL; of several ports with one serial number, which."""
+
+    id: str = ""
+    """USB serial number, which finds the port wherever it is plugged in."""
 
     @property
     def emulated(self) -> bool:
         """Whether nothing says where a real one is."""
-        return not (self.port or self.serial)
+        return not (self.port or self.id)
+
+    def at(self, port: str) -> Place:
+        """The same board at that port, whatever its serial number."""
+        return replace(self, port=port, id="") if port else self
 
 
-def read_map(path: Path) -> tuple[Place, ...]:
-    """The entries of a hardware map, in its order.
+def places_of(path: Path) -> tuple[Place, ...]:
+    """The boards of a hardware map, in its order; entries of which nobody has said yet what they are, are left out.
 
-    :raises ConfigError: no such file, no TOML, an entry without a name, a value that is no text, a name twice
+    :raises ConfigError: it does not read, or names a board twice
     """
-    try:
-        rows = tomllib.loads(path.read_text()).get("board", [])
-    except (OSError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError("no hardware map that reads", where=path, expected="[[board]] entries", got=error) from error
-    places = tuple(_place(row, path) for row in (rows if isinstance(rows, list) else [rows]))
-    _refuse_repeats([place.name for place in places], path)
-    return places
+    entries = [entry for entry in read_map(path) if entry.board]
+    _refuse_repeats([entry.name for entry in entries if entry.name], path)
+    return tuple(_numbered([Place(e.name or e.board, e.board, e.serial, e.id) for e in entries]))
 
 
 def choose(words: Sequence[str], places: Sequence[Place] = ()) -> tuple[Place, ...]:
@@ -92,45 +83,17 @@ def image_of(place: Place, images: Sequence[Artifact]) -> Artifact:
 
 
 def port_of(place: Place) -> str:
-    """pyserial URL of a board; empty for an emulated one.
+    """pyserial URL of a board as it is plugged in now; empty for an emulated one.
 
     :raises BoardError: no port has its serial number
     """
-    if place.port or place.emulated:
-        return place.port
-    from serial.tools.list_ports import comports
-
-    ports = {str(port.serial_number or "").casefold(): port.device for port in comports()}
-    if place.serial.casefold() not in ports:
-        raise BoardError(
-            "this board is not plugged in",
-            where=place.name,
-            expected=f"a port with serial number {place.serial}",
-            got=", ".join(f"{device} ({number or 'none'})" for number, device in ports.items()) or "no port at all",
-        )
-    return str(ports[place.serial.casefold()])
-
-
-def _place(row: Any, path: Path) -> Place:
-    given = row if isinstance(row, dict) else {}
-    texts = {key: given.get(key, "") for key in ("name", "board", "port", "serial", "probe")}
-    wrong = [key for key, value in texts.items() if not isinstance(value, str)]
-    if wrong or not texts["name"]:
-        raise ConfigError(
-            "an entry of the hardware map does not hold", where=path, expected="name, and texts", got=f"{row!r}"
-        )
-    return _of_kind(Place(**texts))
-
-
-def _of_kind(place: Place) -> Place:
-    """With its kind, where its name is one."""
-    return replace(place, board=place.board or (place.name if place.name in board_names() else ""))
+    return port_now(place.name, place.id, place.port)
 
 
 def _named(word: str, known: dict[str, Place]) -> Place:
     name, _, port = word.partition("=")
     if port:
-        return replace(known.get(name) or _of_kind(Place(name, "")), port=port)
+        return (known.get(name) or Place(name, name if name in board_names() else "")).at(port)
     if name not in known and name not in board_names():
         names = (*known, *board_names())
         near = difflib.get_close_matches(name, names, 2)
