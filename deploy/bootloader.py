@@ -20,6 +20,7 @@ from policyport.deploy.firmware import (
     build_header,
     flash_image,
     linker_script,
+    source_files,
 )
 from policyport.deploy.toolchain import Toolchain, run
 
@@ -30,8 +31,6 @@ SHARED = ("pp_startup.c", "pp_memory.c", "pp_frame.c")
 
 AGENT = ("pp_agent.c", "pp_boot_verbs.h", "pp_mailbox.h")
 """What a firmware needs to speak with the bootloader."""
-
-SOURCE_SUFFIXES = (".c", ".h", ".S")
 
 IMAGE_ROOM_BYTES = 512
 """``PP_IMAGE_ROOM``: header and flags before the firmware in a slot."""
@@ -83,9 +82,8 @@ def build_slot_firmware(src: Path, board: Board, slot: int, version: int, toolch
     linked = dataclasses.replace(board, flash=place, ram=ram)
     with tempfile.TemporaryDirectory(prefix="policyport-slot-") as scratch:
         work = Path(scratch)
-        for path in src.iterdir():
-            if path.suffix in SOURCE_SUFFIXES:
-                shutil.copyfile(path, work / path.name)
+        for path in source_files(src):
+            shutil.copyfile(path, work / path.name)
         for name in AGENT:
             shutil.copyfile(BOOT / name, work / name)
         (work / "pp_agent_build.h").write_text(_agent_header(board, slot, version))

@@ -77,6 +77,11 @@ def linker_script(board: Board) -> str:
     return script
 
 
+def source_files(folder: Path) -> list[Path]:
+    """What a firmware is built from, sorted by name: C, headers, assembler, linker script; not others' manifests."""
+    return sorted(path for path in folder.iterdir() if path.suffix in (".c", ".h", ".S", ".ld"))
+
+
 def build_firmware(src: Path, board: Board, toolchain: Toolchain, out: Path) -> Firmware:
     """Compile and link everything in a source folder.
 
@@ -88,10 +93,10 @@ def build_firmware(src: Path, board: Board, toolchain: Toolchain, out: Path) -> 
     """
     build_id = _build_id(src, board, toolchain)
     (src / "pp_build.h").write_text(build_header(board, toolchain, build_id))
-    sources = sorted(path.name for path in src.iterdir() if path.suffix in (".c", ".S"))
+    sources = [path.name for path in source_files(src) if path.suffix in (".c", ".S")]
     with tempfile.TemporaryDirectory(prefix="policyport-build-") as scratch:
         work = Path(scratch)
-        for path in filter(Path.is_file, src.iterdir()):
+        for path in source_files(src):
             shutil.copyfile(path, work / path.name)
         objects = []
         with progress(f"build for {board.name}", len(sources)) as advance:
@@ -132,7 +137,7 @@ def _compile(name: str, folder: Path, board: Board, toolchain: Toolchain) -> str
 
 def _build_id(src: Path, board: Board, toolchain: Toolchain) -> str:
     digest = hashlib.sha256()
-    for path in sorted(filter(Path.is_file, src.iterdir())):
+    for path in source_files(src):
         if path.name != "pp_build.h":
             digest.update(path.name.encode() + b"\0" + path.read_bytes())
     built_for = {key: value for key, value in asdict(board).items() if key not in NOT_BUILT_IN}
