@@ -156,14 +156,15 @@ class Bridge(Closing):
         """
         self.restart(Type.RESET)
 
-    def restart(self, kind: int) -> None:
+    def restart(self, kind: int, timeout_s: float | None = None) -> None:
         """Send a request after which the board restarts, and wait until its firmware announces itself.
 
+        :param timeout_s: seconds until then; None for as long as all the bridge's attempts at a request
         :raises BoardTimeoutError: it does not
         """
         self._greeted = False
         self.request(kind, b"")
-        deadline = time.monotonic() + self._timeout_s * (1 + self._retries)
+        deadline = time.monotonic() + (self._timeout_s * (1 + self._retries) if timeout_s is None else timeout_s)
         while (frame := self._next_frame(deadline)) is not None:
             if frame.type == BOOT:
                 return

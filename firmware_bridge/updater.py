@@ -37,6 +37,9 @@ _HEADER_BYTES = 128
 SLOW_S = 30.0
 """How long a board may take to erase a slot, or to check an image: seconds, on real flash."""
 
+START_S = 75.0
+"""How long until a firmware announces itself: where the new one hangs the old one, once the watchdog has bitten."""
+
 UNKNOWN_REQUEST, FLASH_FAILED, BAD_HASH = 1, 23, 25
 REFUSED_IMAGE = range(16, 23)
 """Statuses of BOOT_BEGIN that say what is wrong with the image."""
@@ -55,7 +58,7 @@ class Board(Protocol):
         """One round trip."""
         ...
 
-    def restart(self, kind: int) -> None:
+    def restart(self, kind: int, timeout_s: float | None = None) -> None:
         """A request after which a firmware starts and announces itself."""
         ...
 
@@ -263,7 +266,7 @@ def _start(board: Board, image: Image) -> None:
     :raises IdentityError: something else started
     """
     try:
-        board.restart(Type.BOOT_START)
+        board.restart(Type.BOOT_START, START_S)
     except RefusedError as error:  # the reply was lost, and a firmware has started since
         if error.status != UNKNOWN_REQUEST:
             raise
@@ -273,7 +276,7 @@ def _start(board: Board, image: Image) -> None:
 def _confirm(board: Board, image: Image, check: Callable[[Image], None] | None) -> None:
     if check is not None:
         check(image)
-    board.restart(Type.BOOT_CONFIRM)
+    board.restart(Type.BOOT_CONFIRM, START_S)
     _expect(board, image, "the new image was not confirmed: the bootloader went back to the old one")
 
 

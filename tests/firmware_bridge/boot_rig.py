@@ -201,6 +201,6 @@ class HostBoard:
             self.power(TRY if slot != NO_SLOT else 0, slot)
         return reply
 
-    def restart(self, kind: int) -> None:
+    def restart(self, kind: int, timeout_s: float | None = None) -> None:
         """A request after which a firmware starts."""
         self.request(kind, b"")
