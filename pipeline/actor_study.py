@@ -24,7 +24,9 @@ Way = tuple[str, int, str]
 
 def ways_of(actors: Sequence[int]) -> tuple[Way, ...]:
     """The plain learner, then each number of actors in float32 and int8."""
-    numbered = [(f"{count} actors, {kind}", count, kind) for count in actors for kind in ("float32", "int8")]
+    numbered = [
+        (f"{count} actor{'s' * (count > 1)}, {kind}", count, kind) for count in actors for kind in ("float32", "int8")
+    ]
     return ((PLAIN, 0, "int8"), *numbered)
 
 
