@@ -108,6 +108,7 @@ def execute(arguments: argparse.Namespace) -> int:
         "codec": _codec,
         "last-layer": _last_layer,
         "deployment": _deployment,
+        "last-layer": _last_layer,
         "precision": _precision,
         "qat": _qat,
         "quarl": _quarl,
