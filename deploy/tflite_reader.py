@@ -6,12 +6,13 @@ The program rounds as docs/integer-semantics.md says, TFLite in its own way: exp
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from policyport.core.errors import UnsupportedModelError
+from policyport.core.errors import ArtifactError, UnsupportedModelError
 from policyport.core.operators import Window
 from policyport.core.semantics import Reals
 from policyport.core.tflite_file import FileTensor, Operator, TFLiteFile
@@ -26,6 +27,9 @@ CLAMPS: dict[int, Clamp] = {0: OPEN, 1: (0.0, math.inf), 2: (-1.0, 1.0), 3: (0.0
 FUNCTIONS = {"TANH": "Tanh", "LOGISTIC": "Sigmoid", "HARD_SWISH": "HardSwish", "ELU": "Elu"}
 """The pointwise function of each operator that is a table."""
 
+CONTRADICTIONS = (ArithmeticError, IndexError, KeyError, TypeError, ValueError, struct.error)
+"""What a file raises whose indices, shapes or offsets are wrong: FlatBuffers are read where they are needed."""
+
 SAME = 0
 """Padding of which the result has the image's size over the stride, rounded up."""
 
@@ -33,16 +37,22 @@ SAME = 0
 def translate(file: TFLiteFile) -> Program:
     """The program layer for layer as the file has it, nothing fused but activations: to compare them one by one.
 
+    :raises ArtifactError: a tensor, an operand or an option that is not as another part of the file has it
     :raises UnsupportedModelError: an operator, a type or a value range that the integer semantics do not cover
     """
     if len(file.inputs) != 1 or len(file.outputs) != 1:
         raise UnsupportedModelError(
             "the network must have one input and one output", where=file.path, got=(file.inputs, file.outputs)
         )
-    reader = _Reader(file)
-    for operator in file.operators:
-        reader.take(operator)
-    return reader.finish()
+    try:
+        reader = _Reader(file)
+        for operator in file.operators:
+            reader.take(operator)
+        return reader.finish()
+    except CONTRADICTIONS as error:
+        raise ArtifactError(
+            "torn model: its parts contradict each other", where=file.path, got=f"{type(error).__name__}: {error}"
+        ) from error
 
 
 class _Reader:
