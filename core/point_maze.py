@@ -59,10 +59,11 @@ class PointMazeHeadings(gymnasium.Env):  # type: ignore[misc]
         """Push along a heading."""
         angle = 2 * np.pi * int(action) / HEADINGS
         push = np.array([np.cos(angle), np.sin(angle)], np.float32)
-        for _ in range(REPEAT):
-            seen, _, reached, _, information = self._maze.step(push)
+        seen, _, reached, _, information = self._maze.step(push)
+        for _ in range(REPEAT - 1):
             if reached:
                 break
+            seen, _, reached, _, information = self._maze.step(push)
         before, self._distance_m = self._distance_m, _distance_m(seen)
         success = bool(information["success"])
         reward = before - self._distance_m - STEP_COST + BONUS * success
