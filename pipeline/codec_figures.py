@@ -22,12 +22,15 @@ from policyport.pipeline.codec_rates import (
     coder_of,
     measure,
     measure_peers,
+    of_codec,
     write_points,
 )
+from policyport.pipeline.codec_study import AGAINST, markdown, recorded, rows_of
 from policyport.pipeline.figures import write_blocks
 
 RECIPE = Path("recipes/codec.toml")
 RUN = Path("runs/codec")
+STUDY = Path("runs/codec-study")
 VARIANTS = {"8 bits": ".", "4 bits": "4bit"}
 """Width of the weights to its folder in the run."""
 
@@ -102,6 +105,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("pages", type=Path, nargs="+", help="Markdown files with <!-- figures:codec --> markers")
     parser.add_argument("--run", type=Path, help=f"folder of a finished run [default: {RUN}, which is run]")
+    parser.add_argument(
+        "--study", type=Path, default=STUDY, help=f"folder of `policyport study codec` [default: {STUDY}]"
+    )
     given = parser.parse_args(arguments)
     code = 0 if given.run else cli.main(["run", str(RECIPE)])
     if code:
@@ -127,7 +133,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "One picture of 320x240 in colour on the emulated mps2-an386, network and coder together:",
         "\n".join([BOARD_HEAD, *(board_row(name, artifact) for name, artifact in deployed.items())]),
     ]
-    write_blocks(given.pages, {"codec": "\n\n".join(blocks)})
+    written = {"codec": "\n\n".join(blocks)}
+    if given.study.is_dir():
+        written["codec-study"] = markdown(rows_of(recorded(given.study)), of_codec(others, AGAINST))
+    write_blocks(given.pages, written)
     return 0
 
 

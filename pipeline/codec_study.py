@@ -158,6 +158,12 @@ def _trained(cell: CodecCell, folder: Path, say: Say) -> str:
     return run_stage(quantize, inputs, keys, QuantizeConfig(activations="int8"), folder / "quantize", say).key
 
 
+def recorded(folder: Path) -> list[tuple[CodecCell, list[Point]]]:
+    """Every cell that lies in a study's folder, whatever code measured it."""
+    tables = [json.loads(path.read_text()) for path in sorted((folder / "cells").glob("*.json"))]
+    return [(CodecCell(**table["cell"]), [Point(**point) for point in table["points"]]) for table in tables]
+
+
 @dataclass(frozen=True)
 class CodecRow:
     """The seeds of one setting together."""

@@ -47,7 +47,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="ADDRESS",
         help="a Ray cluster that sees the same folders; local: one on this machine [default: none]",
     )
-    add("--out", type=Path, metavar="DIR", help="folder to write [default: runs/<study>]")
+    add(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="folder to write [default: runs/<study>, runs/<study>-study of au and codec]",
+    )
     parser.add_argument_group("of the study deployment").add_argument(
         "--recipe",
         type=Path,
@@ -100,7 +105,9 @@ def _add_au_arguments(group: argparse._ArgumentGroup) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     """Run the study and write its files."""
-    arguments.out = arguments.out or Path("runs") / arguments.study
+    # A recipe's run is called runs/au and runs/codec already.
+    name = f"{arguments.study}-study" if arguments.study in ("au", "codec") else arguments.study
+    arguments.out = arguments.out or Path("runs") / name
     studies = {
         "actors": _actors,
         "adaround": _adaround,
@@ -108,7 +115,6 @@ def execute(arguments: argparse.Namespace) -> int:
         "codec": _codec,
         "last-layer": _last_layer,
         "deployment": _deployment,
-        "last-layer": _last_layer,
         "precision": _precision,
         "qat": _qat,
         "quarl": _quarl,
