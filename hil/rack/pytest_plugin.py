@@ -109,7 +109,7 @@ def _places(config: pytest.Config) -> tuple[Place, ...]:
     """The boards of the command line; without any, an emulated one for the image."""
     from policyport.hil.rack.places import Place, choose, places_of
 
-    path, port = config.getoption("--hardware-map"), config.getoption("--port")
+    path, port = config.getoption("--hardware-map"), str(config.getoption("--port") or "")
     places = choose(config.getoption("--board") or (), places_of(path) if path else ()) or (Place("board", ""),)
     if port and len(places) > 1:
         raise ConfigError("one port for several boards", where="--port", cure="--board NAME=URL,NAME=URL")
