@@ -52,6 +52,7 @@ def test_a_terminal_shows_a_bar_once_the_work_has_taken_a_while(
     monkeypatch: pytest.MonkeyPatch, clock: list[float]
 ) -> None:
     terminal = Terminal()
+    monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr(sys, "stderr", terminal)
     with progress("closed loop", 2) as advance:
         advance(1, "return 11.0")
@@ -65,6 +66,7 @@ def test_work_inside_of_work_has_no_bar_but_work_behind_it_has(
     monkeypatch: pytest.MonkeyPatch, clock: list[float]
 ) -> None:
     terminal = Terminal()
+    monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr(sys, "stderr", terminal)
     with progress("outer", 2) as outer:
         clock[0] += BAR_AFTER_S
@@ -91,6 +93,7 @@ def test_each_gives_all_items_in_order_and_tells_of_them(clock: list[float], cap
 
 def test_quiet_shows_none(monkeypatch: pytest.MonkeyPatch, quiet: None) -> None:
     terminal = Terminal()
+    monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr(sys, "stderr", terminal)
     with progress("closed loop", 2) as advance:
         advance(1, "return 12.0")

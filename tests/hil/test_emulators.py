@@ -169,7 +169,7 @@ def test_no_process_is_left_when_the_parent_is_killed(flash: Path, emulator: str
         assert parent.stdout.readline()
         assert len(processes(flash)) >= 2
         parent.send_signal(how)
-        parent.wait(10)
+        parent.wait(60)
     assert wait_until_gone(flash) == []
 
 
