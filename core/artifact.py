@@ -207,6 +207,19 @@ class ArtifactWriter:
                 self.copy(folder / name)
 
 
+def partial_folder(out: Path, key: str) -> Path:
+    """Where a stage that writes ``out`` keeps what an interrupted run is to go on from, made where it is not there.
+
+    What a run of another key left is removed.
+    """
+    partial = out.with_name(out.name + ".partial")
+    folder = partial / key[:16]
+    if partial.is_dir() and not folder.is_dir():
+        shutil.rmtree(partial)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 @contextlib.contextmanager
 def write_artifact(
     path: Path, kind: str, *, inputs: Mapping[str, str], config: Mapping[str, Any], code: str

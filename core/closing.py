@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Self
 
 
-class Closing:
+class Closing(ABC):
     """Closed at the end of a ``with`` block."""
 
+    @abstractmethod
     def close(self) -> None:
         """Let go of whatever is held; does nothing the second time."""
-        raise NotImplementedError
 
     def __enter__(self) -> Self:
         return self

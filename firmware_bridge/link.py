@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import time
+from contextlib import ExitStack
 from typing import Any, Protocol
 
 import serial
@@ -59,11 +60,10 @@ class Link(Closing):
         self._lock = PortLock(url)
         deadline = time.monotonic() + wait_s
         self._lock.acquire(wait_s)
-        try:
+        with ExitStack() as undo:
+            undo.callback(self._lock.release)
             self._port = _open_free(url, baud, deadline)
-        except BaseException:
-            self._lock.release()
-            raise
+            undo.pop_all()
 
     def write(self, data: bytes) -> None:
         """Send all of it.

@@ -8,11 +8,13 @@ firmware on a board.
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from policyport.core.errors import UnsupportedModelError
 from policyport.core.semantics import Integers
 from policyport.core.task import Task
 from policyport.deploy import reference
@@ -50,7 +52,7 @@ class Policy(Protocol):
         ...
 
 
-class TaskPolicy:
+class TaskPolicy(ABC):
     """What all policies share: the check of observations, the rule that makes an action of an output."""
 
     def __init__(self, task: Task) -> None:
@@ -58,13 +60,13 @@ class TaskPolicy:
         self.ticks: list[int] = []
         """Raw ticks of every inference so far; empty where nothing counts them."""
 
+    @abstractmethod
     def outputs(self, observations: Observations) -> Outputs:
         """The network's outputs, dequantized, of a policy without state.
 
         :param observations: [n, observation_size], checked
         :returns: [n, output_size]
         """
-        raise NotImplementedError
 
     def remember(self, observations: Observations, before: NDArray[Any]) -> tuple[Outputs, NDArray[Any]]:
         """The network's outputs, dequantized, of a recurrent policy, and the state after.
@@ -72,8 +74,14 @@ class TaskPolicy:
         :param observations: [n, observation_size], checked
         :param before: [n, state], as this method returns it, or zeros
         :returns: [n, output_size], and [n, state]
+        :raises UnsupportedModelError: this kind of policy remembers nothing
         """
-        raise NotImplementedError
+        raise UnsupportedModelError(
+            "a recurrent network in a policy that remembers nothing",
+            where=f"{type(self).__name__} of {self.task.name}",
+            expected="a task without state, or a policy with a method remember",
+            got=", ".join(vector.input for vector in self.task.state),
+        )
 
     def step(
         self, observations: Observations, state: State = None, episode_start: NDArray[np.bool_] | None = None
@@ -148,13 +156,13 @@ class IntegerPolicy(TaskPolicy):
         super().__init__(task)
         self.program = program
 
+    @abstractmethod
     def integers(self, q: Integers) -> Integers:
         """The network.
 
         :param q: [n, inputs]
         :returns: [n, outputs]
         """
-        raise NotImplementedError
 
     def outputs(self, observations: Observations) -> Outputs:
         """See :class:`TaskPolicy`."""

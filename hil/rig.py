@@ -135,11 +135,10 @@ class EmulatedRig(Closing):
             text=True,
             start_new_session=True,  # Ctrl-C is for this process, which then closes the emulator
         )
-        try:
+        with contextlib.ExitStack() as undo:
+            undo.callback(self.close)
             self.url = self._read_url(self._process)
-        except BaseException:
-            self.close()
-            raise
+            undo.pop_all()
         return self
 
     def close(self) -> None:

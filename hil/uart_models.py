@@ -7,7 +7,7 @@ A model gets the offset of a register from the UART's base. Bits that a driver m
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from policyport.hil.host_link import Wire
 
@@ -51,11 +51,17 @@ class CmsdkUart:
             self._stored[offset] = value
 
 
-class Stm32Usart:
-    """STM32F1/F2/F4 USART, RM0090, section 30.6."""
+class _Registers:
+    """A UART of which status and data are modelled; what else is written is read back."""
 
-    SR, DR = 0x00, 0x04
-    RXNE, TC, TXE = 1 << 5, 1 << 6, 1 << 7
+    STATUS: ClassVar[int]
+    RECEIVED: ClassVar[int]
+    SENT: ClassVar[int]
+    IDLE: ClassVar[int]
+    """The status while no byte waits."""
+
+    WAITING: ClassVar[int]
+    """The status while one does."""
 
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
@@ -63,18 +69,40 @@ class Stm32Usart:
 
     def read(self, offset: int) -> int:
         """See :class:`Uart`."""
-        if offset == self.SR:
-            return self.TXE | self.TC | (self.RXNE if self._wire.poll() else 0)
-        if offset == self.DR:
+        if offset == self.STATUS:
+            return self.WAITING if self._wire.poll() else self.IDLE
+        if offset == self.RECEIVED:
             return self._wire.take()
         return self._stored.get(offset, 0)
 
     def write(self, offset: int, value: int) -> None:
         """See :class:`Uart`."""
-        if offset == self.DR:
+        if offset == self.SENT:
             self._wire.put(value & 0xFF)
-        elif offset != self.SR:
+        elif offset not in (self.STATUS, self.RECEIVED):
             self._stored[offset] = value
+
+
+class Stm32Usart(_Registers):
+    """STM32F1/F2/F4 USART, RM0090, section 30.6: SR and DR."""
+
+    STATUS, RECEIVED, SENT = 0x00, 0x04, 0x04
+    IDLE = 1 << 7 | 1 << 6  # TXE, TC
+    WAITING = IDLE | 1 << 5  # RXNE
+
+
+class Stm32F7Usart(_Registers):
+    """STM32F7 USART, RM0385, section 31.8: ISR, RDR and TDR."""
+
+    STATUS, RECEIVED, SENT = 0x1C, 0x24, 0x28
+    IDLE, WAITING = Stm32Usart.IDLE, Stm32Usart.WAITING
+
+
+class Pl011(_Registers):
+    """ARM PrimeCell PL011, DDI 0183, section 3.3: FR and DR."""
+
+    STATUS, RECEIVED, SENT = 0x18, 0x00, 0x00
+    IDLE, WAITING = 1 << 4, 0  # RXFE
 
 
 class Nrf51Uart:
@@ -107,58 +135,6 @@ class Nrf51Uart:
         elif offset == self.TXDRDY:
             self._sent = value & 1
         else:
-            self._stored[offset] = value
-
-
-class Pl011:
-    """ARM PrimeCell PL011, DDI 0183, section 3.3."""
-
-    DR, FR = 0x00, 0x18
-    RX_EMPTY = 1 << 4
-
-    def __init__(self, wire: Wire) -> None:
-        self._wire = wire
-        self._stored: dict[int, int] = {}
-
-    def read(self, offset: int) -> int:
-        """See :class:`Uart`."""
-        if offset == self.FR:
-            return 0 if self._wire.poll() else self.RX_EMPTY
-        if offset == self.DR:
-            return self._wire.take()
-        return self._stored.get(offset, 0)
-
-    def write(self, offset: int, value: int) -> None:
-        """See :class:`Uart`."""
-        if offset == self.DR:
-            self._wire.put(value & 0xFF)
-        elif offset != self.FR:
-            self._stored[offset] = value
-
-
-class Stm32F7Usart:
-    """STM32F7 USART, RM0385, section 31.8: flags and data have registers of their own."""
-
-    ISR, RDR, TDR = 0x1C, 0x24, 0x28
-    RXNE, TC, TXE = 1 << 5, 1 << 6, 1 << 7
-
-    def __init__(self, wire: Wire) -> None:
-        self._wire = wire
-        self._stored: dict[int, int] = {}
-
-    def read(self, offset: int) -> int:
-        """See :class:`Uart`."""
-        if offset == self.ISR:
-            return self.TXE | self.TC | (self.RXNE if self._wire.poll() else 0)
-        if offset == self.RDR:
-            return self._wire.take()
-        return self._stored.get(offset, 0)
-
-    def write(self, offset: int, value: int) -> None:
-        """See :class:`Uart`."""
-        if offset == self.TDR:
-            self._wire.put(value & 0xFF)
-        elif offset not in (self.ISR, self.RDR):
             self._stored[offset] = value
 
 

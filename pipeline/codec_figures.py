@@ -122,7 +122,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     write_points([point for points in (*ours.values(), others) for point in points], run / "rates.json")
     shown = {f"{OURS}, {name}": {p: coder_of(*coder, pictures[p]) for p in CROPPED} for name, coder in coders.items()}
     crops = crops_of(pictures, shown)
-    text = render_page("Rate and distortion", {name: [curve] for name, curve in ours.items()}, others, crops)
+    text = render_page("The image codec beside others", {name: [curve] for name, curve in ours.items()}, others, crops)
     (run / "rates.html").write_text(text, encoding="utf-8")
     names = ", ".join(pictures)
     blocks = [

@@ -16,7 +16,6 @@ from policyport.core.drawing import BOARD, FLOAT, INK, MUTED, drawing
 from policyport.core.page import Figure
 from policyport.pipeline.codec_rates import (
     METRICS,
-    PEER_QUALITIES,
     BdRate,
     Coded,
     Pictures,
@@ -163,7 +162,7 @@ def crops_of(pictures: Pictures, coders: Mapping[str, Mapping[str, Coded]]) -> l
         part = np.s_[row : row + CROP, column : column + CROP]
         crops = [Crop("original", "24 bits per pixel", data_url(picture[part]))]
         ours = {codec: (each[name], range(16)) for codec, each in coders.items()}
-        theirs = {codec: (peer_of(options, picture), PEER_QUALITIES) for codec, options in peers().items()}
+        theirs = {codec: (peer_of(options, picture), range(1, 96)) for codec, options in peers().items()}
         for codec, (coder, qualities) in {**ours, **theirs}.items():
             bits, got = _nearest(coder, qualities, picture)
             judged = f"{bits:.2f} bits per pixel, SSIMULACRA 2 {perceived(got, picture):.0f}"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from policyport.pipeline.quarl_cell import CellResult
+    from policyport.pipeline.run import Say
 
 SUMMARY = "study what quantization does to policies, or what the losses of MLCR or of an image codec are worth"
 
@@ -47,6 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="ADDRESS",
         help="a Ray cluster that sees the same folders; local: one on this machine [default: none]",
     )
+    add("--page", type=Path, metavar="FILE.md", help="Markdown whose block of the study's name gets the table too")
     add(
         "--out",
         type=Path,
@@ -84,7 +87,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--samples", type=int, default=100, help="of rounding by chance [default: 100]")
     group.add_argument("--iterations", type=int, default=10_000, help="of what is learned, a layer [default: 10000]")
     group.add_argument("--epochs", type=int, default=60, help="of the networks' trainings [default: 60]")
-    group.add_argument("--page", type=Path, metavar="FILE.md", help="whose block of the study's name is written too")
     _add_au_arguments(parser.add_argument_group("of the study au"))
     add = parser.add_argument_group("of the study codec").add_argument
     add("--encoders", nargs="+", default=("hybrid",), metavar="ENCODER", help="hybrid, linear [default: hybrid]")
@@ -103,129 +105,123 @@ def _add_au_arguments(group: argparse._ArgumentGroup) -> None:
     add("--agreement-weight", type=float, default=50.0, help="of the co-regularization loss [default: 50]")
 
 
+Tell = Callable[[str], None]
+"""Says a line, or nothing where the command is to be quiet."""
+
+Files = dict[str, str]
+"""Name of each file that a study writes to its text; the last is the one to look at."""
+
+
 def execute(arguments: argparse.Namespace) -> int:
     """Run the study and write its files."""
     # A recipe's run is called runs/au and runs/codec already.
     name = f"{arguments.study}-study" if arguments.study in ("au", "codec") else arguments.study
     arguments.out = arguments.out or Path("runs") / name
-    studies = {
+    studies: dict[str, Callable[[argparse.Namespace, Tell], Files]] = {
         "actors": _actors,
         "adaround": _adaround,
         "au": _au,
         "codec": _codec,
-        "last-layer": _last_layer,
         "deployment": _deployment,
+        "last-layer": _last_layer,
         "precision": _precision,
         "qat": _qat,
         "quarl": _quarl,
     }
-    return studies[arguments.study](arguments)
-
-
-def _deployment(arguments: argparse.Namespace) -> int:
-    from policyport.pipeline import deployment, speak
-    from policyport.pipeline.recipe import read_recipe
-
-    quiet = arguments.quiet > arguments.verbose
-    recipe = read_recipe(arguments.recipe)
-
-    def said(row: deployment.Row) -> None:
-        if not quiet:
-            figures = f"{row.instructions:>12,} instructions, {row.speed_up:.2f} times as fast, {row.flash_bytes:,} B"
-            print(f"{row.policy:<12} {row.core:<28} {row.precision:<8} {figures}", flush=True)
-
-    told = speak.silent if quiet else speak.say
-    rows = deployment.study_deployment(recipe, recipe.folder, arguments.episodes, told, said)
+    tell: Tell = _silent if _is_quiet(arguments) else partial(print, flush=True)
+    files = studies[arguments.study](arguments, tell)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    (arguments.out / "deployment.json").write_text(deployment.to_json(rows))
-    (arguments.out / "deployment.md").write_text(deployment.to_markdown(rows))
-    if not quiet:
-        print(arguments.out / "deployment.md")
+    for file, text in files.items():
+        (arguments.out / file).write_text(text, encoding="utf-8")
+    if arguments.page is not None:
+        from policyport.pipeline.figures import write_blocks
+
+        table = next(text for file, text in files.items() if file.endswith(".md"))
+        write_blocks([arguments.page], {arguments.study: table.rstrip()})
+    tell(str(arguments.out / list(files)[-1]))
     return 0
 
 
-def _precision(arguments: argparse.Namespace) -> int:
+def _is_quiet(arguments: argparse.Namespace) -> bool:
+    return bool(arguments.quiet > arguments.verbose)
+
+
+def _silent(_: str) -> None:
+    """Say nothing."""
+
+
+def _stages(arguments: argparse.Namespace) -> Say:
+    """What is said of the stages that a study runs."""
+    from policyport.pipeline import speak
+
+    return speak.silent if _is_quiet(arguments) else speak.say
+
+
+def _deployment(arguments: argparse.Namespace, tell: Tell) -> Files:
+    from policyport.pipeline import deployment
+    from policyport.pipeline.recipe import read_recipe
+
+    def said(row: deployment.Row) -> None:
+        figures = f"{row.instructions:>12,} instructions, {row.speed_up:.2f} times as fast, {row.flash_bytes:,} B"
+        tell(f"{row.policy:<12} {row.core:<28} {row.precision:<8} {figures}")
+
+    recipe = read_recipe(arguments.recipe)
+    rows = deployment.study_deployment(recipe, recipe.folder, arguments.episodes, _stages(arguments), said)
+    return {"deployment.json": deployment.to_json(rows), "deployment.md": deployment.to_markdown(rows)}
+
+
+def _precision(arguments: argparse.Namespace, tell: Tell) -> Files:
     from policyport.pipeline import precision_study as study
 
-    quiet = arguments.quiet > arguments.verbose
-
     def said(one: study.Measured) -> None:
-        if not quiet:
-            speed = f"{one.steps / one.cpu_seconds:,.0f} steps per CPU second"
-            print(
-                f"2 x {one.width:<6} {one.precision:<8} seed {one.seed}  {speed}, return {one.curve[-1][1]:.0f}",
-                flush=True,
-            )
+        figures = f"{one.steps / one.cpu_seconds:,.0f} steps per CPU second, return {one.curve[-1][1]:.0f}"
+        tell(f"2 x {one.width:<6} {one.precision:<8} seed {one.seed}  {figures}")
 
     widths = arguments.widths or study.WIDTHS
     found = study.study_precision(arguments.out, widths, arguments.seeds, arguments.train_steps, arguments.device, said)
-    (arguments.out / "precision.json").write_text(study.to_json(found))
-    (arguments.out / "precision.md").write_text(study.to_markdown(found))
-    if not quiet:
-        print(arguments.out / "precision.md")
-    return 0
+    return {"precision.json": study.to_json(found), "precision.md": study.to_markdown(found)}
 
 
-def _actors(arguments: argparse.Namespace) -> int:
-    from policyport.pipeline import actor_study
+def _actors(arguments: argparse.Namespace, tell: Tell) -> Files:
+    from policyport.pipeline import actor_study as study
     from policyport.pipeline.precision_study import Measured, to_json
 
-    quiet = arguments.quiet > arguments.verbose
-
     def said(one: Measured) -> None:
-        if not quiet:
-            speed = f"{one.steps / one.seconds:,.0f} steps per second, return {one.curve[-1][1]:.0f}"
-            print(f"2 x {one.width:<6} {one.precision:<18} seed {one.seed}  {speed}", flush=True)
+        speed = f"{one.steps / one.seconds:,.0f} steps per second, return {one.curve[-1][1]:.0f}"
+        tell(f"2 x {one.width:<6} {one.precision:<18} seed {one.seed}  {speed}")
 
     widths = arguments.widths or (64, 256)
-    found = actor_study.study_actors(
-        arguments.out, widths, arguments.seeds, arguments.train_steps, arguments.actors, said
-    )
-    (arguments.out / "actors.json").write_text(to_json(found))
-    (arguments.out / "actors.md").write_text(actor_study.to_markdown(found))
-    if not quiet:
-        print(arguments.out / "actors.md")
-    return 0
+    found = study.study_actors(arguments.out, widths, arguments.seeds, arguments.train_steps, arguments.actors, said)
+    return {"actors.json": to_json(found), "actors.md": study.to_markdown(found)}
 
 
-def _qat(arguments: argparse.Namespace) -> int:
-    from policyport.pipeline import qat_study, speak
+def _qat(arguments: argparse.Namespace, tell: Tell) -> Files:
+    from policyport.pipeline import qat_study as study
     from policyport.quantize.config import WEIGHT_BITS
 
-    quiet = arguments.quiet > arguments.verbose
-    request = qat_study.QatRequest(
+    def said(row: study.QatRow) -> None:
+        delay = "" if row.delay is None else f", delay {row.delay:g}"
+        tell(f"{row.policy:<12} {row.bits:>2} bits {study.NAMES[row.method]}{delay}: {study.shown(row)}")
+
+    request = study.QatRequest(
         arguments.out,
-        tuple(arguments.recipes or qat_study.RECIPES),
+        tuple(arguments.recipes or study.RECIPES),
         tuple(arguments.bits or WEIGHT_BITS),
         tuple(arguments.delays),
         arguments.activation_bits,
         arguments.episodes,
         arguments.seeds[0],
     )
-
-    def said(row: qat_study.QatRow) -> None:
-        if not quiet:
-            delay = "" if row.delay is None else f", delay {row.delay:g}"
-            print(f"{row.policy:<12} {row.bits:>2} bits {qat_study.NAMES[row.method]}{delay}: {qat_study.shown(row)}")
-
-    rows = qat_study.study_qat(request, speak.silent if quiet else speak.say, said)
-    files = {"qat.json": qat_study.to_json, "qat.md": qat_study.to_markdown, "qat.html": qat_study.render_page}
-    for name, write in files.items():
-        (request.out / name).write_text(write(rows), encoding="utf-8")
-    if not quiet:
-        print(request.out / "qat.html")
-    return 0
+    rows = study.study_qat(request, _stages(arguments), said)
+    return {"qat.json": study.to_json(rows), "qat.md": study.to_markdown(rows), "qat.html": study.render_page(rows)}
 
 
-def _adaround(arguments: argparse.Namespace) -> int:
+def _adaround(arguments: argparse.Namespace, tell: Tell) -> Files:
     from policyport.pipeline import adaround_study as study
 
-    quiet = arguments.quiet > arguments.verbose
-
     def said(row: study.AdaRoundRow) -> None:
-        if not quiet:
-            figures = f"{sum(row.sqnr_db) / len(row.sqnr_db):.1f} dB, {sum(row.accuracy) / len(row.accuracy):.1f} %"
-            print(f"{row.network:<10} w{row.bits} seed {row.seed}  {row.variant:<26} {figures}", flush=True)
+        figures = f"{sum(row.sqnr_db) / len(row.sqnr_db):.1f} dB, {sum(row.accuracy) / len(row.accuracy):.1f} %"
+        tell(f"{row.network:<10} w{row.bits} seed {row.seed}  {row.variant:<26} {figures}")
 
     request = study.AdaRoundRequest(
         arguments.out,
@@ -237,30 +233,21 @@ def _adaround(arguments: argparse.Namespace) -> int:
         arguments.epochs,
     )
     rows = study.study_adaround(request, said)
-    files = {
-        "adaround.json": study.to_json,
-        "adaround.csv": study.to_csv,
-        "adaround.md": study.to_markdown,
-        "adaround.html": study.render_page,
+    return {
+        "adaround.json": study.to_json(rows),
+        "adaround.csv": study.to_csv(rows),
+        "adaround.md": study.to_markdown(rows),
+        "adaround.html": study.render_page(rows),
     }
-    for name, write in files.items():
-        (request.out / name).write_text(write(rows), encoding="utf-8")
-    _write_block(arguments.page, "adaround", study.to_markdown(rows))
-    if not quiet:
-        print(request.out / "adaround.html")
-    return 0
 
 
-def _last_layer(arguments: argparse.Namespace) -> int:
+def _last_layer(arguments: argparse.Namespace, tell: Tell) -> Files:
     from policyport.pipeline import last_layer_study as study
     from policyport.pipeline.adaround_study import BITS
 
-    quiet = arguments.quiet > arguments.verbose
-
     def said(row: study.LastLayerRow) -> None:
-        if not quiet:
-            gained = f"{row.sqnr_db_gain:+.2f} dB, {row.accuracy_gain:+.2f} points{', taken' if row.taken else ''}"
-            print(f"{row.network:<10} {row.method:<8} w{row.bits} seed {row.seed}  {gained}", flush=True)
+        gained = f"{row.sqnr_db_gain:+.2f} dB, {row.accuracy_gain:+.2f} points{', taken' if row.taken else ''}"
+        tell(f"{row.network:<10} {row.method:<8} w{row.bits} seed {row.seed}  {gained}")
 
     request = study.LastLayerRequest(
         arguments.out,
@@ -271,36 +258,24 @@ def _last_layer(arguments: argparse.Namespace) -> int:
         arguments.epochs,
     )
     rows = study.study_last_layer(request, said)
-    files = {
-        "last-layer.json": study.to_json,
-        "last-layer.csv": study.to_csv,
-        "last-layer.md": study.to_markdown,
-        "last-layer.html": study.render_page,
+    return {
+        "last-layer.json": study.to_json(rows),
+        "last-layer.csv": study.to_csv(rows),
+        "last-layer.md": study.to_markdown(rows),
+        "last-layer.html": study.render_page(rows),
     }
-    for name, write in files.items():
-        (request.out / name).write_text(write(rows), encoding="utf-8")
-    _write_block(arguments.page, "last-layer", study.to_markdown(rows))
-    if not quiet:
-        print(request.out / "last-layer.html")
-    return 0
 
 
-def _write_block(path: Path | None, name: str, table: str) -> None:
-    """Put a table between its markers in a Markdown file."""
-    if path is not None:
-        from policyport.pipeline.figures import write_blocks
-
-        write_blocks([path], {name: table.rstrip()})
-
-
-def _au(arguments: argparse.Namespace) -> int:
-    from policyport.pipeline import au_study
+def _au(arguments: argparse.Namespace, tell: Tell) -> Files:
+    from policyport.pipeline import au_study as study
     from policyport.pipeline.au_study_page import render_page
 
-    quiet = arguments.quiet > arguments.verbose
-    cells = au_study.grid(
-        arguments.variants or au_study.VARIANTS,
-        arguments.regimes or au_study.REGIMES,
+    def said(cell: study.AuCell, result: study.AuResult) -> None:
+        tell(f"{cell.name:<32} mean F1 {result.f1:.3f}, AUC {result.auc:.3f}")
+
+    cells = study.grid(
+        arguments.variants or study.VARIANTS,
+        arguments.regimes or study.REGIMES,
         arguments.labelled,
         arguments.unlabelled,
         arguments.seeds,
@@ -308,32 +283,21 @@ def _au(arguments: argparse.Namespace) -> int:
         arguments.relation_steps,
         arguments.agreement_weight,
     )
-
-    def said(cell: au_study.AuCell, result: au_study.AuResult) -> None:
-        if not quiet:
-            print(f"{cell.name:<32} mean F1 {result.f1:.3f}, AUC {result.auc:.3f}", flush=True)
-
-    found = au_study.run_au_study(cells, arguments.out / "cells", arguments.workers, said)
-    rows = au_study.rows_of(found)
-    written = {
-        "study.csv": au_study.to_csv(found),
-        "study.md": au_study.markdown(rows) + "\n",
-        "study.html": render_page(rows),
-    }
-    for name, text in written.items():
-        (arguments.out / name).write_text(text, encoding="utf-8")
-    if not quiet:
-        print(arguments.out / "study.html")
-    return 0
+    found = study.run_au_study(cells, arguments.out / "cells", arguments.workers, said)
+    rows = study.rows_of(found)
+    table = study.markdown(rows) + "\n"
+    return {"study.csv": study.to_csv(found), "study.md": table, "study.html": render_page(rows)}
 
 
-def _codec(arguments: argparse.Namespace) -> int:
+def _codec(arguments: argparse.Namespace, tell: Tell) -> Files:
     from policyport.pipeline import codec_study as study
-    from policyport.pipeline import speak
     from policyport.pipeline.codec_rates import Point, of_codec
     from policyport.pipeline.codec_study_page import peer_points, render
 
-    quiet = arguments.quiet > arguments.verbose
+    def said(cell: study.CodecCell, points: Sequence[Point]) -> None:
+        ends = (f"{p.bits_per_pixel:.3f} bpp {p.psnr_db:.2f} dB" for p in (points[0], points[-1]))
+        tell(f"{cell.name:<40} {' to '.join(ends)}")
+
     cells = study.grid(
         arguments.encoders,
         arguments.losses or study.LOSSES,
@@ -342,33 +306,17 @@ def _codec(arguments: argparse.Namespace) -> int:
         arguments.steps or 1200,
         arguments.images,
     )
-
-    def said(cell: study.CodecCell, points: Sequence[Point]) -> None:
-        if not quiet:
-            ends = (f"{p.bits_per_pixel:.3f} bpp {p.psnr_db:.2f} dB" for p in (points[0], points[-1]))
-            print(f"{cell.name:<40} {' to '.join(ends)}", flush=True)
-
-    found = study.run_codec_study(cells, arguments.out, speak.silent if quiet else speak.say, said)
+    found = study.run_codec_study(cells, arguments.out, _stages(arguments), said)
     others = peer_points(arguments.out)
-    written = {
-        "study.csv": study.to_csv(found),
-        "study.md": study.markdown(study.rows_of(found), of_codec(others, study.AGAINST)) + "\n",
-        "study.html": render(found, others, arguments.out),
-    }
-    for name, text in written.items():
-        (arguments.out / name).write_text(text, encoding="utf-8")
-    if not quiet:
-        print(arguments.out / "study.html")
-    return 0
+    table = study.markdown(study.rows_of(found), of_codec(others, study.AGAINST)) + "\n"
+    return {"study.csv": study.to_csv(found), "study.md": table, "study.html": render(found, others, arguments.out)}
 
 
-def _quarl(arguments: argparse.Namespace) -> int:
-    from policyport.pipeline import speak
+def _quarl(arguments: argparse.Namespace, tell: Tell) -> Files:
     from policyport.pipeline.quarl import BITS, METHODS, StudyRequest, run_study
     from policyport.pipeline.quarl_page import render_page
     from policyport.pipeline.quarl_tables import to_csv, to_json, to_markdown
 
-    quiet = arguments.quiet > arguments.verbose
     request = StudyRequest(
         arguments.out,
         arguments.agents,
@@ -382,21 +330,17 @@ def _quarl(arguments: argparse.Namespace) -> int:
         workers=arguments.workers,
         ray=arguments.ray,
     )
-    study = run_study(request, speak.silent if quiet else speak.say, _silent if quiet else say)
-    files = {"study.json": to_json, "study.csv": to_csv, "study.md": to_markdown, "study.html": render_page}
-    for name, write in files.items():
-        (request.out / name).write_text(write(study), encoding="utf-8")
-    if not quiet:
-        print(request.out / "study.html")
-    return 0
+    found = run_study(request, _stages(arguments), lambda result: tell(line_of(result)))
+    return {
+        "study.json": to_json(found),
+        "study.csv": to_csv(found),
+        "study.md": to_markdown(found),
+        "study.html": render_page(found),
+    }
 
 
-def say(result: CellResult) -> None:
+def line_of(result: CellResult) -> str:
     """One line on a cell."""
     mean = sum(result.returns) / len(result.returns)
     figures = f"return {mean:.1f}, agreement {result.agreement:.2%}"
-    print(f"{result.agent:<32} {result.method:<11} {result.bits:>2} bits  {figures}", flush=True)
-
-
-def _silent(_: CellResult) -> None:
-    """Say nothing."""
+    return f"{result.agent:<32} {result.method:<11} {result.bits:>2} bits  {figures}"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from policyport.core.errors import ToolError
+from policyport.core.errors import ProtocolError, ToolError
 from policyport.deploy.board import board_names, load_board
 from policyport.deploy.toolchain import find_toolchain
 from policyport.hil.cycle_model import block_cycles, estimate_cycles
@@ -60,7 +60,7 @@ def cycles(code: Code, core: str, jumps: dict[Jump, int] | None = None, last: in
     try:
         while True:
             addresses.append(addresses[-1] + code.size(addresses[-1]))
-    except Exception:
+    except ProtocolError:  # behind the last
         addresses.pop()
     jumps, last = jumps or {}, addresses[-1] if last is None else last
     region = Region(0, 0, last, jumps)

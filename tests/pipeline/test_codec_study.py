@@ -76,8 +76,7 @@ def test_a_study_is_written_and_goes_on(
         monkeypatch.setattr(module, "test_photographs", lambda: tested)
     for module in (codec_page, codec_study_page):
         monkeypatch.setattr(module, "CROPPED", {"one": (8, 8)})
-    for module in (codec_rates, codec_page):
-        monkeypatch.setattr(module, "PEER_QUALITIES", (5, 60))
+    monkeypatch.setattr(codec_rates, "PEER_QUALITIES", (5, 60))
     monkeypatch.setattr(codec_study, "QUALITIES", (2, 9))
     line = ["study", "codec", "--encoders", "linear", "--losses", "mse", "--objectives", "rate"]
     line += ["--steps", "2", "--images", str(tmp_path / "images"), "--out", str(tmp_path / "study")]

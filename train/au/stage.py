@@ -13,6 +13,7 @@ from policyport.core.artifact import (
     Artifact,
     code_version,
     open_artifact,
+    partial_folder,
     sha256_file,
     sha256_json,
     stage_key,
@@ -47,20 +48,19 @@ def train_au(config: AuConfig, out: Path) -> Artifact:
     import torch
     from policyport.train.au.learner import learn
 
-    partial = out.with_name(out.name + ".partial")
     code, inputs = code_version(*CODE), data_inputs(config)
-    checkpoint = _checkpoint(partial, stage_key("train", inputs, to_table(config), code))
+    partial = partial_folder(out, stage_key("train", inputs, to_table(config), code))
     threads = torch.get_num_threads()
     torch.set_num_threads(config.threads)
     try:
         training, validation, test, unlabelled = pictures_of(config)
-        trained = learn(recipe_of(config), training, unlabelled, validation, checkpoint)
+        trained = learn(recipe_of(config), training, unlabelled, validation, partial / "checkpoint.pt")
         with write_artifact(out, "train", inputs=inputs, config=to_table(config), code=code) as writer:
             figures = _export(config, trained, (training, validation, test), writer.path)
             writer.figures.update(figures)
     finally:
         torch.set_num_threads(threads)
-    shutil.rmtree(partial, ignore_errors=True)
+    shutil.rmtree(partial.parent, ignore_errors=True)
     return open_artifact(out, "train")
 
 
@@ -108,15 +108,6 @@ def _require() -> None:
         raise ToolError(
             "a package that trains on faces is not installed", got=error, cure=pip_install("[au]")
         ) from error
-
-
-def _checkpoint(partial: Path, key: str) -> Path:
-    """The checkpoint of the run with that key; another run's is removed."""
-    folder = partial / key[:16]
-    if partial.is_dir() and not folder.is_dir():
-        shutil.rmtree(partial)
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder / "checkpoint.pt"
 
 
 def pictures_of(config: AuConfig) -> tuple[LabelledFaces, LabelledFaces, LabelledFaces, LabelledFaces | None]:

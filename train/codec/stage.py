@@ -14,6 +14,7 @@ from policyport.core.artifact import (
     Artifact,
     code_version,
     open_artifact,
+    partial_folder,
     sha256_json,
     stage_key,
     write_artifact,
@@ -53,20 +54,19 @@ def train_codec(config: CodecConfig, out: Path) -> Artifact:
     from policyport.train.codec.learner import learn
     from policyport.train.codec.photographs import test_photographs, training_pictures
 
-    partial = out.with_name(out.name + ".partial")
     code, inputs = code_version(*CODE), data_inputs(config)
-    checkpoint = _checkpoint(partial, stage_key("train", inputs, to_table(config), code))
+    partial = partial_folder(out, stage_key("train", inputs, to_table(config), code))
     threads = torch.get_num_threads()
     torch.set_num_threads(config.threads)
     try:
         tested = test_photographs()
         pictures = training_pictures(config.images, config.packages_root, config.seed)
-        trained = learn(config, pictures, checkpoint)
+        trained = learn(config, pictures, partial / "checkpoint.pt")
         with write_artifact(out, "train", inputs=inputs, config=to_table(config), code=code) as writer:
             writer.figures.update(_export(config, trained, pictures, tested, writer.path))
     finally:
         torch.set_num_threads(threads)
-    shutil.rmtree(partial, ignore_errors=True)
+    shutil.rmtree(partial.parent, ignore_errors=True)
     return open_artifact(out, "train")
 
 
@@ -90,15 +90,6 @@ def _require() -> None:
         raise ToolError(
             "a package that trains image codecs is not installed", got=error, cure=pip_install("[codec]")
         ) from error
-
-
-def _checkpoint(partial: Path, key: str) -> Path:
-    """The checkpoint of the run with that key; another run's is removed."""
-    folder = partial / key[:16]
-    if partial.is_dir() and not folder.is_dir():
-        shutil.rmtree(partial)
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder / "checkpoint.pt"
 
 
 def _export(
