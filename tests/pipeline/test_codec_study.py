@@ -85,7 +85,7 @@ def test_a_study_is_written_and_goes_on(
     with (tmp_path / "study/study.csv").open() as stream:
         assert [(row["objective"], row["quality"]) for row in csv.DictReader(stream)] == [("rate", "2"), ("rate", "9")]
     page = (tmp_path / "study/study.html").read_text()
-    assert page.count("data:image/png;base64,") == len(codec_rates.peers()) + 2 and "http" not in page
+    assert page.count("data:image/png;base64,") == len(codec_rates.peers()) + 2 and "://" not in page
     cell = tmp_path / "study/cells/linear-mse-rate-0.json"
     table = json.loads(cell.read_text())
     table["points"][0]["psnr_db"] = 12.3456
