@@ -77,6 +77,7 @@ def learn(config: TrainConfig, partial: Path, key: str) -> Learner:
                 _quantize(learner, config)
                 continue
             before = learner.model.num_timesteps
+            _begin_anew(learner.model, config.seed)
             callback = _progress_callback(advance, learner)
             with training_in(learner.model, config.precision), actors(learner.model):
                 learner.model.learn(_chunk(learner, config), callback=callback, reset_num_timesteps=before == 0)
@@ -85,6 +86,15 @@ def learn(config: TrainConfig, partial: Path, key: str) -> Learner:
             log.info("%d steps: mean return %.1f", learner.model.num_timesteps, mean)
             _checkpoint(learner, partial, key)
     return learner
+
+
+def _begin_anew(model: BaseAlgorithm, seed: int) -> None:
+    """Begin a chunk from what a checkpoint holds alone: fresh episodes, random generators seeded by the steps done.
+
+    A training that was interrupted so ends with the weights of one that was not.
+    """
+    model.set_random_seed(seed + model.num_timesteps)
+    model._last_obs = None  # the next chunk resets the environments
 
 
 @contextmanager

@@ -62,9 +62,23 @@ def test_same_seed_gives_the_same_network(tmp_path: Path) -> None:
     assert hashes[0] == hashes[1] != hashes[2]
 
 
-@pytest.mark.parametrize("algorithm", ["PPO", "DQN"])
-def test_interrupted_training_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, algorithm: str) -> None:
-    config = TrainConfig(**{**short(algorithm, "CartPole-v1").__dict__, "total_steps": 384, "target_return": 1e9})
+@pytest.mark.parametrize(
+    ("algorithm", "environment", "more"),
+    [
+        ("PPO", "CartPole-v1", {}),
+        ("DQN", "CartPole-v1", {}),
+        ("PPO", "Pendulum-v1", {"normalize_observations": True}),
+        ("SAC", "Pendulum-v1", {}),
+        ("TD3", "Pendulum-v1", {}),
+        ("PPO", "CartPole-v1", {"qat_weights": 4, "qat_delay": 0.3}),
+    ],
+)
+def test_interrupted_training_ends_with_the_same_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, algorithm: str, environment: str, more: dict[str, Any]
+) -> None:
+    settings = {**short(algorithm, environment).__dict__, "total_steps": 384, "target_return": 1e9, **more}
+    config = TrainConfig(**settings)
+    whole = train(config, tmp_path / "whole")
     evaluate = learner._evaluate
     calls = 0
 
@@ -79,13 +93,12 @@ def test_interrupted_training_resumes(tmp_path: Path, monkeypatch: pytest.Monkey
     with pytest.raises(KeyboardInterrupt):
         train(config, tmp_path / "train")
     state = json.loads((tmp_path / "train.partial" / "state.json").read_text())
-    assert [steps for steps, _ in state["curve"]] == [128]
+    assert len(state["curve"]) == 1
     assert not (tmp_path / "train").exists()
 
     artifact = train(config, tmp_path / "train")
-    curve = artifact.file("curve.csv").read_text().splitlines()
-    assert [int(line.split(",")[0]) for line in curve[1:]] == [128, 256, 384]
-    assert curve[1] == f"128,{state['curve'][0][1]}"
+    for name in ("policy.onnx", "curve.csv", "observations.npz"):
+        assert artifact.manifest.files[name] == whole.manifest.files[name], name
     assert not (tmp_path / "train.partial").exists()
 
 
