@@ -229,6 +229,7 @@ def write_artifact(
     If the body raises, the folder is removed and what lay at ``path`` before is untouched.
     """
     path = path.resolve()
+    _remove_remains(path)
     building = path.with_name(f".{path.name}.building-{os.getpid()}")
     shutil.rmtree(building, ignore_errors=True)
     building.mkdir(parents=True)
@@ -239,6 +240,24 @@ def write_artifact(
         _replace(building, path)
     finally:
         shutil.rmtree(building, ignore_errors=True)
+
+
+def _remove_remains(path: Path) -> None:
+    """Remove what processes that were killed left beside an artifact."""
+    for folder in (*path.parent.glob(f".{path.name}.building-*"), *path.parent.glob(f".{path.name}.old-*")):
+        pid = folder.name.rpartition("-")[2]
+        if pid.isdigit() and not _is_alive(int(pid)):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # of another user
+        return True
+    return True
 
 
 def _finish(writer: ArtifactWriter, kind: str, inputs: Mapping[str, str], config: Mapping[str, Any], code: str) -> None:

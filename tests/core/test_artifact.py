@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +52,17 @@ def test_nothing_else_is_left_beside_it(tmp_path: Path) -> None:
     write(tmp_path / "train", "again")
     assert [path.name for path in tmp_path.iterdir()] == ["train"]
     assert (tmp_path / "train" / "policy.onnx").read_text() == "again"
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    left = [tmp_path / f".x.{what}-{dead.pid}" for what in ("building", "old")]
+    kept = [tmp_path / ".x.building-notes", tmp_path / f".y.building-{dead.pid}", tmp_path / f".x.old-{os.getppid()}"]
+    for folder in (*left, *kept):
+        folder.mkdir()
+    write(tmp_path / "x")
+    assert not any(folder.exists() for folder in left) and all(folder.exists() for folder in kept)
 
 
 def test_a_failure_leaves_what_was_there(tmp_path: Path) -> None:
