@@ -72,7 +72,8 @@ class Stm32Flash:
     """
 
     registers = range(0x40023C00, 0x40023C18)
-    KEYR, SR, CR = 0x04, 0x0C, 0x10
+    ACR, KEYR, SR, CR = 0x00, 0x04, 0x0C, 0x10
+    CACHES, FORGET = 1 << 9 | 1 << 10, 1 << 11 | 1 << 12
     KEYS = (0x45670123, 0xCDEF89AB)
     PROGRAM, SECTOR_ERASE, START, LOCK = 1 << 0, 1 << 1, 1 << 16, 1 << 31
     SEQUENCE_ERROR, PARALLELISM_ERROR, ALIGNMENT_ERROR, WRITE_PROTECTION_ERROR = 1 << 7, 1 << 6, 1 << 5, 1 << 4
@@ -85,6 +86,9 @@ class Stm32Flash:
         self._sectors = tuple(sectors)
         self._changed: Callable[[int, int], None] = lambda begin, end: None
         self._power_off: Callable[[], None] = lambda: None
+        self.unforgotten = 0
+        """Writes and erases before which the caches were not emptied of the one before. The caches are not modelled."""
+
         self.reset()
 
     def connect(self, changed: Callable[[int, int], None], power_off: Callable[[], None]) -> None:
@@ -92,7 +96,9 @@ class Stm32Flash:
         self._changed, self._power_off = changed, power_off
 
     def reset(self) -> None:
-        """See :class:`FlashController`: locked, no error."""
+        """See :class:`FlashController`: locked, no error, caches off and empty."""
+        self._access = 0
+        self._is_stale = False
         self._control = self.LOCK
         self._status = 0
         self._keys: list[int] = []
@@ -100,13 +106,16 @@ class Stm32Flash:
 
     def read(self, offset: int) -> int:
         """See :class:`FlashController`."""
-        return {self.SR: self._status, self.CR: self._control}.get(offset, 0)
+        return {self.ACR: self._access, self.SR: self._status, self.CR: self._control}.get(offset, 0)
 
     def write(self, offset: int, value: int) -> None:
         """See :class:`FlashController`."""
         if self.power.is_off:  # what the core still does until it stops
             return
-        if offset == self.KEYR:
+        if offset == self.ACR:
+            self._access = value
+            self._is_stale = self._is_stale and not (value & self.FORGET == self.FORGET and not value & self.CACHES)
+        elif offset == self.KEYR:
             self._unlock(value)
         elif offset == self.SR:
             self._status &= ~value
@@ -137,12 +146,17 @@ class Stm32Flash:
         else:
             self._program(offset, size, value & ((1 << 8 * size) - 1))
 
+    def _note_change(self) -> None:
+        self.unforgotten += self._is_stale
+        self._is_stale = True
+
     def _program(self, offset: int, size: int, value: int) -> None:
         cut = self.power.fails()
         whole = int.from_bytes(self.content[offset : offset + size], "little")
         fallen = whole & value
         if cut:  # some of the bits that were to fall have fallen
             fallen = whole & (fallen | self.power.random.getrandbits(8 * size))
+        self._note_change()
         self.content[offset : offset + size] = fallen.to_bytes(size, "little")
         self._changed(offset, offset + size)
         if cut:
@@ -153,6 +167,7 @@ class Stm32Flash:
         if not control & self.SECTOR_ERASE or number >= len(self._sectors):
             self._status |= self.SEQUENCE_ERROR
             return
+        self._note_change()
         cut = self.power.fails()
         begin = sum(self._sectors[:number])
         end = begin + self._sectors[number]

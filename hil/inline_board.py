@@ -37,7 +37,7 @@ class InlineBoard:
         self.content = bytearray(flash.ljust(board.flash.size, b"\xff"))
         self.resets = 0
         self._counts = counts
-        self._controller = FLASHES[slots.driver](self.content, slots.sectors, self.power)
+        self.controller = FLASHES[slots.driver](self.content, slots.sectors, self.power)
         self._host = _Host()
         self._board, self._core = board, core
         self._processor = self._power_on()
@@ -88,7 +88,7 @@ class InlineBoard:
         """
         self._host = _Host()
         self.power.restore(cut_at)
-        self._controller.reset()
+        self.controller.reset()
         self._processor = self._power_on()
 
     def _power_on(self) -> CortexM:
@@ -101,7 +101,7 @@ class InlineBoard:
             memory,
             b"",
             lambda: UARTS[board.uart.driver](self._wire),
-            controller=self._controller,
+            controller=self.controller,
             watchdog_clock_hz=board.clock_hz,
             counts=self._counts,
         )

@@ -118,6 +118,7 @@ def test_an_update_runs_and_stays(factory: bytes, old: Image, new: Image) -> Non
     assert told[0] == 0 and told[-1] == new.header.size and told == sorted(told)
     assert board.resets == 3  # into the bootloader, to the trial, to be confirmed
     assert board.content[: len(factory)] == factory
+    assert board.controller.unforgotten == 0
     # Instructions are counted as on a board that never held another firmware.
     fresh = InlineBoard(BOARD, bytes(board.content))
     bridge.reset()

@@ -3,10 +3,13 @@
 #include "pp_flash.h"
 #include "pp_registers.h"
 
+#define ACR PP_REGISTER(0x40023C00u)
 #define KEYR PP_REGISTER(0x40023C04u)
 #define SR PP_REGISTER(0x40023C0Cu)
 #define CR PP_REGISTER(0x40023C10u)
 
+#define ACR_CACHES (1u << 9 | 1u << 10)   /* instructions, data */
+#define ACR_FORGET (1u << 11 | 1u << 12) /* while they are off */
 #define KEY_1 0x45670123u
 #define KEY_2 0xCDEF89ABu
 #define SR_ERRORS 0xF2u /* sequence, parallelism, alignment, write protection, operation */
@@ -30,12 +33,22 @@ static void unlock(void) {
     SR = SR_ERRORS; /* a one clears */
 }
 
+/* The caches do not see the flash change (RM0090, 3.5.2): what they hold is forgotten. */
+static void forget_cached(void) {
+    const uint32_t access = ACR;
+    ACR = access & ~ACR_CACHES;
+    ACR = (access & ~ACR_CACHES) | ACR_FORGET;
+    ACR = access & ~ACR_CACHES;
+    ACR = access;
+}
+
 /* Wait for the end, and lock the controller: a stray write then changes nothing. */
 static bool finish(void) {
     while ((SR & SR_BUSY) != 0u) {
     }
     const bool good = (SR & SR_ERRORS) == 0u;
     CR = CR_LOCK;
+    forget_cached();
     return good;
 }
 
