@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -50,6 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=NETWORKS)
     parser.add_argument("--bits", type=int, nargs="+", default=list(BITS), choices=BITS)
     parser.add_argument("--methods", nargs="+", metavar="METHOD", help="names of the table's lines [default: all]")
+    parser.add_argument("--live-peers", action="store_true", help="AIMET and Brevitas too, where installed")
     parser.add_argument("--study", action="store_true", help="the variants of AdaRound's paper too")
     parser.add_argument("--quick", action="store_true", help="few epochs and iterations: to see that it runs")
     parser.add_argument("--page", type=Path, help="Markdown file whose block `rounding` is written")
@@ -91,29 +92,47 @@ def _rows(options: argparse.Namespace) -> Iterator[Row]:
             "the benchmark needs torch and scikit-learn", got=str(error), cure='pip install "policyport[bench]"'
         ) from error
     from policyport.quantize.rounding.digits import EPOCHS, graph_of, load_digits, trained
-    from policyport.quantize.rounding.study import BLOCKS, METHODS, VARIANTS, measure
+    from policyport.quantize.rounding.live_peers import LIVE_PEERS
+    from policyport.quantize.rounding.study import measure, measure_live
 
     torch.set_num_threads(1)
     data = load_digits()
-    names = options.methods or [*METHODS, BLOCKS, *(VARIANTS if options.study else ())]
-    unknown = set(names) - {*METHODS, BLOCKS, *VARIANTS}
-    if unknown:
-        known = ", ".join((*METHODS, BLOCKS, *VARIANTS))
-        raise ConfigError("no such method", where="--methods", expected=known, got=min(unknown))
+    names = _methods(options)
     epochs, iterations = (5, 200) if options.quick else (EPOCHS, 10_000)
     kept = _Kept(options.out, f"{epochs} epochs, {iterations} iterations, {code_version(Path(__file__).parent)}")
     for network in options.networks:
         for seed in options.seeds:
-            graph = graph_of(trained(network, data, seed, epochs))
+            float_network = trained(network, data, seed, epochs)
+            graph = graph_of(float_network)
             for bits in options.bits:
                 for name in names:
                     row = kept.find(network, bits, name, seed)
                     if row is None:
-                        row = measure(graph, data, network, name, bits, seed, iterations)
+                        if name in LIVE_PEERS:
+                            row = measure_live(float_network, data, network, name, bits, seed, iterations)
+                        else:
+                            row = measure(graph, data, network, name, bits, seed, iterations)
                         kept.keep(row)
                     said = f"{network} seed {seed} w{bits} {name}: {row.sqnr_db:.2f} dB, {row.seconds:.1f} s"
                     print(said, flush=True)
                     yield row
+
+
+def _methods(options: argparse.Namespace) -> list[str]:
+    """The lines of the table.
+
+    :raises ConfigError: one of ``--methods`` is unknown
+    """
+    from policyport.quantize.rounding.live_peers import LIVE_PEERS
+    from policyport.quantize.rounding.study import BLOCKS, METHODS, VARIANTS
+
+    known = (*METHODS, BLOCKS, *VARIANTS, *LIVE_PEERS)
+    names = options.methods or [*METHODS, BLOCKS, *(VARIANTS if options.study else ())]
+    unknown = set(names) - set(known)
+    if unknown:
+        raise ConfigError("no such method", where="--methods", expected=", ".join(known), got=min(unknown))
+    live = [name for name, peer in LIVE_PEERS.items() if peer.installed] if options.live_peers else []
+    return [*names, *(name for name in live if name not in names)]
 
 
 class _Kept:
@@ -151,13 +170,14 @@ def write(rows: Sequence[Row], out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     peers = json.loads(PEERS.read_text())
     lines = means(rows)
-    document = {"schema": SCHEMA, "rows": [asdict(row) for row in rows], "means": lines, "peers": peers}
+    run = _versions(lines)
+    document = {"schema": SCHEMA, "rows": [asdict(row) for row in rows], "means": lines, "peers": peers, "run": run}
     (out / "results.json").write_text(json.dumps(document, indent=2) + "\n")
     with (out / "results.csv").open("w", newline="") as stream:
         table = csv.DictWriter(stream, list(asdict(rows[0])), lineterminator="\n")
         table.writeheader()
         table.writerows(asdict(row) for row in rows)
-    (out / "results.md").write_text(markdown(lines, peers))
+    (out / "results.md").write_text(markdown(lines, peers, run))
     _plot(lines, peers["rows"], out / "results.png")
 
 
@@ -179,20 +199,43 @@ def means(rows: Sequence[Row]) -> list[Line]:
     ]
 
 
-def markdown(lines: Sequence[Line], peers: Line) -> str:
-    """Tables by network: a line for each method, SQNR, accuracy and seconds for each width."""
+def _versions(lines: Sequence[Line]) -> dict[str, str]:
+    """Other tools that ran, and their versions."""
+    from policyport.quantize.rounding.live_peers import LIVE_PEERS, versions
+
+    return versions(line["method"] for line in lines if line["method"] in LIVE_PEERS)
+
+
+def markdown(lines: Sequence[Line], peers: Line, run: Mapping[str, str]) -> str:
+    """Tables by network: a line for each method, SQNR, accuracy and seconds for each width.
+
+    :param run: tools that ran beside ours, and their versions
+    """
     parts = []
     for network in dict.fromkeys(line["network"] for line in lines):
         own = [line for line in lines if line["network"] == network]
         widths = list(dict.fromkeys(line["bits"] for line in own))
-        others = [row for row in peers["rows"] if row["network"] == network and row["bits"] in widths]
+        live = {(line["bits"], line["method"]) for line in own}
+        others = [
+            row
+            for row in peers["rows"]
+            if row["network"] == network and row["bits"] in widths and (row["bits"], row["method"]) not in live
+        ]
         head = [
-            f"| {network} |" + "".join(f" w{bits}: dB, %, s |" for bits in widths),
+            f"| {network}, {_trainings(own)} |" + "".join(f" w{bits}: dB, %, s |" for bits in widths),
             "|---" * (len(widths) + 1) + "|",
         ]
         parts += [*head, *_table(own, widths, ""), *_table(others, widths, ", recorded"), ""]
+    if run:
+        parts.append("Run beside, weights alone: " + ", ".join(" ".join(tool) for tool in run.items()) + ".\n")
     parts.append(f"Recorded: {peers['source']}. a8: with int8 activations, not to be compared with weights alone.")
     return "\n".join(parts) + "\n"
+
+
+def _trainings(lines: Sequence[Line]) -> str:
+    """How many trainings the figures are means of."""
+    counts = sorted({line["seeds"] for line in lines})
+    return " or ".join(str(count) for count in counts) + (" training" if counts == [1] else " trainings")
 
 
 def _table(lines: Sequence[Line], widths: Sequence[int], note: str) -> list[str]:

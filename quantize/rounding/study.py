@@ -9,12 +9,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from policyport.core.semantics import Reals
 from policyport.quantize.graph import FloatGraph
 from policyport.quantize.metrics import sqnr_db
 from policyport.quantize.nodes import Floats, Weighted
+from policyport.quantize.rounding import live_peers
 from policyport.quantize.rounding.adaround import CONVERGED_RATE, AdaRoundSettings, LearnedLayer, adaround
 from policyport.quantize.rounding.beam import beam
 from policyport.quantize.rounding.block_sides import Grid as LayerGrid
@@ -64,10 +66,26 @@ def measure(graph: FloatGraph, data: Digits, network: str, method: str, bits: in
     rounded = _rounded(graph, data.train_images[:CALIBRATION], method, bits, seed, iterations)
     seconds = time.process_time() - start
     exact, got = graph.evaluate(data.test_images), rounded.evaluate(data.test_images)
+    return Row(network, bits, method, seed, *_judged(exact, got, data), seconds)
+
+
+def measure_live(float_network: Any, data: Digits, network: str, method: str, bits: int, seed: int, its: int) -> Row:
+    """Let another tool round a torch network's weights, by one of :data:`live_peers.LIVE_PEERS`.
+
+    :raises ToolError: its package is not installed
+    """
+    start = time.process_time()
+    rounded = live_peers.rounded(method, float_network, data.train_images[:CALIBRATION], bits, seed, its)
+    seconds = time.process_time() - start
+    exact, got = (live_peers.logits(each, data.test_images) for each in (float_network, rounded))
+    return Row(network, bits, method, seed, *_judged(exact, got, data), seconds)
+
+
+def _judged(exact: Floats, got: Floats, data: Digits) -> tuple[float, float, float]:
+    """Accuracy and agreement in percent and SQNR in dB of logits on the test images."""
     choice = got.argmax(axis=1)
-    accuracy = float(np.mean(choice == data.test_labels))
-    agreement = float(np.mean(choice == exact.argmax(axis=1)))
-    return Row(network, bits, method, seed, 100 * accuracy, 100 * agreement, sqnr_db(exact, got), seconds)
+    accuracy, agreement = np.mean(choice == data.test_labels), np.mean(choice == exact.argmax(axis=1))
+    return 100 * float(accuracy), 100 * float(agreement), sqnr_db(exact, got)
 
 
 def _rounded(graph: FloatGraph, observations: Floats, method: str, bits: int, seed: int, iterations: int) -> FloatGraph:
@@ -148,9 +166,6 @@ def _best(problem: LayerProblem, seed: int) -> Solution:
 
 BLOCKS = "lattice, then blocks"
 
-LONGER = 1.5
-"""Iterations of AIMET's AdaRound for weights of fewer than 8 bits, over the paper's."""
-
 METHODS: dict[str, Method] = {
     "nearest": _without_data(nearest),
     "GPTQ": _on_grid(gptq),
@@ -158,7 +173,7 @@ METHODS: dict[str, Method] = {
     "K-best": _on_grid(beam),
     "lattice": _solved(_best),
     "AdaRound, paper": _learned(),
-    "AdaRound, half as long again": _learned(LONGER),
+    "AdaRound, half as long again": _learned(live_peers.LONGER),
     "AdaRound, converged": _learned(learning_rate=CONVERGED_RATE),
 }
 """What is offered, and what it is made of."""

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import json
 
 import numpy as np
 import pytest
-from policyport.core.errors import ArtifactError, ConfigError
+from policyport.core.errors import ArtifactError, ConfigError, ToolError
 from policyport.core.lock import NamedLock
 from policyport.quantize.graph import FloatGraph
-from policyport.quantize.rounding import benchmark, digits
+from policyport.quantize.rounding import benchmark, digits, live_peers, study
 from policyport.quantize.rounding.study import Row
 
 
@@ -92,3 +93,28 @@ def test_the_data_are_split_the_same_way_each_time(data):
     again = digits.load_digits()
     assert (len(data.train_images), len(data.test_images)) == (1078, 719)
     assert np.array_equal(data.test_images, again.test_images) and data.train_images.max() == 1.0
+
+
+def test_a_peer_that_is_not_installed_says_how_to_get_it(data, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    network = digits.trained("mlp", data, seed=0, epochs=1)
+    with pytest.raises(ToolError, match="pip install brevitas"):
+        study.measure_live(network, data, "mlp", "Brevitas GPTQ", 4, 0, 10)
+
+
+@pytest.mark.parametrize("method", list(live_peers.LIVE_PEERS))
+def test_installed_peers_round_to_their_grid(data, method):
+    if not live_peers.LIVE_PEERS[method].installed:
+        pytest.skip(f"{live_peers.LIVE_PEERS[method].distribution} is not installed")
+    network = digits.trained("mlp", data, seed=0, epochs=5)
+    rows = [study.measure_live(network, data, "mlp", method, bits, 0, 100) for bits in (4, 2)]
+    assert rows[0].sqnr_db > rows[1].sqnr_db + 6 and rows[0].agreement > 90
+
+
+def test_a_live_figure_stands_for_the_recorded_one():
+    line = {"network": "mlp", "bits": 4, "method": "AIMET AdaRound", "seeds": 3, "accuracy": 97.0, "sqnr_db": 30.5}
+    peers = json.loads(benchmark.PEERS.read_text())
+    shown = benchmark.markdown([{**line, "seconds": 9.0}], peers, {"aimet-torch": "9.9"})
+    assert "| mlp, 3 trainings |" in shown and "AIMET AdaRound | 30.5, 97.0, 9.0 |" in shown
+    assert "AIMET AdaRound, recorded" not in shown and "AIMET nearest, recorded" in shown
+    assert "aimet-torch 9.9" in shown

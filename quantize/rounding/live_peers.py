@@ -1,0 +1,195 @@
+"""AIMET and Brevitas on the networks that rounding is measured on, where their packages are installed.
+
+Both leave a torch network whose weights lie on their grids: one scale per output channel, symmetric, weights alone, no
+activation rounded. Each is called as its own documentation calls it; what is measured is the network it hands back
+with its weights rounded for good.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+import json
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from policyport.core.errors import ToolError
+from policyport.quantize.nodes import Floats
+
+Tensor = Any  # torch carries no types that a strict checker is shown here
+
+BATCH = 32
+
+LONGER = 1.5
+"""Iterations of AIMET's AdaRound for weights of fewer than 8 bits, over the paper's."""
+
+AIMET_CONFIG = {
+    "defaults": {
+        "ops": {},
+        "params": {"is_quantized": "True", "is_symmetric": "True"},
+        "strict_symmetric": "False",
+        "per_channel_quantization": "True",
+    },
+    "params": {"bias": {"is_quantized": "False"}},
+    "op_type": {},
+    "supergroups": [],
+    "model_input": {},
+    "model_output": {},
+}
+"""AIMET's configuration of a simulation: weights alone, per channel."""
+
+Peer = Callable[[Any, Tensor, int, int], Any]
+"""A float network, its calibration images [n, 1, 8, 8], bits of a weight and iterations of what is learned, to the
+network with its weights rounded."""
+
+
+@dataclass(frozen=True)
+class LivePeer:
+    """A method of another tool."""
+
+    module: str
+    """What is imported."""
+
+    distribution: str
+    """What its package is called in an index."""
+
+    run: Peer
+
+    @property
+    def installed(self) -> bool:
+        """Whether the package is here; it is not imported."""
+        return importlib.util.find_spec(self.module) is not None
+
+
+def logits(network: Any, images: Floats) -> Floats:
+    """[n, 10] of a torch network, without gradients."""
+    with torch.no_grad():
+        found: Floats = network.eval()(torch.from_numpy(images)).numpy()
+    return found
+
+
+def rounded(method: str, network: Any, images: Floats, bits: int, seed: int, iterations: int) -> Any:
+    """A copy of a float network with its weights rounded by one of :data:`LIVE_PEERS`.
+
+    :param images: [n, 1, 8, 8] that the method calibrates by
+    :raises ToolError: the package is not installed
+    """
+    peer = LIVE_PEERS[method]
+    if not peer.installed:
+        raise ToolError(f"{method} needs a package", got="none", cure=f"pip install {peer.distribution}")
+    torch.manual_seed(seed)
+    return peer.run(copy.deepcopy(network).eval(), torch.from_numpy(images), bits, iterations)
+
+
+def versions(methods: Iterable[str]) -> dict[str, str]:
+    """Package to version of what ran."""
+    return {name: version(name) for name in dict.fromkeys(LIVE_PEERS[method].distribution for method in methods)}
+
+
+def _aimet_nearest(network: Any, images: Tensor, bits: int, iterations: int) -> Any:
+    with _aimet_simulation(network, images, bits) as simulation:
+        simulation.compute_encodings(lambda model, _: model(images), None)
+        return simulation.model
+
+
+def _aimet_adaround(network: Any, images: Tensor, bits: int, iterations: int) -> Any:
+    from aimet_torch.adaround.adaround_weight import Adaround, AdaroundParameters
+
+    batches = images.split(BATCH)
+    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(images), batch_size=BATCH)
+    parameters = AdaroundParameters(
+        loader,
+        len(batches),
+        default_num_iterations=round(LONGER * iterations),
+        forward_fn=lambda model, batch: model(batch[0]),
+    )
+    with tempfile.TemporaryDirectory() as folder, _aimet_config() as config:
+        found = Adaround.apply_adaround(
+            network, images[:1], parameters, folder, "adaround", default_param_bw=bits, default_config_file=config
+        )
+        # The weights that it returns may lie between two integers: the simulation with its scales rounds them.
+        with _aimet_simulation(found, images, bits) as simulation:
+            simulation.set_and_freeze_param_encodings(str(Path(folder) / "adaround.encodings"))
+            return simulation.model
+
+
+@contextmanager
+def _aimet_config() -> Iterator[str]:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "weights.json"
+        path.write_text(json.dumps(AIMET_CONFIG))
+        yield str(path)
+
+
+@contextmanager
+def _aimet_simulation(network: Any, images: Tensor, bits: int) -> Iterator[Any]:
+    from aimet_torch.quantsim import QuantizationSimModel
+
+    with _aimet_config() as config:
+        yield QuantizationSimModel(
+            network, images[:1], quant_scheme="tf_enhanced", default_param_bw=bits, config_file=config
+        )
+
+
+def _brevitas(network: Any, images: Tensor, bits: int) -> Any:
+    """The network with Brevitas' layers, their weights to the nearest at the scales of least squared error."""
+    import brevitas.nn
+    from brevitas.graph.quantize import layerwise_quantize
+    from brevitas.quant import Int8WeightPerChannelFloatMSE
+
+    options = {"weight_quant": Int8WeightPerChannelFloatMSE, "weight_bit_width": bits, "return_quant_tensor": False}
+    layers = {torch.nn.Linear: brevitas.nn.QuantLinear, torch.nn.Conv2d: brevitas.nn.QuantConv2d}
+    network = layerwise_quantize(network, {kind: (quantized, options) for kind, quantized in layers.items()}).eval()
+    with torch.no_grad():
+        network(images[:BATCH])  # the scales are found in the first pass
+    return network
+
+
+def _brevitas_nearest(network: Any, images: Tensor, bits: int, iterations: int) -> Any:
+    return _brevitas(network, images, bits)
+
+
+def _brevitas_gptq(network: Any, images: Tensor, bits: int, iterations: int) -> Any:
+    from brevitas.graph.gptq import gptq_mode
+
+    network = _brevitas(network, images, bits)
+    with torch.no_grad(), gptq_mode(network, act_order=True, use_quant_activations=False) as steps:
+        _each_layer(steps, images)
+    return network
+
+
+def _brevitas_path_following(algorithm: str) -> Peer:
+    def run(network: Any, images: Tensor, bits: int, iterations: int) -> Any:
+        from brevitas.graph import gpfq, qronos
+
+        chosen = {"GPFQ": gpfq.GPFQ, "Qronos": qronos.Qronos}[algorithm]
+        network = _brevitas(network, images, bits)
+        with torch.no_grad(), gpfq.gpfq_mode(network, act_order=True, algorithm_impl=chosen) as steps:
+            _each_layer(steps, images)
+        return network
+
+    return run
+
+
+def _each_layer(steps: Any, images: Tensor) -> None:
+    for _ in range(steps.num_layers):
+        for batch in images.split(BATCH):
+            steps.model(batch)
+        steps.update()
+
+
+LIVE_PEERS: dict[str, LivePeer] = {
+    "AIMET nearest": LivePeer("aimet_torch", "aimet-torch", _aimet_nearest),
+    "AIMET AdaRound": LivePeer("aimet_torch", "aimet-torch", _aimet_adaround),
+    "Brevitas nearest": LivePeer("brevitas", "brevitas", _brevitas_nearest),
+    "Brevitas GPTQ": LivePeer("brevitas", "brevitas", _brevitas_gptq),
+    "Brevitas GPFQ": LivePeer("brevitas", "brevitas", _brevitas_path_following("GPFQ")),
+    "Brevitas Qronos": LivePeer("brevitas", "brevitas", _brevitas_path_following("Qronos")),
+}
+"""Methods that can run beside ours."""
