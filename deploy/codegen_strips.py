@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -21,7 +21,7 @@ LEAST_LOOPED = 3
 
 @dataclass(frozen=True)
 class _PartMemory(Memory):
-    """The arena as one part sees it: its operand ``from`` elements into a place, its result ``to``."""
+    """The arena as one part sees it: each operand ``from`` elements into a place, its result ``to``."""
 
     number: int
     places: tuple[tuple[str, str], ...]
@@ -93,13 +93,21 @@ def _letter(count: int) -> str:
     return chr(ord("a") + count) if count < 26 else f"x{count}"
 
 
-def _places(number: int, layer: Strips, memory: Memory) -> list[str]:
-    """The C expressions of the input, of each buffer and of the output."""
-    buffers = [
-        memory.scratch(number, i) if part.output.bits == 16 else memory.scratch_bytes(number, i)
+def _places(number: int, layer: Strips, memory: Memory) -> dict[str, str]:
+    """The C expressions of the inputs, of each buffer and of the output, by the tensors' names."""
+    buffers = {
+        part.output.name: memory.scratch(number, i) if part.output.bits == 16 else memory.scratch_bytes(number, i)
         for i, part in enumerate(layer.layers[:-1])
-    ]
-    return [memory.at(layer.input), *buffers, memory.at(layer.output)]
+    }
+    return {**{tensor.name: memory.at(tensor) for tensor in (*layer.inputs, layer.output)}, **buffers}
+
+
+def _operands(part: Layer) -> dict[str, tuple[int, Tensor]]:
+    """The tensors that a part reads, each once: C name of where it begins in its place, to its first use and itself."""
+    first: dict[str, tuple[int, Tensor]] = {}
+    for index, tensor in enumerate(part.inputs):
+        first.setdefault(tensor.name, (index, tensor))
+    return {f"from{i}" if len(first) > 1 else "from": found for i, found in enumerate(first.values(), start=1)}
 
 
 def _part(
@@ -108,12 +116,14 @@ def _part(
     call: Call,
     name: str,
     memory: Memory,
-    places: Sequence[str],
+    places: Mapping[str, str],
     constants: _Shared,
     write: Write,
 ) -> LayerCode:
     part = part_of(layer.layers[call.part], call.shape)
-    known = ((part.output.name, f"{places[call.part + 1]} + to"), (part.input.name, f"{places[call.part]} + from"))
+    operands = _operands(part)
+    read = ((tensor.name, f"{places[tensor.name]} + {begin}") for begin, (_, tensor) in operands.items())
+    known = ((part.output.name, f"{places[part.output.name]} + to"), *read)
     view = _PartMemory(memory.plan, memory.storages, number, known, len(layer.layers) - 1)
     # A number of its own, so that its constants have names of their own.
     own = 10**8 + number * 10**5 + call.part * 100 + ord(name[-1]) % 100
@@ -121,7 +131,8 @@ def _part(
     code = write(own, part, view, constants)
     rows = f"{call.shape.rows} of {part.output.name} from {call.shape.source_rows}"
     comment = f"/* {type(part).__name__}, rows: {comment_text(rows)} */\n"
-    text = f"{comment}{code.definitions}\nstatic void pp_layer_{own}(uint32_t from, uint32_t to)\n{{\n{code.call}}}\n\n"
+    numbers = ", ".join(f"uint32_t {begin}" for begin in (*operands, "to"))
+    text = f"{comment}{code.definitions}\nstatic void pp_layer_{own}({numbers})\n{{\n{code.call}}}\n\n"
     text = text.replace(*constants.renamed).replace(f"pp_layer_{own}", f"pp_layer_{name}")
     return replace(code, definitions=text)
 
@@ -131,21 +142,23 @@ class _Action:
     """A call as text around its numbers."""
 
     text: str
-    """With ``{0}``, ``{1}`` for them."""
+    """With ``{0}``, ``{1}`` and so on for them."""
 
     numbers: tuple[int, ...]
 
 
 def _action(
-    action: Call | Move, layer: Strips, places: Sequence[str], functions: dict[tuple[int, Shape], str]
+    action: Call | Move, layer: Strips, places: Mapping[str, str], functions: Mapping[tuple[int, Shape], str]
 ) -> _Action:
     part = layer.layers[action.part]
     if isinstance(action, Move):
-        place, size = places[action.part + 1], row_bytes(part.output)
+        place, size = places[part.output.name], row_bytes(part.output)
         text = f"pp_move_down({place}, {place} + {{0}}, {action.rows * size});"
         return _Action(text, (action.row * row_elements(part.output),))
-    numbers = action.source_row * row_elements(part.input), action.target_row * row_elements(part.output)
-    return _Action(f"pp_layer_{functions[action.part, action.shape]}({{0}}, {{1}});", numbers)
+    read = [action.source_rows[index] * row_elements(tensor) for index, tensor in _operands(part).values()]
+    numbers = (*read, action.target_row * row_elements(part.output))
+    given = ", ".join(f"{{{i}}}" for i in range(len(numbers)))
+    return _Action(f"pp_layer_{functions[action.part, action.shape]}({given});", numbers)
 
 
 def _steps(steps: Sequence[Sequence[_Action]]) -> str:

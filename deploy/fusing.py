@@ -1,4 +1,4 @@
-"""A program that fits into less memory: layers that follow one another run together, some rows at a time."""
+"""A program that fits into less memory: neighbouring layers run together, some rows at a time."""
 
 from __future__ import annotations
 
@@ -94,26 +94,22 @@ def extra_instructions(layer: Strips) -> int:
 def _fusions(program: Program) -> Iterator[Program]:
     """The program with each run of layers together that may be, by each number of rows."""
     for first in range(len(program.layers)):
-        for last in range(first + 1, min(first + LONGEST, _chain_end(program, first))):
-            for rows in ROWS:
-                if rows < program.layers[last].output.shape[0]:
-                    yield fused(program, first, last, rows)
-
-
-def _chain_end(program: Program, first: int) -> int:
-    """Behind the last layer of the chain that begins at one: each reads the one before it, which nothing else does."""
-    readers: dict[str, int] = {program.output.name: 1}
-    for layer in program.layers:
-        for tensor in layer.inputs:
-            readers[tensor.name] = readers.get(tensor.name, 0) + 1
-    end = first
-    while end < len(program.layers) and runs_by_rows(program.layers[end]):
-        if end > first:
-            source = program.layers[end - 1].output
-            if program.layers[end].input.name != source.name or readers[source.name] != 1:
+        for last in range(first + 1, min(first + LONGEST, len(program.layers))):
+            if not runs_by_rows(program.layers[last]) or not runs_by_rows(program.layers[first]):
                 break
-        end += 1
-    return end
+            if _closed(program, first, last):
+                for rows in ROWS:
+                    if rows < program.layers[last].output.shape[0]:
+                        yield fused(program, first, last, rows)
+
+
+def _closed(program: Program, first: int, last: int) -> bool:
+    """Whether what some layers but the last yield is read by others of them, and by nothing else."""
+    inside = {layer.output.name for layer in program.layers[first:last]}
+    outside = (*program.layers[:first], *program.layers[last + 1 :])
+    read = {operand.name for layer in program.layers[first : last + 1] for operand in layer.inputs}
+    read_outside = {program.output.name, *(operand.name for layer in outside for operand in layer.inputs)}
+    return inside <= read and not inside & read_outside
 
 
 def fused(program: Program, first: int, last: int, rows: int) -> Program:
@@ -124,5 +120,7 @@ def fused(program: Program, first: int, last: int, rows: int) -> Program:
     :param rows: of the last one's output in each step
     """
     parts = program.layers[first : last + 1]
-    together = Strips(parts[-1].name, parts[0].inputs, parts[-1].output, parts, rows)
+    yielded = {part.output.name for part in parts}
+    read = {tensor.name: tensor for part in parts for tensor in part.inputs if tensor.name not in yielded}
+    together = Strips(parts[-1].name, tuple(read.values()), parts[-1].output, parts, rows)
     return replace(program, layers=(*program.layers[:first], together, *program.layers[last + 1 :]))

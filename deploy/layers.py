@@ -235,14 +235,13 @@ class Reshape(Layer):
 
 @dataclass(frozen=True)
 class Strips(Layer):
-    """Layers of images behind one another that run together, some rows at a time, so that what lies between them is
-    never whole in memory.
+    """Layers of images that run together, some rows at a time, so that what lies between them is never whole in memory.
 
     They compute what they would compute one after the other; see :mod:`policyport.deploy.strips`.
     """
 
     layers: tuple[Layer, ...]
-    """Each reads the output of the one before it, the first ``input``; the last yields ``output``."""
+    """Each reads ``inputs`` and outputs of those before it; the last yields ``output``, and alone is read outside."""
 
     rows: int
     """Of the output, computed in each step."""

@@ -62,7 +62,7 @@ def overlaps(layer: Layer, variant: Variant, optimize: str) -> dict[str, Overlap
         found = _of_convolution(layer, variant, optimize)
         return {} if found is None else {layer.input.name: found}
     if isinstance(layer, Strips):
-        return {layer.input.name: Overlap(_by_strips(layer).distance_bytes())}
+        return {tensor.name: Overlap(_by_strips(layer, tensor).distance_bytes()) for tensor in _read_first(layer)}
     if isinstance(layer, (Pool, Resize)):
         needed = _pooled(layer) if isinstance(layer, Pool) else _resized(layer)
         return {layer.input.name: Overlap(_by_pixel(layer, needed).distance_bytes())}
@@ -184,14 +184,25 @@ def _pairs(layer: Conv2d) -> Steps:
     return Steps(pixels * _pixel_bytes(layer.output), _from_here(needed))
 
 
-def _by_strips(layer: Strips) -> Steps:
-    """The first part reads all that a step needs before the last writes, what lies between being apart."""
+def _read_first(layer: Strips) -> list[Tensor]:
+    """The inputs that the last part does not read: it alone writes the output."""
+    last = {operand.name for operand in layer.layers[-1].inputs}
+    return [tensor for tensor in layer.inputs if tensor.name not in last]
+
+
+def _by_strips(layer: Strips, tensor: Tensor) -> Steps:
+    """The parts read all that a step needs of an input before the last writes, what lies between being apart."""
     written, needed = [], []
     for step in schedule(layer).steps:
         calls = [action for action in step if isinstance(action, Call)]
         written.append((calls[-1].target_row + calls[-1].shape.rows) * row_bytes(layer.output))
-        reads = [call.source_row for call in calls if call.part == 0]
-        needed.append(min(reads, default=layer.input.shape[0]) * row_bytes(layer.input))
+        reads = [
+            row
+            for call in calls
+            for operand, row in zip(layer.layers[call.part].inputs, call.source_rows, strict=True)
+            if operand.name == tensor.name
+        ]
+        needed.append(min(reads, default=tensor.shape[0]) * row_bytes(tensor))
     return Steps(np.array(written), _from_here(np.array(needed)))
 
 

@@ -151,10 +151,10 @@ def _pad(layer: Pad, operands: Sequence[Integers]) -> Integers:
 
 
 def _strips(layer: Strips, operands: Sequence[Integers]) -> Integers:
-    q = operands[0].reshape(len(operands[0]), -1)
+    known = {tensor.name: q.reshape(len(q), -1) for tensor, q in zip(layer.inputs, operands, strict=True)}
     for part in layer.layers:
-        q = run_layer(part, [q])
-    return q
+        known[part.output.name] = run_layer(part, [known[operand.name] for operand in part.inputs])
+    return known[layer.output.name]
 
 
 def _transpose(layer: Transpose, operands: Sequence[Integers]) -> Integers:

@@ -1,7 +1,7 @@
 """Layers of images that run together, some rows at a time: which rows each computes in which step, from which.
 
-Between two layers lies a buffer of the rows that the second still needs. Before the first computes more, those are
-moved to the buffer's start. No row is computed twice.
+Behind each layer but the last lies a buffer of the rows that those which read it still need. Before it computes more,
+they are moved to the buffer's start. No row is computed twice.
 """
 
 from __future__ import annotations
@@ -9,7 +9,21 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from policyport.core.operators import Window
-from policyport.deploy.layers import Add, Conv2d, Layer, Lookup, Pool, Strips, Tensor, TransposedConv2d
+from policyport.deploy.layers import (
+    Add,
+    Concat,
+    Conv2d,
+    Layer,
+    Lookup,
+    Multiply,
+    Pool,
+    Strips,
+    Tensor,
+    TransposedConv2d,
+)
+
+CHANNELS = 2
+"""Axis of an image."""
 
 
 @dataclass(frozen=True)
@@ -17,6 +31,8 @@ class Shape:
     """What tells one call of a part from another: all that its constants depend on."""
 
     source_rows: int
+    """Of each operand."""
+
     rows: int
     top: int
     """Rows of padding above."""
@@ -32,8 +48,9 @@ class Call:
     """Counted from 0."""
 
     shape: Shape
-    source_row: int
-    """First row that it reads, counted in the buffer, or in the whole input for the first part."""
+    source_rows: tuple[int, ...]
+    """First row that it reads of each operand, counted in the buffer behind the part that yields it, or in the whole
+    input of them all."""
 
     target_row: int
     """First row that it writes, counted likewise."""
@@ -58,13 +75,17 @@ class Schedule:
 
 
 def runs_by_rows(layer: Layer) -> bool:
-    """Whether a layer can be a part: one operand, an image, and each row of the result sees some rows of it."""
-    if isinstance(layer, TransposedConv2d) or len(layer.inputs) != 1 or len(layer.output.shape) != 3:
+    """Whether a layer can be a part: its operands and its result are images, and a row of the result sees some rows."""
+    if isinstance(layer, TransposedConv2d) or any(len(t.shape) != 3 for t in (*layer.inputs, layer.output)):
         return False
     if isinstance(layer, (Conv2d, Pool)):
         window = layer.window
         return max(window.pads[0], window.pads[2]) < window.extent[0]
-    return isinstance(layer, (Add, Lookup))
+    if isinstance(layer, Concat):
+        return layer.axis == CHANNELS
+    if isinstance(layer, (Add, Multiply, Lookup)):
+        return all(operand.shape == layer.output.shape for operand in layer.inputs)
+    return False
 
 
 def row_bytes(tensor: Tensor) -> int:
@@ -79,9 +100,9 @@ def row_elements(tensor: Tensor) -> int:
 
 def part_of(layer: Layer, shape: Shape) -> Layer:
     """The layer that computes some rows of another from some of its input."""
-    source = replace(layer.input, shape=(shape.source_rows, *layer.input.shape[1:]))
+    sources = tuple(replace(operand, shape=(shape.source_rows, *operand.shape[1:])) for operand in layer.inputs)
     target = replace(layer.output, shape=(shape.rows, *layer.output.shape[1:]))
-    part = replace(layer, inputs=(source,), output=target)
+    part = replace(layer, inputs=sources, output=target)
     if isinstance(part, (Conv2d, Pool)):
         pads = part.window.pads
         return replace(part, window=replace(part.window, pads=(shape.top, pads[1], shape.bottom, pads[3])))
@@ -90,21 +111,31 @@ def part_of(layer: Layer, shape: Shape) -> Layer:
 
 def schedule(layer: Strips) -> Schedule:
     """The steps of layers that run together: in each, ``layer.rows`` of the output, fewer at last."""
-    run = _Run(layer.layers, layer.rows)
+    run = _Run(layer)
     height = layer.output.shape[0]
     steps = [run.step(min(first + layer.rows, height)) for first in range(0, height, layer.rows)]
     return Schedule(tuple(steps), tuple(run.held[:-1]))
 
 
+def yielded_by(layer: Strips) -> dict[str, int]:
+    """Of each tensor inside, the part that yields it; the inputs of them all are in none."""
+    return {part.output.name: k for k, part in enumerate(layer.layers)}
+
+
 class _Run:
     """How far each part has come."""
 
-    def __init__(self, parts: tuple[Layer, ...], rows: int) -> None:
-        self._parts, self._rows = parts, rows
-        self._done = [0] * len(parts)
-        self._low = [0] * len(parts)
+    def __init__(self, layer: Strips) -> None:
+        self._parts, self._rows = layer.layers, layer.rows
+        yielded = yielded_by(layer)
+        self._sources = [[yielded.get(operand.name) for operand in part.inputs] for part in self._parts]
+        self._readers = [
+            [reader for reader, sources in enumerate(self._sources) if k in sources] for k in range(len(self._parts))
+        ]
+        self._done = [0] * len(self._parts)
+        self._low = [0] * len(self._parts)
         self._actions: list[Call | Move] = []
-        self.held = [0] * len(parts)
+        self.held = [0] * len(self._parts)
         """Most rows that lay in the buffer behind each part."""
 
     def step(self, end: int) -> tuple[Call | Move, ...]:
@@ -117,25 +148,27 @@ class _Run:
         """A part's rows up to ``end``, a few at a time, each time after the rows that they see."""
         while self._done[k] < end:
             until = min(end, self._done[k] + self._rows)
-            if k:
-                self._compute(k - 1, _span(self._parts[k], self._done[k], until)[1])
+            seen = _span(self._parts[k], self._done[k], until)[1]
+            for source in self._sources[k]:
+                if source is not None:
+                    self._compute(source, seen)
             self._call(k, until)
 
     def _call(self, k: int, until: int) -> None:
-        last, done = len(self._parts) - 1, self._done[k]
-        if k < last:
-            self._make_room(k)
+        done = self._done[k]
+        self._make_room(k)
         begin, end, top, bottom = _span(self._parts[k], done, until)
-        source = begin - (self._low[k - 1] if k else 0)
-        target = done - (self._low[k] if k < last else 0)
-        self._actions.append(Call(k, Shape(end - begin, until - done, top, bottom), source, target))
+        sources = tuple(begin - (0 if source is None else self._low[source]) for source in self._sources[k])
+        self._actions.append(Call(k, Shape(end - begin, until - done, top, bottom), sources, done - self._low[k]))
         self._done[k] = until
         self.held[k] = max(self.held[k], until - self._low[k])
 
     def _make_room(self, k: int) -> None:
-        """Forget the rows behind a part that the next one has done with."""
-        following = self._done[k + 1]
-        keep = min(_span(self._parts[k + 1], following, following + 1)[0], self._done[k])
+        """Forget the rows behind a part that all who read it have done with; nothing of the output is forgotten."""
+        if not self._readers[k]:
+            return
+        needed = (_span(self._parts[r], self._done[r], self._done[r] + 1)[0] for r in self._readers[k])
+        keep = min(*needed, self._done[k])
         if self._low[k] < keep < self._done[k]:
             self._actions.append(Move(k, keep - self._low[k], self._done[k] - keep))
         self._low[k] = keep

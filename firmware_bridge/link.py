@@ -17,10 +17,11 @@ from policyport.firmware_bridge.log import WireLog
 READ_BYTES = 4096
 """Asked for at once: ``socket://`` knows no better how much has come."""
 
-PIECE_BYTES = 1024
+PIECE_BYTES = 256
 """What is written at a time: the line may be slow, but not so slow that a piece takes :data:`WRITE_TIMEOUT_S`."""
 
-WRITE_TIMEOUT_S = 5.0
+WRITE_TIMEOUT_S = 20.0
+"""An emulated board takes a byte at a time, each in its turn on a machine that may be busy."""
 
 POLL_S = 0.05
 """Longest wait of one read, and between two looks whether a port is free."""

@@ -20,10 +20,10 @@ from policyport.deploy.export_tflite import tflite_bytes
 from policyport.deploy.footprint_page import footprint_map
 from policyport.deploy.fusing import fit, fused
 from policyport.deploy.host import HostLibrary
-from policyport.deploy.layers import Conv2d, Layer, Pool, Strips
+from policyport.deploy.layers import Add, Conv2d, Layer, Pool, Strips
 from policyport.deploy.program import Program, program_sha256, read_program, write_program
 from policyport.deploy.random_graph import RandomGraph
-from policyport.deploy.strips import Move, runs_by_rows, schedule
+from policyport.deploy.strips import Move, runs_by_rows, schedule, yielded_by
 from policyport.deploy.variant import Variant
 from policyport.deploy.vectors import random_inputs
 from policyport.pipeline.cli import main
@@ -33,8 +33,8 @@ RELU = (0.0, np.inf)
 
 
 @st.composite
-def chains(draw: st.DrawFn) -> Program:
-    """Layers behind one another, all of them together, by some rows."""
+def together(draw: st.DrawFn) -> Program:
+    """Layers behind one another, with shortcuts around some, all of them together, by some rows."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     graph = RandomGraph(rng, (draw(st.integers(7, 15)), draw(st.integers(4, 6)), draw(st.sampled_from([1, 4]))))
     x = graph.input
@@ -44,8 +44,13 @@ def chains(draw: st.DrawFn) -> Program:
         window = Window(kernel, (draw(st.integers(1, 2)), 1), (1, 1), pads)  # type: ignore[arg-type]
         if min(window.output_size(*x.shape[1:])) < 2:
             window = Window((1, 1))
-        kind = draw(st.sampled_from(["conv", "conv", "depthwise", "max", "mean", "rescale", "lookup"]))
-        if kind == "conv":
+        kinds = ["conv", "conv", "depthwise", "max", "mean", "rescale", "lookup", "residual", "concat"]
+        kind = draw(st.sampled_from(kinds))
+        if kind == "residual":
+            x = graph.add(graph.convolution(x, x.shape[0], SAME, clamp=RELU), x)
+        elif kind == "concat":
+            x = graph.concat([graph.max_pool(x, SAME), x], axis=0)
+        elif kind == "conv":
             x = graph.convolution(x, draw(st.sampled_from([3, 4, 8])), window, clamp=(0.0, 1.0))
         elif kind == "depthwise":
             x = graph.convolution(x, x.shape[0], SAME, x.shape[0], clamp=RELU)
@@ -56,6 +61,7 @@ def chains(draw: st.DrawFn) -> Program:
         else:
             x = graph.max_pool(x, window) if kind == "max" else graph.average_pool(x, window)
     program = graph.finish(x)
+    assert all(map(runs_by_rows, program.layers))
     return fused(program, 0, len(program.layers) - 1, draw(st.integers(1, 4)))
 
 
@@ -71,28 +77,28 @@ def rows_seen(layer: Layer, row: int) -> set[int]:
 
 
 @settings(max_examples=150, deadline=None)
-@given(program=chains())
+@given(program=together())
 def test_every_row_is_computed_once_from_rows_that_are_there(program: Program) -> None:
     layer = strips_of(program)
     found, last = schedule(layer), len(layer.layers) - 1
     buffers: list[list[int | None]] = [[None] * rows for rows in found.buffer_rows]
-    done = [0] * len(layer.layers)
+    done, yielded = [0] * len(layer.layers), yielded_by(layer)
     for action in (action for step in found.steps for action in step):
         if isinstance(action, Move):
             buffer = buffers[action.part]
             buffer[: action.rows] = buffer[action.row : action.row + action.rows]
             continue
         shape, part = action.shape, layer.layers[action.part]
-        source = list(range(layer.input.shape[0])) if action.part == 0 else buffers[action.part - 1]
-        there = source[action.source_row : action.source_row + shape.source_rows]
-        assert len(there) == shape.source_rows
-        for i in range(shape.rows):
-            assert rows_seen(part, done[action.part] + i) <= {row for row in there if row is not None}
-        begin = there[0]
         first = done[action.part] * (part.window.stride[0] if isinstance(part, (Conv2d, Pool)) else 1)
         pad = part.window.pads[0] if isinstance(part, (Conv2d, Pool)) else 0
-        assert begin is not None and shape.top == max(0, pad - first) and begin == max(0, first - pad)
-        assert there == list(range(begin, begin + shape.source_rows))
+        assert shape.top == max(0, pad - first)
+        for operand, row in zip(part.inputs, action.source_rows, strict=True):
+            source = buffers[yielded[operand.name]] if operand.name in yielded else list(range(operand.shape[0]))
+            there = source[row : row + shape.source_rows]
+            for i in range(shape.rows):
+                assert rows_seen(part, done[action.part] + i) <= {row for row in there if row is not None}
+            begin = max(0, first - pad)
+            assert there == list(range(begin, begin + shape.source_rows))
         if action.part < last:
             target = buffers[action.part]
             assert action.target_row + shape.rows <= len(target)
@@ -136,7 +142,7 @@ def test_the_c_computes_the_same(tmp_path: Path, variant: Variant, optimize: Any
 
 
 @settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(program=chains())
+@given(program=together())
 def test_any_chain_in_c(tmp_path: Path, program: Program) -> None:
     inputs = random_inputs(program, 2, np.random.default_rng(3))
     write_sources(program, "dsp", tmp_path, "speed")
@@ -145,12 +151,38 @@ def test_any_chain_in_c(tmp_path: Path, program: Program) -> None:
 
 
 @settings(max_examples=4, deadline=None)
-@given(program=chains())
+@given(program=together())
 def test_any_chain_on_the_m4(policies: Callable[..., Any], program: Program) -> None:
     inputs = random_inputs(program, 2, np.random.default_rng(3))
     policy = policies("m4", program, "size")
     for q, expected in zip(inputs, reference.run(program, inputs)[-1], strict=True):
         np.testing.assert_array_equal(policy.infer(q), expected.reshape(-1))
+
+
+def residual(rng: np.random.Generator) -> Program:
+    """Two residual blocks, the second of which halves the picture, and a head."""
+    graph = RandomGraph(rng, (32, 32, 3))
+    x = graph.convolution(graph.input, 16, SAME, clamp=RELU)
+    inner = graph.convolution(x, 16, SAME, clamp=RELU)
+    x = graph.add(graph.convolution(inner, 16, SAME), x)
+    inner = graph.convolution(x, 16, Window((3, 3), (2, 2), pads=(0, 0, 1, 1)), clamp=RELU)
+    shortcut = graph.convolution(x, 16, Window((1, 1), (2, 2)))
+    x = graph.add(graph.convolution(inner, 16, SAME), shortcut)
+    return graph.finish(graph.dense(graph.average_pool(x, Window((16, 16), (16, 16))), 4))
+
+
+def test_residual_blocks_run_by_rows_in_half_the_memory(policies: Callable[..., Any]) -> None:
+    rng = np.random.default_rng(5)
+    program = residual(rng)
+    arena = plan_memory(program, "dsp").plan.arena_bytes
+    small = fit(program, "dsp", "size", arena // 2)
+    assert any(isinstance(part, Add) for part in strips_of(small).layers)
+    inputs = random_inputs(program, 1, rng)
+    whole, strips = policies("m4", program, "size"), policies("m4", small, "size")
+    for policy in (whole, strips):
+        np.testing.assert_array_equal(policy.infer(inputs[0]), reference.run(program, inputs)[-1].reshape(-1))
+    assert strips.generated.arena_bytes <= arena // 2
+    assert strips.instructions <= 1.1 * whole.instructions
 
 
 def test_strips_cost_few_instructions(policies: Callable[..., Any]) -> None:
@@ -195,7 +227,7 @@ def test_only_what_sees_some_rows_at_every_place_runs_by_rows() -> None:
     x = graph.convolution(graph.input, 4, Window((1, 3), pads=(1, 1, 0, 1)))
     x = graph.convolution(x, 4, Window((3, 3), (2, 2), pads=(1, 1, 1, 1)), output_padding=(0, 0))
     program = graph.finish(graph.add(graph.max_pool(x, SAME), x))
-    assert [runs_by_rows(layer) for layer in program.layers] == [False, False, True, False]
+    assert [runs_by_rows(layer) for layer in program.layers] == [False, False, True, True]
 
 
 def test_page_and_explanation_show_the_strips(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

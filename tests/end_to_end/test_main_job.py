@@ -78,3 +78,17 @@ def test_other_boards_run_the_same_policy(runs: Path, tmp_path: Path, board: str
     assert main(["flash", str(built), "--out", str(flashed), "-q"]) == 0
     flags = ("--episodes", "0", "--parity-observations", "4", "--latency-observations", "8", "-q")
     assert main(["hil", str(built), str(flashed), "--out", str(tmp_path / "hil"), *flags]) == 0
+
+
+def test_a_bare_file_is_measured_without_an_environment(runs: Path, tmp_path: Path, capsys: Any) -> None:
+    built, flashed, measured = (tmp_path / name for name in ("deploy", "flash", "hil"))
+    model = shutil.copy(runs / "int8" / "deploy" / "policy.tflite", tmp_path / "alone.tflite")
+    assert main(["deploy", str(model), "--board", "mps2-an386", "--out", str(built), "-q"]) == 0
+    assert main(["flash", str(built), "--out", str(flashed), "-q"]) == 0
+    flags = ["hil", str(built), str(flashed), "--out", str(measured), "--latency-observations", "2", "-q"]
+    assert main([*flags, "--min-return", "100"]) == 2
+    assert "belongs to no environment" in capsys.readouterr().err
+    assert main(flags) == 0
+    result = json.loads((measured / "result.json").read_text())
+    assert result["loop"] is None and result["parity"]["equal"] and result["latency"]["inference"]["p50"] > 1000
+    assert main(["report", str(measured), "--out", str(tmp_path / "report"), "-q"]) == 0
