@@ -19,10 +19,12 @@ from policyport.deploy.choice import (
     window_of,
     winograd_choice,
 )
-from policyport.deploy.codegen_memory import Variant
+from policyport.deploy.choice_neon import neon_choice
 from policyport.deploy.kernel_cost import conv_instructions
 from policyport.deploy.layers import Affine, Conv2d, FullyConnected, TransposedConv2d
+from policyport.deploy.layout_neon import arrangement, neon_phases, pack_phase, weight_bytes
 from policyport.deploy.layout_rows import pack, rows_layout
+from policyport.deploy.variant import NeonVariant, Variant
 
 PLAIN, ROWS = "plain C", "rows of"
 GENERAL = ("channels", "taps")
@@ -53,8 +55,10 @@ def candidates(layer: Affine, optimize: str, variant: Variant = "dsp") -> tuple[
 
     :param layer: fully connected, or any convolution
     :param optimize: ``size`` or ``speed``
-    :param variant: ``thumb``, ``dsp`` or ``mve``
+    :param variant: any but ``c``
     """
+    if variant == "neon" or variant == "neon_dot":
+        return _in_neon(layer, variant)
     if variant == "mve" or variant == "thumb":
         layout = rows_layout(layer, variant, optimize)
         if layout is not None:
@@ -66,6 +70,14 @@ def candidates(layer: Affine, optimize: str, variant: Variant = "dsp") -> tuple[
         return _of_fully_connected(layer, optimize)
     assert isinstance(layer, Conv2d)
     return _of_convolution(layer, optimize)
+
+
+def _in_neon(layer: Affine, variant: NeonVariant) -> tuple[Candidate, ...]:
+    layout = neon_choice(layer, variant)
+    if layout is None:
+        return (Candidate(PLAIN, True),)
+    size = weight_bytes([pack_phase(layer, phase, variant, layout) for phase in neon_phases(layer)])
+    return Candidate(f"{arrangement(layer, variant).kernel} {layout}", True, block_bytes=size), Candidate(PLAIN, False)
 
 
 def _in_thumb(layer: Affine, optimize: str) -> tuple[Candidate, ...]:

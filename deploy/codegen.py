@@ -1,8 +1,8 @@
 """Writes the C of a program: ``policy.c``, ``policy.h`` and the kernel files it calls.
 
-The same program gives the same bytes. Four variants: ``c`` runs on any core and on the host; ``thumb`` is for
-Cortex-M0, M0+ and M3, ``dsp`` for M4, M7 and M33, ``mve`` for M55: in assembler there, by a C twin of the same layout
-elsewhere.
+The same program gives the same bytes. ``c`` runs on any core and on the host. The other variants are each for some
+cores, in assembler or intrinsics there, by a C twin of the same layout elsewhere: ``thumb`` for Cortex-M0, M0+ and M3,
+``dsp`` for M4, M7 and M33, ``mve`` for M55, ``neon`` for AArch64 and ``neon_dot`` for AArch64 with dot products.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Literal
 
 from policyport.core.errors import UnsupportedModelError
 from policyport.core.semantics import SEMANTICS_VERSION, activation_range
-from policyport.deploy import codegen_c, codegen_dsp, codegen_rows
+from policyport.deploy import codegen_c, codegen_dsp, codegen_neon, codegen_rows
 from policyport.deploy.codegen_memory import Memory, Variant, plan_memory
 from policyport.deploy.codegen_strips import strips_code
 from policyport.deploy.codegen_text import Constants, LayerCode, comment_text, describe
@@ -30,7 +30,7 @@ LARGEST_LAYER = 2**16 - 1
 
 POLICY_FILES = ("policy.c", "policy.h")
 
-_NAMES = "blocks channels conv depthwise digits kernels mve quads quartets s8x4 taps winograd"
+_NAMES = "blocks channels conv depthwise digits kernels mve neon quads quartets s8x4 taps winograd"
 
 CONTRACTS = frozenset(f"pp_{name}.h" for name in _NAMES.split())
 """Headers that ``policy.c`` includes where it calls what they declare; others are the kernels' own."""
@@ -62,8 +62,7 @@ class Generated:
 def generate(program: Program, variant: Variant, optimize: Optimize = "size") -> Generated:
     """The C of a program as text.
 
-    :param variant: ``c`` for any core, ``thumb`` for the small ones, ``dsp`` for those with the DSP extension, ``mve``
-        for those with vectors
+    :param variant: ``c`` for any core; the others are named above
     :param optimize: ``speed`` keeps the weights as int16 where that saves instructions: twice the flash
     :raises UnsupportedModelError: a program without layers, or one whose sizes the generated C cannot hold
     """
@@ -96,6 +95,8 @@ def layer_code(
         )
     if variant == "c":
         return codegen_c.layer_code(number, layer, memory, constants)
+    if variant == "neon" or variant == "neon_dot":
+        return codegen_neon.layer_code(number, layer, memory, constants, variant)
     if variant == "dsp":
         return codegen_dsp.layer_code(number, layer, memory, constants, optimize)
     return codegen_rows.layer_code(number, layer, memory, constants, variant, optimize)

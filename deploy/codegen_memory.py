@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from policyport.deploy import layout_rows
 from policyport.deploy.choice import variant_choice
+from policyport.deploy.choice_neon import neon_scratch_bytes
 from policyport.deploy.layers import Affine, Conv2d, FullyConnected, Layer, Lookup, Strips, Tensor
 from policyport.deploy.layout_rows import rows_layout
 from policyport.deploy.overlay import overlaps
@@ -72,7 +73,7 @@ def overlaps_of(program: Program, variant: Variant, optimize: str = "size") -> l
 
 def scratch_bytes(program: Program, variant: Variant, optimize: str = "size") -> list[list[int]]:
     """Per layer the sizes of its scratch buffers: in variant ``dsp`` fully connected layers widen and narrow there, and
-    convolutions keep what their kernels need; in variants ``mve`` and ``thumb`` inputs are copied there.
+    convolutions keep what their kernels need; in the other variants inputs are copied there.
     """
     storages = storages_of(program, variant)
     return [_scratch_bytes(layer, storages, variant, optimize) for layer in program.layers]
@@ -83,6 +84,9 @@ def _scratch_bytes(layer: Layer, storages: Mapping[str, Storage], variant: Varia
         return _strip_bytes(layer, storages, variant, optimize)
     if variant == "c":
         return []
+    if variant == "neon" or variant == "neon_dot":
+        size = neon_scratch_bytes(layer, variant) if isinstance(layer, Affine) else 0
+        return [size] if size else []
     if isinstance(layer, Affine) and (variant == "mve" or variant == "thumb"):
         layout = rows_layout(layer, variant, optimize)
         if layout is not None:
@@ -109,7 +113,7 @@ def storages_of(program: Program, variant: Variant) -> dict[str, Storage]:
 
     In variant ``dsp`` vectors of 16 bits, and those that only fully connected layers and lookups touch,
     are ``halfwords``; everything else is ``packed``. In variant ``mve`` only those of 16 bits are ``halfwords``,
-    in ``c`` and ``thumb`` none.
+    in the others none.
     """
     packed = {tensor.name for tensor in program.tensors if _packs(tensor, variant)}
     for layer in program.layers:
@@ -123,4 +127,4 @@ def storages_of(program: Program, variant: Variant) -> dict[str, Storage]:
 
 
 def _packs(tensor: Tensor, variant: Variant) -> bool:
-    return variant in ("c", "thumb") or (variant == "mve" and tensor.bits == 8)
+    return variant not in ("dsp", "mve") or (variant == "mve" and tensor.bits == 8)

@@ -8,6 +8,7 @@ from typing import Literal
 
 from policyport.core.amounts import parse_amount
 from policyport.core.options import option
+from policyport.deploy.variant import VARIANTS
 
 
 @dataclass(frozen=True)
@@ -18,8 +19,8 @@ class DeployConfig:
     toolchain: Literal["auto", "gcc", "zig"] = option(
         "auto", "ARM compiler; auto prefers arm-none-eabi-gcc where it is installed", choices=("auto", "gcc", "zig")
     )
-    variant: Literal["auto", "c", "thumb", "dsp", "mve"] = option(
-        "auto", "kernels; auto takes what is fastest on the core", choices=("auto", "c", "thumb", "dsp", "mve")
+    variant: Literal["auto", "c", "thumb", "dsp", "mve", "neon", "neon_dot"] = option(
+        "auto", "kernels; auto takes what is fastest on the core", choices=("auto", *VARIANTS)
     )
     optimize: Literal["size", "speed"] = option(
         "size", "what the dsp kernels save: flash, or instructions at twice the flash", choices=("size", "speed")

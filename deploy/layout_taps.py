@@ -98,8 +98,8 @@ def fits(layer: Conv2d, variant: Variant, low: int, high: int) -> TapsLayout:
     return "bytes"
 
 
-def group_blocks(layer: Conv2d, phase: Phase, layout: TapsLayout) -> Iterator[Words]:
-    """The blocks of each group, over the taps of a phase; a phase without taps has columns of weights of zero.
+def group_rows(layer: Conv2d, phase: Phase) -> Iterator[tuple[Integers, Integers, Integers]]:
+    """Rows [outputs of the group, taps * depth], bias and multipliers of each group, over the taps of a phase.
 
     Taps that reach no output of the phase read the zero point, which the bias counts on: it is added there once.
     """
@@ -109,10 +109,15 @@ def group_blocks(layer: Conv2d, phase: Phase, layout: TapsLayout) -> Iterator[Wo
         part = slice(first, first + share)
         weights = layer.weights[part]
         columns: list[Integers] = [weights[:, i, j, :] for i, j in places]
-        rows = np.concatenate(columns, axis=1) if columns else np.zeros((share, 4), np.int64)
+        rows = np.concatenate(columns, axis=1) if columns else np.zeros((share, 0), np.int64)
         left_out = weights.reshape(share, -1).sum(axis=1) - rows.sum(axis=1)
-        bias = layer.bias[part] + layer.input.zero_point * left_out
-        multiplier = layer.requantize.multiplier[part]
+        yield rows, layer.bias[part] + layer.input.zero_point * left_out, layer.requantize.multiplier[part]
+
+
+def group_blocks(layer: Conv2d, phase: Phase, layout: TapsLayout) -> Iterator[Words]:
+    """The blocks of each group, over the taps of a phase; a phase without taps has columns of weights of zero."""
+    for taps, bias, multiplier in group_rows(layer, phase):
+        rows = taps if taps.shape[1] else np.zeros((len(taps), 4), np.int64)
         if layout == "quartets":
             yield pack_quartets(rows, bias, multiplier)
         else:

@@ -14,6 +14,7 @@ import numpy as np
 from policyport.core.operators import Window
 from policyport.core.semantics import Integers
 from policyport.deploy.choice import Choice, variant_choice
+from policyport.deploy.choice_neon import neon_choice
 from policyport.deploy.layers import (
     Add,
     Conv2d,
@@ -26,10 +27,11 @@ from policyport.deploy.layers import (
     Tensor,
     TransposedConv2d,
 )
+from policyport.deploy.layout_neon import arrangement, in_place
 from policyport.deploy.layout_rows import is_pointwise, rows_layout
 from policyport.deploy.placement import Overlap
 from policyport.deploy.strips import Call, row_bytes, schedule
-from policyport.deploy.variant import Variant
+from policyport.deploy.variant import NeonVariant, Variant
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,8 @@ def overlaps(layer: Layer, variant: Variant, optimize: str) -> dict[str, Overlap
 
 
 def _of_convolution(layer: Conv2d, variant: Variant, optimize: str) -> Overlap | None:
+    if variant == "neon" or variant == "neon_dot":
+        return _of_neon(layer, variant)
     if variant == "mve" or variant == "thumb":
         layout = rows_layout(layer, variant, optimize)
         if layout is not None:
@@ -93,6 +97,23 @@ def _of_convolution(layer: Conv2d, variant: Variant, optimize: str) -> Overlap |
         return Overlap(_by_pixel(layer, _convolved(layer), rereads).distance_bytes())
     steps = _tiles(layer) if choice.kernel == "winograd" else _pairs(layer)
     return Overlap(steps.distance_bytes())
+
+
+def _of_neon(layer: Conv2d, variant: NeonVariant) -> Overlap | None:
+    """Several windows are read before any of their outputs is written, in place once for each block of rows."""
+    layout = neon_choice(layer, variant)
+    if layout is None:
+        return Overlap(_by_pixel(layer, _convolved(layer), not _by_channel(layer)).distance_bytes())
+    if isinstance(layer, TransposedConv2d) or layer.groups > 1:
+        return None
+    how, rows = arrangement(layer, variant), layer.output.shape[2]
+    larger, rest = divmod(rows, how.larger)
+    last = (rest - 1) % 4 + 1 if rest else how.larger
+    several = larger + -(-rest // 4) > 1 and in_place(layer, variant, layout)
+    needed = _from_here(_convolved(layer))[:: how.windows] * _pixel_bytes(layer.input)
+    pixels = np.minimum(how.windows * np.arange(1, len(needed) + 1), layer.output.size // rows)
+    rereads = last * layer.output.bits // 8 if several else 0
+    return Overlap(Steps(pixels * _pixel_bytes(layer.output), needed, rereads).distance_bytes())
 
 
 def _by_channel(layer: Conv2d) -> bool:

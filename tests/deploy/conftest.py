@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from policyport.core.semantics import Integers
 from policyport.deploy.codegen import KERNEL_FOLDER, Optimize, write_sources
 from policyport.deploy.program import Program
 from policyport.deploy.variant import Variant
+
+sys.path.append(str(Path(__file__).parent))  # for aarch64
 
 FLASH, RAM, SIZE = 0x10000, 0x20000000, 0x100000
 STACK, RETURN = RAM + SIZE - 0x1000, FLASH + SIZE - 16

@@ -25,7 +25,10 @@ from policyport.deploy.random_graph import random_graph
 from policyport.deploy.vectors import Case, Spec
 
 CASES = vectors.read_cases(Path(__file__).parents[1] / "vectors" / vectors.FILE_NAME)
-WAYS = [("c", "size"), ("dsp", "size"), ("dsp", "speed"), ("mve", "size"), ("thumb", "speed")]
+WAYS = [
+    *[("c", "size"), ("dsp", "size"), ("dsp", "speed"), ("mve", "size")],
+    *[("thumb", "speed"), ("neon", "size"), ("neon_dot", "size")],
+]
 
 
 def check(folder: Path, program: Program, inputs: Integers) -> None:

@@ -24,7 +24,7 @@ from policyport.deploy.layers import Add, Conv2d, Layer, Pool, Strips
 from policyport.deploy.program import Program, program_sha256, read_program, write_program
 from policyport.deploy.random_graph import RandomGraph
 from policyport.deploy.strips import Move, runs_by_rows, schedule, yielded_by
-from policyport.deploy.variant import Variant
+from policyport.deploy.variant import VARIANTS, Variant
 from policyport.deploy.vectors import random_inputs
 from policyport.pipeline.cli import main
 
@@ -123,7 +123,9 @@ def face(rng: np.random.Generator) -> Program:
     return graph.finish(graph.dense(x, 5, weight_bits=4))
 
 
-@pytest.mark.parametrize(("variant", "optimize"), [("c", "size"), ("thumb", "size"), ("dsp", "speed"), ("mve", "size")])
+@pytest.mark.parametrize(
+    ("variant", "optimize"), [(variant, "speed" if variant == "dsp" else "size") for variant in VARIANTS]
+)
 def test_the_c_computes_the_same(tmp_path: Path, variant: Variant, optimize: Any) -> None:
     rng = np.random.default_rng(3)
     program = face(rng)

@@ -1,0 +1,160 @@
+"""Layers as calls of the AArch64 kernels (variants ``neon``, ``neon_dot``), where they take them; else of plain C."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from policyport.deploy import codegen_c
+from policyport.deploy.choice_neon import neon_choice
+from policyport.deploy.codegen_affine import fused_table, image
+from policyport.deploy.codegen_memory import Memory
+from policyport.deploy.codegen_text import Constants, LayerCode, initializer, struct_array
+from policyport.deploy.layers import Affine, Conv2d, Layer, TransposedConv2d
+from policyport.deploy.layout_blocks import Words
+from policyport.deploy.layout_neon import (
+    NeonLayout,
+    arrangement,
+    depth_of,
+    groups_of,
+    in_place,
+    neon_phases,
+    offsets_of,
+    pack_phase,
+    parts_of,
+    reach_of,
+    runs_of,
+    scratch_bytes,
+    scratch_of,
+)
+from policyport.deploy.layout_taps import Phase
+from policyport.deploy.variant import NeonVariant
+
+SHARED = (
+    *("pp_finish.h", "pp_intrinsics.h", "pp_kernels.h", "pp_neon.h", "pp_neon_finish.h", "pp_neon_twin.h"),
+    *("pp_neon_windows.c", "pp_neon_windows.h"),
+)
+
+
+def layer_code(number: int, layer: Layer, memory: Memory, constants: Constants, variant: NeonVariant) -> LayerCode:
+    """Constants and call of a layer.
+
+    :param number: the layer's, counted from 1
+    """
+    layout = neon_choice(layer, variant) if isinstance(layer, Affine) else None
+    if layout is None:
+        return codegen_c.layer_code(number, layer, memory, constants)
+    assert isinstance(layer, Affine)
+    return _affine(number, layer, layout, memory, constants, variant)
+
+
+def _affine(
+    number: int, layer: Affine, layout: NeonLayout, memory: Memory, constants: Constants, variant: NeonVariant
+) -> LayerCode:
+    how, name = arrangement(layer, variant), f"pp_l{number}"
+    definitions, table = fused_table(layer, constants)
+    found = neon_phases(layer)
+    packed = [pack_phase(layer, phase, variant, layout) for phase in found]
+    definitions += _blocks(name, layer, packed, layout, constants)
+    definitions += _phases(name, layer, found, packed, variant, layout, constants)
+    definitions += initializer("pp_neon_t", name, _fields(name, layer, variant, layout))
+    scratch = memory.scratch_bytes(number, 0) if scratch_bytes(layer, variant, layout) else "NULL"
+    kernel = f"pp_neon_{how.kernel}_{layout}{'_s16' if layer.input.bits == 16 else ''}"
+    source, target = memory.at(layer.input), memory.at(layer.output)
+    call = f"    {kernel}(&{name}, {source}, {target}, {scratch});\n"
+    kernels: tuple[str, ...] = (f"pp_neon_{how.kernel}.c", *SHARED)
+    if layer.table is not None:
+        call += f"    pp_lookup_s{layer.output.bits}({table}, {target}, {target}, {layer.output.size});\n"
+        kernels += ("pp_lookup.c",)
+    return LayerCode(definitions, call, kernels)
+
+
+def _blocks(
+    name: str, layer: Affine, packed: Sequence[Sequence[Words]], layout: NeonLayout, constants: Constants
+) -> str:
+    words = np.concatenate([words for groups in packed for words in groups]).astype(np.int64)
+    comment = (
+        f"{len(packed)} x {groups_of(layer)} runs of blocks of rows: biases, weights ({layout}), multipliers "
+        f"round(2^{32 - layer.requantize.shift} * s_in * s_w[c] / s_out)"
+    )
+    return constants.array("uint32_t", f"{name}_blocks", words, comment)
+
+
+def _phases(
+    name: str,
+    layer: Affine,
+    found: Sequence[Phase],
+    packed: Sequence[Sequence[Words]],
+    variant: NeonVariant,
+    layout: NeonLayout,
+    constants: Constants,
+) -> str:
+    """The runs of all phases, and the phases."""
+    runs = [runs_of(layer, phase) for phase in found]
+    all_runs = [{"y": y, "x": x} for part in runs for y, x, _ in part]
+    table: list[dict[str, object]] = []
+    run = word = 0
+    for phase, of_phase, groups in zip(found, runs, packed, strict=True):
+        parts = parts_of(layer, phase, variant, layout)
+        table.append(
+            {
+                "runs": f"{name}_runs + {run}",
+                "offsets": f"{name}_offsets + {run}",
+                "count": len(of_phase),
+                "pixels": of_phase[0][2],
+                "parts": parts.count,
+                "inputs": parts.inputs,
+                "reach": reach_of(layer, phase, variant, layout),
+                "blocks": f"{name}_blocks + {word}",
+                "words": len(groups[0]),
+            }
+        )
+        run, word = run + len(of_phase), word + sum(map(len, groups))
+    offsets = [offset for phase in found for offset in offsets_of(layer, phase)]
+    return (
+        struct_array("pp_neon_run_t", f"{name}_runs", all_runs)
+        + constants.array("int32_t", f"{name}_offsets", offsets, "bytes from a window's origin to each run")
+        + struct_array("pp_neon_phase_t", f"{name}_phases", table)
+    )
+
+
+def _fields(name: str, layer: Affine, variant: NeonVariant, layout: NeonLayout) -> dict[str, object]:
+    """The fields of ``pp_neon_t``."""
+    before, share = layer.before_table, len(layer.weights) // groups_of(layer)
+    scratch = scratch_of(layer, variant, layout)
+    origin, stride, step = (0, 0), (1, 1), (1, 1)
+    images: tuple[dict[str, object], dict[str, object]] = (
+        {"height": 1, "width": 1, "channels": layer.input.size},
+        {"height": 1, "width": 1, "channels": layer.output.size},
+    )
+    if isinstance(layer, Conv2d):
+        images = image(layer.input), image(layer.output)
+        if isinstance(layer, TransposedConv2d):
+            step = layer.window.stride
+        else:
+            stride, origin = layer.window.stride, (-layer.window.pads[0], -layer.window.pads[1])
+    return {
+        "phases": f"{name}_phases",
+        "input": images[0],
+        "output": images[1],
+        "groups": groups_of(layer),
+        "depth": depth_of(layer),
+        "share": share,
+        **{f"{what}_{axis}": pair[i] for what, pair in _steps(origin, stride, step) for i, axis in enumerate("yx")},
+        "input_bytes": layer.input.bits // 8,
+        "output_bytes": layer.output.bits // 8,
+        "in_place": "true" if in_place(layer, variant, layout) else "false",
+        "padding": layer.input.zero_point if layer.input.bits == 8 else 0,
+        "slot_first": scratch.first,
+        "slot_step": scratch.step,
+        "zero_point": f"INT64_C({before.zero_point}) * (INT64_C(1) << 32)",
+        "shift": layer.requantize.shift,
+        "low": before.low,
+        "high": before.high,
+    }
+
+
+def _steps(
+    origin: tuple[int, int], stride: tuple[int, int], step: tuple[int, int]
+) -> tuple[tuple[str, tuple[int, int]], ...]:
+    return ("origin", origin), ("stride", stride), ("step", step)

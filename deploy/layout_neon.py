@@ -1,0 +1,270 @@
+"""Rows of weights in the order in which the kernels of ``pp_neon.h`` read them, and which layers those kernels take."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from policyport.core.semantics import Integers
+from policyport.deploy.layers import Affine, Conv2d, FullyConnected, TransposedConv2d
+from policyport.deploy.layout_blocks import Words
+from policyport.deploy.layout_taps import Phase, Tap, group_rows, phases
+from policyport.deploy.variant import NeonVariant
+
+NeonLayout = Literal["bytes", "nibbles"]
+"""``bytes``: a byte per weight. ``nibbles``: half a byte per weight of at most four bits, 8-bit inputs."""
+
+DIGITS: dict[NeonLayout, int] = {"bytes": 1, "nibbles": 2}
+"""Weights in a byte."""
+
+INPUT_INSTRUCTIONS = {"dot": 0.08, "rows": 0.22}
+"""Instructions for each input and row, about."""
+
+LARGEST_SIDE = 65535
+"""Largest side of an image, and most channels: ``pp_image_t`` holds them in 16 bits."""
+
+SPARE_BITS = 4
+"""Bits that sums of nibbles are moved to the left in ``pp_neon_dot``."""
+
+
+@dataclass(frozen=True)
+class Arrangement:
+    """How a kernel lays out its blocks."""
+
+    kernel: Literal["dot", "rows"]
+    larger: int
+    """Rows of the larger blocks; the others have four."""
+
+    step: int
+    """Inputs whose weights of one row lie side by side."""
+
+    least: int
+    """The same at the end of a part."""
+
+    windows: int
+    """Windows that are computed at once."""
+
+
+DOT = Arrangement("dot", 16, 4, 4, 4)
+ROWS = Arrangement("rows", 8, 16, 8, 2)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """How the windows of a phase are read."""
+
+    count: int
+    taken: int
+    """Inputs of each part."""
+
+    inputs: int
+    """The same rounded up to whole steps, their weights being zero."""
+
+    @property
+    def taps(self) -> int:
+        """Inputs of a window, padding included."""
+        return self.count * self.inputs
+
+
+def arrangement(layer: Affine, variant: NeonVariant) -> Arrangement:
+    """SDOT multiplies bytes alone."""
+    return DOT if variant == "neon_dot" and layer.input.bits == 8 else ROWS
+
+
+def neon_layout(layer: Affine, variant: NeonVariant) -> NeonLayout | None:
+    """The smallest layout that is exact for a layer with weights, None where the kernels do not take it."""
+    sides = (layer.input.size,) if isinstance(layer, FullyConnected) else (*layer.input.shape, *layer.output.shape)
+    if max(sides) > LARGEST_SIDE or is_depthwise(layer):
+        return None
+    low, high = int(layer.weights.min(initial=0)), int(layer.weights.max(initial=0))
+    kernel = arrangement(layer, variant).kernel
+    if layer.input.bits == 8 and low >= -8 and high <= 7 and (kernel == "rows" or _has_spare_bits(layer)):
+        return "nibbles"
+    # Two products of -128 by -128 do not fit in int16.
+    return None if kernel == "rows" and layer.input.bits == 8 and low < -127 else "bytes"
+
+
+def is_depthwise(layer: Affine) -> bool:
+    """Whether each output of a convolution sees one channel."""
+    return isinstance(layer, Conv2d) and not isinstance(layer, TransposedConv2d) and _alone(layer)
+
+
+def _alone(layer: Conv2d) -> bool:
+    return layer.groups == layer.input.shape[2] and layer.groups > 1
+
+
+def _has_spare_bits(layer: Affine) -> bool:
+    return int(layer.accumulator_bound.max(initial=0)) < 2 ** (31 - SPARE_BITS)
+
+
+def neon_phases(layer: Affine) -> list[Phase]:
+    """The phases of a convolution; a fully connected layer is one of a single pixel."""
+    if isinstance(layer, Conv2d):
+        return phases(layer)
+    return [Phase((Tap(0, 0, (0, 0)),))]
+
+
+def groups_of(layer: Affine) -> int:
+    """Groups of a convolution; a fully connected layer has one."""
+    return layer.groups if isinstance(layer, Conv2d) else 1
+
+
+def depth_of(layer: Affine) -> int:
+    """Channels that each output sees."""
+    return int(layer.weights.shape[-1])
+
+
+def runs_of(layer: Affine, phase: Phase) -> list[tuple[int, int, int]]:
+    """(y, x, pixels) of neighbours in a row; all have as many pixels. A phase without taps has one of zero weights."""
+    return phase.runs(groups_of(layer)) or [(0, 0, 1)]
+
+
+def in_place(layer: Affine, variant: NeonVariant, layout: NeonLayout) -> bool:
+    """Whether windows are read run by run where they lie, each run rounded up to whole steps: where that costs less
+    than to copy all runs of a window behind one another. Copies have the channels of all groups, so groups are read so.
+    """
+    if groups_of(layer) > 1:
+        return True
+    unit, depth = arrangement(layer, variant).least * DIGITS[layout], depth_of(layer)
+    more = copied = 0.0
+    for phase in neon_phases(layer):
+        runs = [pixels * depth for _, _, pixels in runs_of(layer, phase)]
+        inputs = sum(_whole_steps(run, unit) for run in runs)
+        more += (inputs - _whole_steps(sum(runs), unit)) * len(layer.weights)
+        copied += 20 + 16 * len(runs) + sum(runs) / 8
+    return more * INPUT_INSTRUCTIONS[arrangement(layer, variant).kernel] <= copied
+
+
+def _whole_steps(inputs: int, unit: int) -> int:
+    return -(-inputs // unit) * unit
+
+
+def parts_of(layer: Affine, phase: Phase, variant: NeonVariant, layout: NeonLayout) -> Parts:
+    """The parts of a window: its runs where they are read in place, else one."""
+    runs, unit = runs_of(layer, phase), arrangement(layer, variant).least * DIGITS[layout]
+    run = runs[0][2] * depth_of(layer)
+    if in_place(layer, variant, layout):
+        return Parts(len(runs), run, _whole_steps(run, unit))
+    return Parts(1, len(runs) * run, _whole_steps(len(runs) * run, unit))
+
+
+@dataclass(frozen=True)
+class Scratch:
+    """Where windows are copied, in bytes."""
+
+    first: int
+    """From the start of the scratch to the origin of the first window."""
+
+    step: int
+    """From each origin to the next."""
+
+    size: int
+
+
+def offsets_of(layer: Affine, phase: Phase) -> list[int]:
+    """Bytes from a window's origin to each of its runs."""
+    width, channels = (layer.input.shape[1], layer.input.shape[2]) if isinstance(layer, Conv2d) else (1, 0)
+    return [(y * width + x) * channels * layer.input.bits // 8 for y, x, _ in runs_of(layer, phase)]
+
+
+def reach_of(layer: Affine, phase: Phase, variant: NeonVariant, layout: NeonLayout) -> int:
+    """Bytes from a window's origin to the end of all that is read of it in the image."""
+    parts, depth = parts_of(layer, phase, variant, layout), depth_of(layer)
+    run = parts.inputs if in_place(layer, variant, layout) else runs_of(layer, phase)[0][2] * depth
+    return max(offsets_of(layer, phase)) + (run + (groups_of(layer) - 1) * depth) * layer.input.bits // 8
+
+
+def scratch_of(layer: Affine, variant: NeonVariant, layout: NeonLayout) -> Scratch:
+    """Windows that are read in place lie there with their rows as far apart as in the image, beside one another where
+    a row has room; the others one behind the other.
+    """
+    found, windows = neon_phases(layer), arrangement(layer, variant).windows
+    if not in_place(layer, variant, layout):
+        taps = max(parts_of(layer, phase, variant, layout).taps for phase in found)
+        step = taps * layer.input.bits // 8
+        return Scratch(0, step, windows * step)
+    first = -min(0, *(offset for phase in found for offset in offsets_of(layer, phase)))
+    reach = max(reach_of(layer, phase, variant, layout) for phase in found)
+    step = first + reach
+    if isinstance(layer, Conv2d):
+        extent = max(_extent(layer, phase) for phase in found)
+        if windows * extent <= layer.input.shape[1]:
+            step = extent * layer.input.shape[2] * layer.input.bits // 8
+    return Scratch(first, step, (windows - 1) * step + first + reach)
+
+
+def _extent(layer: Conv2d, phase: Phase) -> int:
+    """Pixels from the leftmost that a window sees to the rightmost."""
+    runs = runs_of(layer, phase)
+    return max(x + pixels for _, x, pixels in runs) - min(x for _, x, _ in runs)
+
+
+def scratch_bytes(layer: Affine, variant: NeonVariant, layout: NeonLayout) -> int:
+    """Bytes of the windows that are copied; 0 where all are read in place."""
+    padded = isinstance(layer, Conv2d) and (isinstance(layer, TransposedConv2d) or any(layer.window.pads))
+    whole = all(p.taken == p.inputs for p in (parts_of(layer, x, variant, layout) for x in neon_phases(layer)))
+    return 0 if in_place(layer, variant, layout) and whole and not padded else scratch_of(layer, variant, layout).size
+
+
+def pack_phase(layer: Affine, phase: Phase, variant: NeonVariant, layout: NeonLayout) -> list[Words]:
+    """The blocks of each group of a phase."""
+    parts, how = parts_of(layer, phase, variant, layout), arrangement(layer, variant)
+    if isinstance(layer, Conv2d):
+        found = group_rows(layer, phase)
+        return [pack_rows(_or_zeros(rows, parts), bias, by, parts, how, layout) for rows, bias, by in found]
+    return [pack_rows(layer.weights, layer.bias, layer.requantize.multiplier, parts, how, layout)]
+
+
+def _or_zeros(rows: Integers, parts: Parts) -> Integers:
+    return rows if rows.shape[1] else np.zeros((len(rows), parts.count * parts.taken), np.int64)
+
+
+def pack_rows(
+    rows: Integers, bias: Integers, multiplier: Integers, parts: Parts, how: Arrangement, layout: NeonLayout
+) -> Words:
+    """All blocks of some rows: see ``pp_neon.h``.
+
+    :param rows: [rows, inputs], the parts padded here
+    :param bias: [rows]
+    :param multiplier: [rows]
+    """
+    words: list[Words] = []
+    first, apart = 0, rows.reshape(len(rows), parts.count, parts.taken)
+    rows = np.pad(apart, ((0, 0), (0, 0), (0, parts.inputs - parts.taken))).reshape(len(rows), -1)
+    while first < len(rows):
+        size = how.larger if len(rows) - first >= how.larger else 4
+        block, *ends = (_padded(values[first : first + size], size) for values in (rows, bias, multiplier))
+        weights = [_part(block[:, at : at + parts.inputs], how, layout) for at in range(0, parts.taps, parts.inputs)]
+        words += [_whole(ends[0]), *weights, _whole(ends[1])]
+        first += size
+    return np.concatenate(words)
+
+
+def _padded(values: Integers, size: int) -> Integers:
+    return np.pad(values, ((0, size - len(values)), *[(0, 0)] * (values.ndim - 1)))
+
+
+def _part(block: Integers, how: Arrangement, layout: NeonLayout) -> Words:
+    """[rows, inputs] of a part."""
+    group = how.step * DIGITS[layout]
+    whole = block.shape[1] // group * group
+    return np.concatenate([_steps(block[:, :whole], how.step, layout), _steps(block[:, whole:], how.least, layout)])
+
+
+def _steps(block: Integers, step: int, layout: NeonLayout) -> Words:
+    """Step by step, of each row the weights of that many inputs; nibbles hold those of two steps."""
+    digits = DIGITS[layout]
+    apart = block.reshape(len(block), -1, digits, step).transpose(2, 1, 0, 3)
+    together: Integers = apart[0] if digits == 1 else (apart[0] & 15) | apart[1] << 4
+    return np.ascontiguousarray(together & 0xFF, np.uint8).reshape(-1).view("<u4")
+
+
+def _whole(values: Integers) -> Words:
+    return (values & 0xFFFFFFFF).astype(np.uint32)
+
+
+def weight_bytes(packed: Sequence[Sequence[Words]]) -> int:
+    """Flash of all phases and groups."""
+    return sum(words.nbytes for groups in packed for words in groups)
