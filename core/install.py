@@ -21,6 +21,7 @@ PACKAGES = {
         "brew": "--cask gcc-arm-embedded",
     },
     "qemu-system-arm": {"apt-get": "qemu-system-arm", "dnf": "qemu-system-arm", "brew": "qemu"},
+    "qemu-aarch64": {"apt-get": "qemu-user", "dnf": "qemu-user"},
     "openocd": {"apt-get": "openocd", "dnf": "openocd", "brew": "openocd"},
     "st-flash": {"apt-get": "stlink-tools", "dnf": "stlink", "brew": "stlink"},
     "dfu-util": {"apt-get": "dfu-util", "dnf": "dfu-util", "brew": "dfu-util"},

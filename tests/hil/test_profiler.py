@@ -118,11 +118,11 @@ class TestPlugin:
         asked: list[int] = []
         library = tcg_plugin._library
 
-        def note(compiler: tuple[str, ...], interface: int) -> Path:
+        def note(compiler: tuple[str, ...], interface: int, plugin: tcg_plugin.Plugin) -> Path:
             asked.append(interface)
-            return library(compiler, interface)
+            return library(compiler, interface, plugin)
 
-        def newer(qemu: str, path: Path) -> str:
+        def newer(qemu: str, path: Path, plugin: tcg_plugin.Plugin) -> str:
             too_old = "plugin requires API version 1, but this QEMU supports only a minimum version of 4"
             return too_old if len(asked) == 1 else "tcg_plugin: no markers"
 
@@ -132,7 +132,7 @@ class TestPlugin:
         assert asked == [1, 4]
 
     def test_a_qemu_that_takes_no_plugin_is_said_to_be_one(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(tcg_plugin, "_probe", lambda qemu, library: "-plugin: invalid option")
+        monkeypatch.setattr(tcg_plugin, "_probe", lambda *arguments: "-plugin: invalid option")
         assert not tcg_plugin.takes_plugins(qemu_board.QEMU)
         with pytest.raises(ToolError, match="invalid option") as caught:
             tcg_plugin.build_plugin(qemu_board.QEMU)
