@@ -149,9 +149,10 @@ def _affine(writer: _Writer, layer: Affine, values: Any, axis: int) -> list[str]
     scale = layer.weight_scale.astype(np.float32)
     zero = layer.input.zero_point * layer.weights.reshape(len(layer.weights), -1).sum(axis=1)
     per_output = scale if axis == 0 else scale[: values.shape[1]]
-    weights = writer.node(
-        "DequantizeLinear", [_weights(writer, values, layer.weight_bits), writer.constant(per_output)], axis=axis
-    )
+    quantized = [_weights(writer, values, layer.weight_bits), writer.constant(per_output)]
+    if layer.weight_bits == 8:  # onnxruntime makes a QGemm only of weights that have zero points
+        quantized.append(writer.constant(np.zeros(len(per_output), np.int8)))
+    weights = writer.node("DequantizeLinear", quantized, axis=axis)
     bias_scale = (layer.input.scale * layer.weight_scale).astype(np.float32)
     integers = writer.constant((layer.bias + zero).astype(np.int32))
     bias = writer.node("DequantizeLinear", [integers, writer.constant(bias_scale)], axis=0)

@@ -151,12 +151,12 @@ def _onnx_rows(program: Program, path: Path, q: Integers) -> list[dict[str, Any]
     got = session.run(names, {session.get_inputs()[0].name: observations_for(program, q)})
     runtime = f"onnxruntime {onnxruntime.__version__}"
     return [
-        _row(runtime, layer.name, wanted, _in_device_order(layer.output, values))
+        _row(runtime, layer.name, wanted, in_device_order(layer.output, values))
         for layer, wanted, values in zip(program.layers, reference.run(program, q), got, strict=True)
     ]
 
 
-def _in_device_order(tensor: Tensor, values: Any) -> Any:
+def in_device_order(tensor: Tensor, values: Any) -> Any:
     """[n, elements] of what a runtime gives as [n, channels, height, width] or [n, elements]."""
     import numpy as np
 
