@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,9 @@ class LayerFootprint:
     instructions_estimated: int | None
     """By the formulas of :mod:`policyport.deploy.kernel_cost`, for a Cortex-M4; None where there is none."""
 
+    share_estimated: float | None = None
+    """Of the instructions of all layers that have an estimate."""
+
 
 @dataclass(frozen=True)
 class FootprintMap:
@@ -53,7 +56,17 @@ def footprint_map(program: Program, variant: Variant, optimize: str) -> Footprin
     memory = plan_memory(program, variant, optimize)
     buffers = stays(program, memory, scratch_bytes(program, variant, optimize))
     rows = tuple(_row(i, layer, variant, optimize) for i, layer in enumerate(program.layers, start=1))
-    return FootprintMap(rows, buffers, memory.plan.arena_bytes, peak_step(buffers))
+    return FootprintMap(_with_shares(rows), buffers, memory.plan.arena_bytes, peak_step(buffers))
+
+
+def _with_shares(rows: Sequence[LayerFootprint]) -> tuple[LayerFootprint, ...]:
+    known = [row.instructions_estimated for row in rows if row.instructions_estimated is not None]
+    return tuple(
+        row
+        if row.instructions_estimated is None
+        else replace(row, share_estimated=row.instructions_estimated / sum(known))
+        for row in rows
+    )
 
 
 def _row(number: int, layer: Layer, variant: Variant, optimize: str) -> LayerFootprint:
@@ -96,16 +109,24 @@ def render_page(found: FootprintMap, title: str) -> str:
         f"is at step {found.peak_step}. Rectangles of one place and overlapping steps are operators in place; where "
         "one covers a part of another, it is written over what its layer has read."
     )
-    header = ["layer", "name", "kind", "kernel", "MACs", "weights", "bits", "instructions, estimated for Cortex-M4"]
-    rows = [
-        ["" if v is None else f"{v:,}" if isinstance(v, int) else v for v in asdict(r).values()] for r in found.layers
+    header = [
+        "layer",
+        "name",
+        "kind",
+        "kernel",
+        "MACs",
+        "weights",
+        "bits",
+        "instructions, estimated for Cortex-M4",
+        "share",
     ]
+    rows = [[_word(value) for value in asdict(row).values()] for row in found.layers]
     figure = Figure(picture(found.arena, found.arena_bytes), caption)
     template = Path(__file__).with_name("footprint.html.j2")
     return render(template, {"title": title, "header": header, "rows": rows, "figure": figure})
 
 
-def _word(value: str | int | None) -> str:
-    if value is None:
-        return ""
-    return f"{value:,}" if isinstance(value, int) else value
+def _word(value: str | int | float | None) -> str:
+    if isinstance(value, float):
+        return f"{value:.1%}"
+    return "" if value is None else f"{value:,}" if isinstance(value, int) else value

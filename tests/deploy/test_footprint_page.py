@@ -24,6 +24,9 @@ def test_rectangles_share_bytes_only_where_one_layer_hands_over(seed: int, varia
     found = footprint_map(program, variant, "speed")
     assert found.arena_bytes == generate(program, variant, "speed").arena_bytes
     assert sum(row.macs for row in found.layers) == program.macs
+    shares = [row.share_estimated for row in found.layers if row.share_estimated is not None]
+    assert len(shares) == sum(row.instructions_estimated is not None for row in found.layers)
+    assert not shares or abs(sum(shares) - 1) < 1e-9
     assert {stay.name for stay in found.arena if stay.kind == "activation"} == {t.name for t in program.tensors}
     assert all(0 <= stay.begin < stay.end <= found.arena_bytes for stay in found.arena)
     for i, one in enumerate(found.arena):
@@ -45,6 +48,8 @@ def test_the_files_beside_the_page_hold_the_same_rows() -> None:
     assert [row["name"] for row in rows] == [layer["name"] for layer in table["layers"]]
     assert [int(row["macs"]) for row in rows] == [layer.macs for layer in program.layers]
     page = render_page(found, "Footprint of <net>")
+    first = next(layer for layer in found.layers if layer.share_estimated is not None)
+    assert f"{first.share_estimated:.1%}" in page and any(row["share_estimated"] for row in rows)
     assert "Footprint of &lt;net&gt;" in page
     assert "http" not in page.replace("http://www.w3.org", "")
     assert all(row["name"] in page for row in rows)
