@@ -8,19 +8,23 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from policyport.core.artifact import Artifact, input_key
+from policyport.core.artifact import MANIFEST, Artifact, input_key
 from policyport.core.errors import ArtifactError, ConfigError, GateError, PolicyportError, ProtocolError, ToolError
 from policyport.core.progress import progress
 from policyport.deploy.board import Board, board_names, load_board
 from policyport.pipeline.bench_live import live_agreement
 from policyport.pipeline.bench_networks import NETWORKS, Network, write_network
-from policyport.pipeline.bench_peers import load_peers
+from policyport.pipeline.bench_peers import PeerRow, load_peers
 from policyport.pipeline.bench_row import Row, Variant, failed_row, row_of, rows_from_table, rows_to_table
+
+if TYPE_CHECKING:
+    from policyport.deploy import DeployConfig
 
 ROWS = "bench.json"
 
@@ -58,6 +62,9 @@ class Request:
     emulator: str = "auto"
     toolchain: str = "auto"
 
+    peers: bool = False
+    """Whether TFLite and onnxruntime are measured too, on the cores of Linux boards."""
+
 
 @dataclass(frozen=True)
 class Contender:
@@ -68,10 +75,11 @@ class Contender:
     source: Network | Path
 
 
-def run_bench(request: Request, say: Callable[[Row], None]) -> list[Row]:
+def run_bench(request: Request, say: Callable[[Row], None], peers: Sequence[PeerRow] = ()) -> list[Row]:
     """Measure everything and write ``bench.json`` after every row.
 
     :param say: is told of each row
+    :param peers: what was measured of other tools, to stand beside the rows
     :raises ConfigError: no such model or board
     :raises ToolError: no emulator here runs any board
     :raises ProtocolError: a board computed something else than the reference; all other rows are written
@@ -88,7 +96,7 @@ def run_bench(request: Request, say: Callable[[Row], None]) -> list[Row]:
                     rows.append(row)
                     advance(len(rows), f"{row.label} on {row.board}")
                     say(row)
-                    _write(rows, request.out / ROWS)
+                    _write(rows, peers, request.out / ROWS)
     if wrong:
         raise wrong[0]
     return rows
@@ -176,19 +184,24 @@ def _rows(
 ) -> Iterator[Row]:
     """A row for each board; one that contradicts the reference is also put into ``wrong``."""
     names = (contender.id, contender.label)
-    folder = request.out / "work" / contender.id / f"{variant.activations}-{variant.optimize}"
+    folder = work_folder(contender, variant, request)
     for board in boards:
         if variant.optimize == "speed" and not board.dsp:
             continue  # the same code
         try:
-            yield _measure(_quantized(contender, variant, folder), variant, board, request, folder, names)
+            yield _measure(quantized(contender, variant, folder), variant, board, request, folder, names)
         except PolicyportError as error:
             if isinstance(error, ProtocolError):
                 wrong.append(error)
             yield failed_row(board.name, board.core, names, variant, error)
 
 
-def _quantized(contender: Contender, variant: Variant, folder: Path) -> Path:
+def work_folder(contender: Contender, variant: Variant, request: Request) -> Path:
+    """Where what is done of a network is kept."""
+    return request.out / "work" / contender.id / f"{variant.activations}-{variant.optimize}"
+
+
+def quantized(contender: Contender, variant: Variant, folder: Path) -> Path:
     """What deploy takes: a quantize artifact, or the model file itself where that is quantized already."""
     from policyport.quantize import QuantizeConfig
 
@@ -221,7 +234,7 @@ def _measure(
 
     place = folder / board.name
     deploy = DeployConfig(board=board.name, toolchain=request.toolchain, optimize=variant.optimize)  # type: ignore[arg-type]
-    built = _stage("deploy", {"model": model}, deploy, place / "deploy")
+    built, deploy_s = _timed_deploy(model, deploy, place)
     flashed = _stage("flash", {"image": built.path}, FlashConfig(verify=False), place / "flash")
     observations = OBSERVATIONS if read_program(built.path).input.size < IMAGE_BYTES else IMAGES
     hil = HilConfig(
@@ -237,7 +250,20 @@ def _measure(
     known = load_peers().networks.get(names[0])
     macs = known.macs if known else int(built.manifest.figures["macs"])
     row = row_of(result, exports, macs, names, variant)
-    return dataclasses.replace(row, runtimes=row.runtimes | live_agreement(built))
+    return dataclasses.replace(row, runtimes=row.runtimes | live_agreement(built), deploy_s=deploy_s)
+
+
+def _timed_deploy(model: Path, config: DeployConfig, place: Path) -> tuple[Artifact, float | None]:
+    """The deploy stage, and the seconds that it took, now or when it was done."""
+    out, kept = place / "deploy", place / "deploy.json"
+    before = (out / MANIFEST).stat().st_mtime_ns if (out / MANIFEST).is_file() else None
+    start_s = time.monotonic()
+    built = _stage("deploy", {"model": model}, config, out)
+    taken_s = time.monotonic() - start_s
+    if (out / MANIFEST).stat().st_mtime_ns != before:
+        kept.write_text(json.dumps({"key": built.key, "seconds": round(taken_s, 2)}) + "\n")
+    said = json.loads(kept.read_text()) if kept.is_file() else {"key": None}
+    return built, said["seconds"] if said["key"] == built.key else None
 
 
 def _stage(name: str, inputs: dict[str, Path], config: Any, out: Path) -> Artifact:
@@ -251,7 +277,7 @@ def _stage(name: str, inputs: dict[str, Path], config: Any, out: Path) -> Artifa
     return run_stage(stage, inputs, keys, config, out, silent)
 
 
-def _write(rows: list[Row], path: Path) -> None:
+def _write(rows: Sequence[Row], peers: Sequence[PeerRow], path: Path) -> None:
     building = path.with_suffix(".building")
-    building.write_text(json.dumps(rows_to_table(rows), indent=1) + "\n")
+    building.write_text(json.dumps(rows_to_table(rows, peers), indent=1) + "\n")
     building.replace(path)

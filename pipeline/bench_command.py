@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from policyport.pipeline.bench_peers import PeerRow
     from policyport.pipeline.bench_row import Row
 
 SUMMARY = "measure a set of networks on every emulated board, beside recorded figures of other tools"
@@ -24,6 +25,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--boards", nargs="+", default=(), metavar="BOARD", help="boards [default: one of each core that runs here]"
+    )
+    parser.add_argument(
+        "--peers",
+        action="store_true",
+        help="measure TFLite and onnxruntime on the cores of Linux boards too; their programs are downloaded on first"
+        " use [default: recorded figures]",
     )
     parser.add_argument("--quick", action="store_true", help="two small networks on two boards [default: no]")
     parser.add_argument(
@@ -45,9 +52,11 @@ def execute(arguments: argparse.Namespace) -> int:
 
     :returns: 0
     :raises GateError: an instruction count rose against the baseline
+    :raises ToolError: peers are asked for and cannot be run here
     """
     from policyport.pipeline.bench import Request, compare, run_bench
     from policyport.pipeline.bench_output import write_files
+    from policyport.pipeline.bench_peers import load_peers
 
     request = Request(
         arguments.out,
@@ -56,10 +65,16 @@ def execute(arguments: argparse.Namespace) -> int:
         arguments.quick,
         arguments.emulator,
         arguments.toolchain,
+        arguments.peers,
     )
     quiet = arguments.quiet > arguments.verbose
-    rows = run_bench(request, _silent if quiet else say)
-    for path in write_files(rows, request.out):
+    peers = load_peers()
+    if request.peers:
+        from policyport.pipeline.bench_linux_peers import run_peers
+
+        peers = run_peers(request, peers, _silent if quiet else say_peer)
+    rows = run_bench(request, _silent if quiet else say, peers.measured)
+    for path in write_files(rows, request.out, peers):
         if not quiet:
             print(path)
     if arguments.compare is not None:
@@ -77,5 +92,11 @@ def say(row: Row) -> None:
     print(f"{row.label:<28} {row.board:<12} {row.variant:<16} {figures}", flush=True)
 
 
-def _silent(_: Row) -> None:
+def say_peer(row: PeerRow) -> None:
+    """One line on a peer's row."""
+    dots = f", {row.dot_products:,} of them dot products" if row.dot_products else ""
+    print(f"{row.network:<28} {row.core:<12} {row.tool:<16} {row.instructions:,} instructions{dots}", flush=True)
+
+
+def _silent(_: object) -> None:
     """Say nothing."""

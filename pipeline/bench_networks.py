@@ -104,6 +104,7 @@ NETWORKS = (
     _mlp("fc-256", "fully connected 256x256", (256, 256), ""),
     _mlp("quarl-p1", "QuaRL P1 31-64x3-25", (31, 64, 64, 64, 25), "Relu"),
     _mlp("quarl-p2", "QuaRL P2 31-256x3-25", (31, 256, 256, 256, 25), "Relu"),
+    _mlp("quarl-p3", "QuaRL P3 31-4096-512-1024-25", (31, 4096, 512, 1024, 25), "Relu"),
     Network("conv3x3", "conv 3x3, 16-16 at 32x32", (16, 32, 32), (Conv(16),)),
     Network("pointwise", "pointwise, 64-64 at 16x16", (64, 16, 16), (Conv(64, (1, 1)),)),
     Network("depthwise", "depthwise 3x3, 64 at 16x16", (64, 16, 16), (Conv(0, depthwise=True),)),

@@ -12,6 +12,7 @@ from policyport.pipeline.bench_tables import (
     YARDSTICK,
     Table,
     cores_table,
+    linux_table,
     markdown,
     peers_table,
     published_table,
@@ -19,7 +20,12 @@ from policyport.pipeline.bench_tables import (
 )
 
 PAGE = "bench.html"
-HEADINGS = ("Beside other tools, Cortex-M4", "Every core, instructions", "Beside published results")
+HEADINGS = (
+    "Beside other tools, Cortex-M4",
+    "Every core, instructions",
+    "Beside other tools, AArch64 Linux",
+    "Beside published results",
+)
 
 NOTES = (
     "One inference. Instructions are counted exactly on an emulated core; cycles are estimated from what was executed,"
@@ -27,18 +33,23 @@ NOTES = (
     f" network calls, without protocol and start-up. The yardstick is {YARDSTICK}; all peers' rows are recorded.",
     "One inference, int8. In brackets the fewest instructions of a recorded peer on that core; empty where the network"
     " does not fit or cannot run.",
+    "One inference, int8, on one thread, counted exactly in QEMU's user mode. Of the peers, what their libraries"
+    " execute, without the Python that calls them; none quantizes its input or output. Dot products are the"
+    " instructions that multiply and add four pairs of bytes in each lane; a Cortex-A53 has none. Outputs equal: the"
+    " share of the output's values that are the reference's integers.",
     "Cycles for each multiply-accumulate of MLPerf Tiny, closed division: published latency times clock, on hardware"
     " that waits for its flash. Ours is the estimate for the same kind of core without waiting: a comparison of orders,"
     " not a ranking.",
 )
 
 
-def write_files(rows: Sequence[Row], folder: Path) -> list[Path]:
+def write_files(rows: Sequence[Row], folder: Path, peers: Peers | None = None) -> list[Path]:
     """Write ``bench.csv``, ``bench.md``, ``bench.html`` and, where there is something to draw, ``bench.png``.
 
+    :param peers: what stands beside the rows; what is recorded where it is None
     :returns: their paths
     """
-    peers = load_peers()
+    peers = peers or load_peers()
     write_csv(rows, folder / "bench.csv")
     (folder / "bench.md").write_text("# Benchmark\n\n" + page_markdown(rows, peers) + "\n", encoding="utf-8")
     (folder / PAGE).write_text(page_html(rows, peers), encoding="utf-8")
@@ -53,7 +64,10 @@ def write_files(rows: Sequence[Row], folder: Path) -> list[Path]:
 
 def tables(rows: Sequence[Row], peers: Peers) -> list[tuple[str, str, Table]]:
     """Heading, note and table of each part; parts without a line are left out."""
-    made = (peers_table(rows, peers), cores_table(rows, peers), published_table(rows, peers))
+    made = (
+        *(peers_table(rows, peers), cores_table(rows, peers)),
+        *(linux_table(rows, peers), published_table(rows, peers)),
+    )
     return [part for part in zip(HEADINGS, NOTES, made, strict=True) if part[2].lines]
 
 
@@ -90,10 +104,12 @@ def provenance(rows: Sequence[Row]) -> str:
     """What measured, in one line."""
     emulators = sorted({row.emulator for row in rows if row.emulator})
     compilers = sorted({row.compiler for row in rows if row.compiler})
-    equal = sum(row.parity for row in rows)
+    equal, measured = sum(row.parity for row in rows), sum(not row.error for row in rows)
+    seconds = [row.deploy_s for row in rows if row.deploy_s is not None]
+    slowest = f" No deploy took more than {max(seconds):.1f} s on the machine that measured." if seconds else ""
     return (
         f"{len(rows)} measurements; {', '.join(emulators)}; {', '.join(compilers)};"
-        f" in {equal} of {sum(not row.error for row in rows)} every integer of every layer equals the reference."
+        f" in {equal} of {measured} every integer of every layer equals the reference.{slowest}"
     )
 
 

@@ -1,16 +1,18 @@
 """Recorded figures of other tools and published ones: what ``policyport bench`` sets its own beside.
 
-They are data, ``peers.json``, each with the source that it was taken from. Nothing here runs a peer: their sources
-are in no package index.
+They are data, ``peers.json``, each with the source that it was taken from. Nothing here runs a peer: those of
+microcontrollers are in no package index, and ``bench_linux_peers.py`` runs those of Linux boards.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 FILE = Path(__file__).with_name("peers.json")
 
@@ -46,6 +48,26 @@ class PeerRow:
     arena_bytes: int | None = None
     stack_bytes: int | None = None
 
+    instructions_max: int | None = None
+    """Where inferences differ: of the longest; ``instructions`` is the median."""
+
+    dot_products: int | None = None
+    """Of the instructions, those that multiply and add four pairs of bytes in each lane."""
+
+    agreement: float | None = None
+    """Share of the outputs that equal the reference."""
+
+    @property
+    def place(self) -> tuple[str, str, str]:
+        """What tells rows apart."""
+        return self.network, self.tool, self.core
+
+    def to_table(self) -> dict[str, Any]:
+        """The JSON form, without what is not known, its source behind the figures."""
+        known = {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
+        source = known.pop("source")
+        return {**known, "source": source}
+
 
 @dataclass(frozen=True)
 class Published:
@@ -74,6 +96,16 @@ class Peers:
     sources: Mapping[str, str]
     rows: tuple[PeerRow, ...]
     published: tuple[Published, ...]
+    measured: tuple[PeerRow, ...] = ()
+    """Of the rows, those that were measured beside ours and are not only recorded."""
+
+    def beside(self, measured: Sequence[PeerRow], sources: Mapping[str, str]) -> Peers:
+        """With rows that were measured, each in the place of the one that is recorded."""
+        places = {row.place for row in measured}
+        kept = tuple(row for row in self.rows if row.place not in places)
+        return dataclasses.replace(
+            self, rows=(*kept, *measured), sources={**self.sources, **sources}, measured=tuple(measured)
+        )
 
     def network_of_file(self, stem: str) -> str:
         """The id of the network that a model file holds; the name itself where nobody recorded it."""
@@ -88,7 +120,7 @@ class Peers:
 @functools.cache
 def load_peers() -> Peers:
     """Read ``peers.json``."""
-    table = json.loads(FILE.read_text())
+    table = json.loads(FILE.read_text(encoding="utf-8"))
     return Peers(
         {
             name: PeerNetwork(entry["label"], entry["macs"], tuple(entry["files"]))

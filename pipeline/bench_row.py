@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from policyport.core.errors import ArtifactError, PolicyportError
 from policyport.hil.result import Result
+from policyport.pipeline.bench_peers import PeerRow
 
 BENCH_SCHEMA = 1
 
@@ -68,6 +70,10 @@ class Row:
 
     error: str = ""
     """Why there is no measurement; empty where there is one."""
+
+    deploy_s: float | None = None
+    """What the deploy stage took on the machine that measured: lowering, choice of kernels, C, its check on this
+    machine, the firmware's build and the exports. None where an earlier benchmark did it and did not say."""
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -129,9 +135,10 @@ def agreement(exports: dict[str, Any]) -> dict[str, float]:
     return {runtime: equal[runtime] / count for runtime, count in values.items()}
 
 
-def rows_to_table(rows: list[Row]) -> dict[str, Any]:
-    """The JSON form of rows."""
-    return {"schema": BENCH_SCHEMA, "rows": [dataclasses.asdict(row) for row in rows]}
+def rows_to_table(rows: Sequence[Row], peers: Sequence[PeerRow] = ()) -> dict[str, Any]:
+    """The JSON form of rows, and of what was measured of other tools."""
+    table = {"schema": BENCH_SCHEMA, "rows": [dataclasses.asdict(row) for row in rows]}
+    return table | {"peers": [row.to_table() for row in peers]} if peers else table
 
 
 def rows_from_table(table: dict[str, Any], where: object) -> list[Row]:

@@ -19,7 +19,12 @@ CORE_NAMES = {
     "cortex-m7": "M7",
     "cortex-m33": "M33",
     "cortex-m55": "M55",
+    "cortex-a53": "A53",
+    "cortex-a76": "A76",
 }
+
+LINUX_CORES = ("cortex-a53", "cortex-a76")
+"""Of Linux boards, without and with instructions for dot products of bytes."""
 
 REFERENCE_CORE = "cortex-m4"
 """The core on which most peers are recorded."""
@@ -27,7 +32,7 @@ REFERENCE_CORE = "cortex-m4"
 COLUMNS = (
     *("network", "label", "board", "core", "variant", "emulator", "compiler", "macs"),
     *("instructions", "instructions_max", "cycles", "instructions_per_mac", "cycles_per_mac"),
-    *("code_bytes", "constant_bytes", "arena_bytes", "stack_bytes", "parity", "error"),
+    *("code_bytes", "constant_bytes", "arena_bytes", "stack_bytes", "parity", "deploy_s", "error"),
 )
 """Of the CSV file, the runtimes' agreement behind them."""
 
@@ -144,6 +149,37 @@ def _on_core(row: Row | None, peers: Peers) -> str:
     return count(row.instructions) + (f" (peer {count(recorded[0].instructions)})" if recorded else "")
 
 
+def linux_table(rows: Sequence[Row], peers: Peers) -> Table:
+    """Each network in int8 on the cores of Linux boards, every tool in a line.
+
+    Nothing where neither a board of ours with such a core was measured nor a peer beside it: other rows are about
+    other chips.
+    """
+    head = ("network", "core", "tool", "instructions", "per MAC", "this / policyport", "dot products", "outputs equal")
+    lines: list[tuple[str, ...]] = []
+    own: dict[tuple[str, str], Row] = {}
+    networks: dict[str, Row] = {}
+    for row in rows:
+        networks.setdefault(row.network, row)
+        if row.core in LINUX_CORES and not row.error:
+            own.setdefault((row.network, row.core), row)  # of the first variant
+    if not own and not peers.measured:
+        return Table(head, lines, 3)
+    for network, any_row in networks.items():
+        macs = peers.networks[network].macs if network in peers.networks else any_row.macs
+        for core in LINUX_CORES:
+            place = (any_row.label, f"Cortex-{core_name(core)}")
+            ours = own.get((network, core))
+            if ours is not None:
+                counts = (count(ours.instructions), ratio(ours.instructions, macs), "1.00", "")
+                lines.append((*place, f"policyport, {ours.variant}", *counts, share(1.0 if ours.parity else None)))
+            for peer in peers.of(network, core):
+                times = f"{peer.instructions / ours.instructions:.2f}" if ours is not None else ""
+                counts = (count(peer.instructions), ratio(peer.instructions, macs), times, count(peer.dot_products))
+                lines.append((*place, peer.tool, *counts, share(peer.agreement)))
+    return Table(head, lines, 3)
+
+
 def published_table(rows: Sequence[Row], peers: Peers) -> Table:
     """Published latencies as cycles for each multiply-accumulate, ours estimated on the same kinds of core."""
     networks = list(dict.fromkeys(entry.network for entry in peers.published))
@@ -177,6 +213,13 @@ def markdown(table: Table) -> str:
 def count(value: int | None) -> str:
     """Thousands apart; empty for nothing."""
     return "" if value is None else f"{value:,}"
+
+
+def share(value: float | None) -> str:
+    """In percent, never rounded up to all; empty for nothing."""
+    if value is None:
+        return ""
+    return "all" if value == 1 else f"{min(100 * value, 99.99):.2f} %"
 
 
 def ratio(value: int | None, macs: int) -> str:

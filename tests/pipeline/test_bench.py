@@ -109,9 +109,12 @@ def test_rows_come_from_a_board_and_are_not_measured_twice(
     assert (row.network, row.board, row.macs, row.parity, row.error) == (RELU.id, "mps2-an386", 4480, True, "")
     assert row.instructions < 17_178 / 3  # the yardstick's count
     assert row.cycles is None or row.cycles > row.instructions
+    assert row.deploy_s is not None and row.deploy_s > 0
     assert {path.name for path in out.iterdir()} >= {"bench.csv", "bench.md", "bench.html", "bench.png"}
     before = (out / "work" / RELU.id / "int8-size" / "mps2-an386" / "hil" / "manifest.json").stat().st_mtime_ns
     assert cli.main([*command, "--compare", str(out / "bench.json")]) == 0
+    (again,) = rows_from_table(json.loads((out / "bench.json").read_text()), out)
+    assert again == row, "the time is that of the deploy that was done"
     assert (out / "work" / RELU.id / "int8-size" / "mps2-an386" / "hil" / "manifest.json").stat().st_mtime_ns == before
     assert "instructions" in capsys.readouterr().out
 
@@ -231,6 +234,12 @@ def test_bars_are_grouped_and_sorted() -> None:
     first = [bar for bar in drawn if bar.place < names[1][0]]
     assert [bar.instructions for bar in first] == sorted(bar.instructions for bar in first)
     assert [bar.colour for bar in first[:3]] == ["ours", "ours", "yardstick"]
+
+
+def test_the_slowest_deploy_is_told() -> None:
+    timed = [dataclasses.replace(ROW, deploy_s=seconds) for seconds in (2.0, 9.96, None)]
+    assert "No deploy took more than 10.0 s" in bench_output.provenance(timed)
+    assert "No deploy" not in bench_output.provenance([ROW])
 
 
 def test_a_reason_is_more_than_an_exit_code() -> None:
