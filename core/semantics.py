@@ -41,9 +41,14 @@ def activation_range(bits: int) -> tuple[int, int]:
 
 def weight_range(bits: int) -> tuple[int, int]:
     """Smallest and largest integer of a weight: symmetric at 8 bits, full two's complement below."""
-    if bits not in (2, 3, 4, 8):
-        raise UnsupportedModelError("no such weight width", expected="8, 4, 3 or 2 bits", got=bits)
+    if not 2 <= bits <= 8:
+        raise UnsupportedModelError("no such weight width", expected="2 to 8 bits", got=bits)
     return (-127, 127) if bits == 8 else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+
+
+def stored_bits(bits: int) -> int:
+    """The width that a weight of ``bits`` takes in memory: 2, 3, 4, or a whole byte."""
+    return bits if bits <= 4 else 8
 
 
 def quantize(real: NDArray[np.float32], scale: float, zero_point: int, bits: int) -> Integers:

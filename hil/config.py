@@ -31,10 +31,12 @@ class HilConfig:
     )
     margin: float = option(
         0.0,
-        "equivalence margin in units of return; 0 for the standard error of float32's mean over the episodes",
+        "equivalence margin in units of return; 0 for a share of the span from random actions to float32",
         low=0.0,
     )
-    min_margin: float = option(1.0, "smallest margin taken from float32's standard error, in % of its mean", low=0.0)
+    margin_share: float = option(
+        5.0, "equivalence margin in % of the span from random actions' mean return to float32's", low=0.0
+    )
     min_agreement: float = option(0.0, "gate: share of actions that equal float32's; 0 for none", low=0.0, high=1.0)
     min_return: float | None = option(None, "gate: mean return on the board")
     max_f1_loss: float | None = option(None, "gate: mean F1 of a classifier may lie this far below float32's")

@@ -1,10 +1,10 @@
 """The margin of the equivalence test: how far apart two mean returns may be and still be the same.
 
-It is stated before the board plays its first episode, from float32's own returns alone. A mean over n episodes is
-noisy by itself: float32's moves by its standard error, the deviation of its returns over the square root of n,
-whenever n other seeds are drawn. That is the margin; the pairing over common seeds then tests it with the much smaller
-noise of the differences. The deviation over seeds, without the root, would be a margin of no use: where starts
-differ in difficulty, as Pendulum's do, it is as large as the return itself.
+It is stated before the board plays its first episode, as a share of what float32 has learned: of the span from the mean
+return of random actions to its own. That span is the unit of normalized scores, which make tasks comparable whose
+returns have other zeros and other sizes (Mnih et al., Nature 518, 2015, with a person in float32's place; Fu et al.,
+"D4RL", arXiv 2004.07219, with an expert). How many episodes are played has no part in it: more of them narrow the
+test's interval, and leave the margin that it must lie in.
 """
 
 from __future__ import annotations
@@ -17,13 +17,17 @@ from pathlib import Path
 import numpy as np
 from policyport.core.errors import ArtifactError
 from policyport.core.progress import progress
+from policyport.core.task import Environment
 from policyport.hil.config import HilConfig
 from policyport.hil.loop import Acting, make_environment, play
 from policyport.hil.policy import TaskPolicy
-from policyport.hil.statistics import Returns, deviation
+from policyport.hil.statistics import Returns, deviation, planned_episodes
 
 FRESH_SEEDS = 1_000_000
-"""Distance of the seeds that float32's noise is measured on, where training has not done so, from the test's."""
+"""Distance of the seeds that the span is measured on from the test's."""
+
+RANDOM_EPISODES = 50
+"""Of random actions: a margin of 5 % of the span moves with them by less than a hundredth of their deviation."""
 
 
 @dataclass(frozen=True)
@@ -45,24 +49,52 @@ def state_margin(config: HilConfig, float32: TaskPolicy, returns: Path | None) -
     """
     if config.margin > 0:
         return Margin(config.margin, "given by the margin option")
+    by_chance = random_returns(float32.task.environment, config.seed + FRESH_SEEDS, RANDOM_EPISODES)
     if returns is not None:
-        return from_returns(config, recorded_returns(returns), "training's own evaluation")
-    return from_returns(config, _fresh_returns(config, float32), "an evaluation on other seeds, before the board's")
+        return of_span(config.margin_share, by_chance, recorded_returns(returns), "training's own evaluation")
+    return of_span(config.margin_share, by_chance, _fresh_returns(config, float32), "other seeds, before the board's")
 
 
-def from_returns(config: HilConfig, returns: Returns, source: str) -> Margin:
-    """Standard error of float32's mean over the episodes to be played, or the floor where that is larger.
+def of_span(share: float, by_chance: Returns, float32: Returns, source: str) -> Margin:
+    """A share of the span between two mean returns.
 
-    :param returns: [episodes], of float32
-    :param source: where they were played, for the basis
+    :param share: in %
+    :param by_chance: [episodes], of random actions
+    :param float32: [episodes]
+    :param source: where these were played, for the basis
     """
-    mean, spread = float(returns.mean()), deviation(returns)
-    error = spread / math.sqrt(config.episodes)
-    floor = abs(mean) * config.min_margin / 100.0
-    noise = f"float32's return deviates by {spread:.4g} over the {len(returns)} seeds of {source}"
-    if error >= floor:
-        return Margin(error, f"{noise}: standard error of its mean over {config.episodes} episodes")
-    return Margin(floor, f"{noise}; min_margin is larger: {config.min_margin:g} % of its mean {mean:.4g}")
+    low, high = float(by_chance.mean()), float(float32.mean())
+    margin = share / 100.0 * abs(high - low)
+    basis = (
+        f"{share:g} % of the span from random actions' mean return, {low:.4g} in {len(by_chance)} episodes, "
+        f"to float32's, {high:.4g} in the {len(float32)} of {source}"
+    )
+    if margin == 0:
+        return Margin(margin, f"{basis}; nothing is equivalent within a span of zero")
+    needed = planned_episodes(differences_spread(float32), margin)
+    return Margin(margin, f"{basis}; float32's deviation of {deviation(float32):.4g} asks for some {needed} episodes")
+
+
+def differences_spread(float32: Returns) -> float:
+    """Standard deviation that paired differences have where pairing gains nothing: the root of two times float32's.
+
+    Episodes that chance drives apart after the first action that differs are as good as unpaired; others scatter less.
+    """
+    return math.sqrt(2.0) * deviation(float32)
+
+
+def random_returns(environment: Environment, seed: int, episodes: int) -> Returns:
+    """[episodes]: returns of actions drawn uniformly from the action space.
+
+    :param seed: of the first episode and of its actions; the next have the next
+    """
+    returns = []
+    with make_environment(environment) as playing, progress("random actions", episodes) as advance:
+        for number in range(episodes):
+            playing.action_space.seed(seed + number)
+            returns.append(play(playing, seed + number, lambda _: playing.action_space.sample()).total)
+            advance(number + 1)
+    return np.array(returns, np.float64)
 
 
 def recorded_returns(path: Path) -> Returns:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,15 @@ RESAMPLES = 10_000
 
 ALPHA = 0.05
 """Level of the equivalence test, and one minus that of the intervals."""
+
+POWER = 0.9
+"""How often a test with the planned number of episodes finds equivalent what has the same mean return."""
+
+LIKE_NORMAL = 10_000
+"""Episodes from which on t's quantiles are the normal distribution's, to a few parts in ten thousand."""
+
+MOST_PLANNED = 10**9
+"""Episodes that are the same as too many."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +67,11 @@ class Equivalence:
     equivalent: bool
     """``p_value`` < :data:`ALPHA`: the interval lies inside the margin."""
 
+    @property
+    def no_worse(self) -> bool:
+        """Whether the one of the two tests that asks for a loss holds: non-inferiority at the same level and margin."""
+        return self.equivalent or self.low > -self.margin
+
 
 def summarize(returns: Returns, seed: int = 0) -> Summary:
     """Mean, standard deviation and bootstrap percentile interval of the mean.
@@ -87,6 +102,25 @@ def equivalence(board: Returns, reference: Returns, margin: float) -> Equivalenc
     p_value = max(_t_tail((mean + margin) / error, degrees), _t_tail((margin - mean) / error, degrees))
     reach = _t_quantile(ALPHA, degrees) * error
     return Equivalence(margin, mean, mean - reach, mean + reach, p_value, p_value < ALPHA)
+
+
+def planned_episodes(spread: float, margin: float, power: float = POWER) -> int:
+    """Episodes that :func:`equivalence` needs where the mean returns do not differ, 2 at the least.
+
+    The smallest n that is at least ``((t(1 - alpha) + t(1 - (1 - power) / 2)) * spread / margin)**2``, t of n - 1
+    degrees of freedom: both one-sided tests must hold, so that each may miss half of what ``power`` leaves.
+
+    :param spread: standard deviation of the paired differences
+    :param margin: positive
+    """
+    tails = ALPHA, (1.0 - power) / 2.0
+    ratio = min(spread / margin, MOST_PLANNED)
+    normal = NormalDist()
+    asked = ratio * sum(normal.inv_cdf(1.0 - tail) for tail in tails)
+    count = int(min(max(2, math.ceil(asked**2)), MOST_PLANNED))
+    while count < LIKE_NORMAL and math.sqrt(count) < ratio * sum(_t_quantile(tail, count - 1) for tail in tails):
+        count += 1
+    return count
 
 
 def deviation(values: Returns) -> float:

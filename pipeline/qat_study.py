@@ -19,8 +19,8 @@ from policyport.core import page
 from policyport.core.drawing import BOARD, FLOAT, INK, MUTED, drawing
 from policyport.core.errors import ConfigError
 from policyport.core.page import Figure
-from policyport.hil.config import HilConfig
-from policyport.hil.margin import from_returns, recorded_returns
+from policyport.core.task import Task
+from policyport.hil.margin import FRESH_SEEDS, RANDOM_EPISODES, of_span, random_returns, recorded_returns
 from policyport.hil.statistics import Equivalence, equivalence
 from policyport.pipeline.quarl_cell import Cell, measured
 from policyport.pipeline.quarl_methods import FLOAT as EXACT
@@ -33,6 +33,9 @@ from policyport.quantize.config import WEIGHT_BITS
 RECIPES = (Path("recipes/cartpole.toml"), Path("recipes/pendulum.toml"))
 FIRST_SEED = 10_000
 """Episode i is reset with this seed plus i."""
+
+MARGIN_SHARE = 5.0
+"""Equivalence margin, in % of the span from random actions' mean return to float32's."""
 
 AFTERWARDS = ("lattice", "qat")
 """Methods of the quarl study that make the float policy's integers: integer least squares, then distillation too."""
@@ -94,8 +97,7 @@ def study_qat(request: QatRequest, say: Say, said: Said) -> list[QatRow]:
     for recipe in request.recipes:
         float_folder = _trained(recipe, request, say)
         exact = _returns(float_folder, EXACT, 32, request)
-        recorded = recorded_returns(float_folder / "returns.json")
-        margin = from_returns(HilConfig(episodes=request.episodes), recorded, "its own evaluation").value
+        margin = _margin(float_folder)
         plan: list[tuple[str, int, float | None]] = [(EXACT, 32, None)]
         plan += [(method, bits, None) for method in AFTERWARDS for bits in request.bits]
         plan += [(TRAINED, bits, delay) for bits in request.bits for delay in request.delays]
@@ -128,6 +130,13 @@ def _trained(recipe: Path, request: QatRequest, say: Say, bits: int | None = Non
     config = dataclasses.replace(read_recipe(recipe).configs["train"], seed=request.seed, qat_delay=delay, **qat)
     name = f"{recipe.stem}-{'float32' if bits is None else f'{bits}-bits-{delay:g}'}-seed{request.seed}"
     return run_stage(stage_named("train"), {}, {}, config, request.out / "agents" / name, say).path
+
+
+def _margin(folder: Path) -> float:
+    """Of the equivalence test: a share of the span from random actions to the float policy's own evaluation."""
+    environment = Task.read(folder / "task.json").environment
+    by_chance = random_returns(environment, FIRST_SEED + FRESH_SEEDS, RANDOM_EPISODES)
+    return of_span(MARGIN_SHARE, by_chance, recorded_returns(folder / "returns.json"), "its own evaluation").value
 
 
 def _returns(folder: Path, method: str, bits: int, request: QatRequest) -> np.ndarray[tuple[int], np.dtype[np.float64]]:

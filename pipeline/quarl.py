@@ -1,13 +1,14 @@
 """``policyport study quarl``: what quantization does to policies, environment by algorithm by method by width.
 
 Krishnan et al., "QuaRL: Quantization for Fast and Environmentally Sustainable Reinforcement Learning" (arXiv
-1910.01055). Each cell is one file under ``cells/``; an interrupted study goes on with the cells that it lacks, on one
+1910.01055). A pilot comes first, ``plan.json`` says what it led to, and then the study begins. Each cell is one file
+under ``cells/``, those of the pilot under ``pilot/``; an interrupted study goes on with the cells that it lacks, on one
 machine or on many.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -20,6 +21,7 @@ from policyport.core.progress import progress
 from policyport.pipeline.quarl_agents import StudyAgent, find_agents, trained_agents
 from policyport.pipeline.quarl_cell import Cell, CellResult, measured, recall
 from policyport.pipeline.quarl_methods import DESCRIPTIONS, FLOAT, widths
+from policyport.pipeline.quarl_plan import LEAST_EPISODES, Bounds, Plan, pilot_cells, plans_of, to_json
 from policyport.pipeline.quarl_rows import Study, study_of
 from policyport.pipeline.run import Say
 
@@ -47,7 +49,15 @@ class StudyRequest:
     seeds: tuple[int, ...] = (0,)
     """Of the trainings."""
 
-    episodes: int = 20
+    episodes: int = 0
+    """Of a cell; 0 for as many as the test needs, see :mod:`policyport.pipeline.quarl_plan`."""
+
+    most_episodes: int = 1000
+    """Of a group of agents, where the test's need decides."""
+
+    margin_share: float = 5.0
+    """Equivalence margin, in % of the span from random actions' mean return to float32's."""
+
     first_seed: int = 10_000
     """Episode i is reset with this seed plus i."""
 
@@ -61,21 +71,38 @@ def run_study(request: StudyRequest, say: Say, done: Done) -> Study:
 
     :param say: is told of the agents as they are trained or imported
     :param done: is told of each cell
-    :raises ConfigError: no such method or width, or no agents
+    :raises ConfigError: no such method, width, margin or number of episodes, or no agents
     :raises ToolError: Ray is asked for and not installed
     """
     _check(request)
     agents = _agents(request, say)
-    cells = [cell for agent in agents for cell in _cells(agent, request)]
-    folder = request.out / "cells"
-    found = {cell.name: result for cell in cells if (result := recall(cell, folder)) is not None}
-    pending = [cell for cell in cells if cell.name not in found]
-    with progress("study", len(cells)) as advance:
-        for name, result in _measure(pending, folder, request):
-            found[name] = result
-            advance(len(found), name)
+    plans = _plan(agents, request)
+    cells = [cell for agent in agents for cell in _cells(agent, request, plans[agent.group].episodes)]
+    found = _results(cells, "cells", request, done)
+    return study_of(agents, [found[cell] for cell in cells], plans)
+
+
+def _plan(agents: Sequence[StudyAgent], request: StudyRequest) -> dict[str, Plan]:
+    """Play the pilot, and write down what it leads to before anything else is played."""
+    pilots = [cell for agent in agents for cell in pilot_cells(agent, request.first_seed)]
+    found = _results(pilots, "pilot", request, lambda _: None)
+    bounds = Bounds(request.margin_share, request.most_episodes, request.episodes)
+    plans = plans_of(agents, {(cell.agent, cell.method): result for cell, result in found.items()}, bounds)
+    (request.out / "plan.json").write_text(to_json(plans, bounds))
+    return plans
+
+
+def _results(cells: Sequence[Cell], label: str, request: StudyRequest, done: Done) -> dict[Cell, CellResult]:
+    """Of every cell, measured where it does not lie in the folder of that label already."""
+    folder = request.out / label
+    found = {cell: result for cell in cells if (result := recall(cell, folder)) is not None}
+    pending = [cell for cell in cells if cell not in found]
+    with progress(label, len(cells)) as advance:
+        for cell, result in _measure(pending, folder, request):
+            found[cell] = result
+            advance(len(found), cell.name)
             done(result)
-    return study_of(agents, [found[cell.name] for cell in cells], request.episodes)
+    return found
 
 
 def _check(request: StudyRequest) -> None:
@@ -85,8 +112,24 @@ def _check(request: StudyRequest) -> None:
     for bits in request.bits:
         if not 2 <= bits <= 32:
             raise ConfigError("no such width of weights", where="bits", expected="2 to 32", got=bits)
-    if request.episodes < 2:
-        raise ConfigError("too few episodes for a statistic", where="episodes", expected="2 or more")
+    if request.episodes == 1 or request.episodes < 0:
+        raise ConfigError(
+            "too few episodes for a statistic",
+            where="episodes",
+            expected="2 or more, or 0 for as many as the test needs",
+            got=request.episodes,
+        )
+    if request.most_episodes < LEAST_EPISODES:
+        raise ConfigError(
+            "too few episodes for a test",
+            where="most_episodes",
+            expected=f"{LEAST_EPISODES} or more",
+            got=request.most_episodes,
+        )
+    if request.margin_share <= 0:
+        raise ConfigError(
+            "no margin for the equivalence test", where="margin_share", expected="above 0", got=request.margin_share
+        )
 
 
 def _agents(request: StudyRequest, say: Say) -> list[StudyAgent]:
@@ -96,28 +139,28 @@ def _agents(request: StudyRequest, say: Say) -> list[StudyAgent]:
     return trained_agents(place, request.environments, request.algorithms, request.seeds, say)
 
 
-def _cells(agent: StudyAgent, request: StudyRequest) -> list[Cell]:
+def _cells(agent: StudyAgent, request: StudyRequest, episodes: int) -> list[Cell]:
     pairs = [(FLOAT, 32)]
     pairs += [(m, bits) for m in request.methods if m != FLOAT for bits in widths(m, request.bits)]
-    more = request.activation_bits, request.episodes, request.first_seed
+    more = request.activation_bits, episodes, request.first_seed
     return [Cell(agent.name, str(agent.artifact.resolve()), method, bits, *more) for method, bits in pairs]
 
 
-def _measure(cells: list[Cell], folder: Path, request: StudyRequest) -> Iterator[tuple[str, CellResult]]:
-    """Name and result of each cell, in the order in which they end."""
+def _measure(cells: list[Cell], folder: Path, request: StudyRequest) -> Iterator[tuple[Cell, CellResult]]:
+    """Each cell and its result, in the order in which they end."""
     if request.ray and cells:
         yield from _on_ray(cells, folder, request.ray)
     elif request.workers == 1 or len(cells) < 2:
-        yield from ((cell.name, measured(cell, folder)) for cell in cells)
+        yield from ((cell, measured(cell, folder)) for cell in cells)
     else:
         # Spawned, for a process that has used torch or BLAS threads does not fork safely.
         with ProcessPoolExecutor(request.workers, mp_context=get_context("spawn")) as pool:
-            running = {pool.submit(measured, cell, folder): cell.name for cell in cells}
+            running = {pool.submit(measured, cell, folder): cell for cell in cells}
             for future in as_completed(running):
                 yield running[future], future.result()
 
 
-def _on_ray(cells: list[Cell], folder: Path, address: str) -> Iterator[tuple[str, CellResult]]:
+def _on_ray(cells: list[Cell], folder: Path, address: str) -> Iterator[tuple[Cell, CellResult]]:
     """The cells on a Ray cluster, which must see the same folders."""
     try:
         import ray
@@ -126,7 +169,7 @@ def _on_ray(cells: list[Cell], folder: Path, address: str) -> Iterator[tuple[str
     ray.init(address=address, include_dashboard=False, log_to_driver=False)
     try:
         remote: Any = ray.remote(measured)
-        running = {remote.remote(cell, folder.resolve()): cell.name for cell in cells}
+        running = {remote.remote(cell, folder.resolve()): cell for cell in cells}
         while running:
             ended, _ = ray.wait(list(running), num_returns=1)
             for reference in ended:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,18 @@ from numpy.typing import NDArray
 from policyport.core.artifact import code_version, read_manifest, sha256_json
 from policyport.core.environment import open_environment
 from policyport.core.task import Task
-from policyport.hil.loop import success_of
-from policyport.pipeline.quarl_methods import FLOAT, Outputs, outputs_of
+from policyport.hil.loop import make_environment, success_of
+from policyport.pipeline.quarl_methods import RANDOM, Outputs, outputs_of
 from policyport.quantize.source import Source, open_source
 
 _ROOT = Path(__file__).resolve().parent
 CODE = (_ROOT.parent / "quantize", _ROOT.parent / "core")
+
+AT_ONCE = 256
+"""Episodes that are played side by side; as one ends, the next begins."""
+
+Act = Callable[[NDArray[np.float32]], NDArray[Any]]
+"""Observations [n, observation size] to an action for each, as the environment takes them."""
 
 CLOSE = 0.01
 """Continuous actions agree when they differ by at most this share of the range, in every dimension."""
@@ -71,11 +78,24 @@ def success_rate(played: Sequence[Episode]) -> float | None:
 def measure(cell: Cell) -> CellResult:
     """Quantize, and play."""
     source = open_source(Path(cell.artifact))
-    outputs = outputs_of(source, cell.method, cell.bits, cell.activation_bits)
-    played = play_episodes(outputs, source.task, cell.seed, cell.episodes)
+    act = _act(source, cell)
+    played = _played(act, source.task, cell.seed, cell.episodes)
     returns = tuple(episode.total for episode in played)
-    agreement = _agreement(source, outputs)
+    agreement = _agreement(source, act)
     return CellResult(cell.agent, cell.method, cell.bits, returns, agreement, success_rate(played))
+
+
+def _act(source: Source, cell: Cell) -> Act:
+    if cell.method == RANDOM:
+        with make_environment(source.task.environment) as environment:
+            space = environment.action_space
+        space.seed(cell.seed)
+        return lambda observations: np.stack([space.sample() for _ in observations])
+    return _acting(outputs_of(source, cell.method, cell.bits, cell.activation_bits), source.task)
+
+
+def _acting(outputs: Outputs, task: Task) -> Act:
+    return lambda observations: task.action(outputs(observations))
 
 
 def measured(cell: Cell, folder: Path) -> CellResult:
@@ -127,15 +147,23 @@ class Episode:
 
 
 def play_episodes(outputs: Outputs, task: Task, seed: int, episodes: int) -> list[Episode]:
-    """Seeded episodes, all played side by side, so that the network is asked for many actions at once."""
-    playing = {number: open_environment(task.environment) for number in range(episodes)}
-    seen = {number: environment.reset(seed=seed + number)[0] for number, environment in playing.items()}
-    totals = [0.0] * episodes
-    ended: dict[int, Episode] = {}
-    while playing:
-        numbers = sorted(playing)
-        observations = np.concatenate([task.check_observation(seen[number]) for number in numbers])
-        for number, action in zip(numbers, task.action(outputs(observations)), strict=True):
+    """Seeded episodes, :data:`AT_ONCE` side by side, so that the network is asked for many actions at once."""
+    return _played(_acting(outputs, task), task, seed, episodes)
+
+
+def _played(act: Act, task: Task, seed: int, episodes: int) -> list[Episode]:
+    waiting = deque(range(episodes))
+    playing: dict[int, Any] = {}
+    seen: dict[int, NDArray[Any]] = {}
+    totals, ended = [0.0] * episodes, dict[int, Episode]()
+    while waiting or playing:
+        while waiting and len(playing) < AT_ONCE:
+            number = waiting.popleft()
+            playing[number] = open_environment(task.environment)
+            seen[number] = playing[number].reset(seed=seed + number)[0]
+        numbers = list(playing)
+        observations = task.check_observation(np.stack([np.ravel(seen[number]) for number in numbers]))
+        for number, action in zip(numbers, act(observations), strict=True):
             seen[number], reward, terminated, truncated, information = playing[number].step(action)
             totals[number] += float(reward)
             if terminated or truncated:
@@ -144,11 +172,10 @@ def play_episodes(outputs: Outputs, task: Task, seed: int, episodes: int) -> lis
     return [ended[number] for number in range(episodes)]
 
 
-def _agreement(source: Source, outputs: Outputs) -> float:
-    task, observations = source.task, source.held_out
-    exact = outputs_of(source, FLOAT, 32, 8)(observations)
-    ours, theirs = task.action(outputs(observations)), task.action(exact)
-    return float(np.mean(_same(task, ours, theirs)))
+def _agreement(source: Source, act: Act) -> float:
+    observations = source.held_out
+    exact = _acting(source.graph.evaluate, source.task)(observations)
+    return float(np.mean(_same(source.task, act(observations), exact)))
 
 
 def _same(task: Task, ours: NDArray[Any], theirs: NDArray[Any]) -> NDArray[np.bool_]:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from policyport.core.errors import ConfigError
 from policyport.quantize.choose import quantized
-from policyport.quantize.config import WEIGHT_BITS, QuantizeConfig
+from policyport.quantize.config import ROUNDED_BITS, WEIGHT_BITS, QuantizeConfig
 from policyport.quantize.half import evaluate_half
 from policyport.quantize.network import QuantizedNetwork
 from policyport.quantize.new_head import with_new_head
@@ -25,6 +25,9 @@ Outputs = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """Observations [n, observation size] to outputs [n, output size]."""
 
 FLOAT = "float32"
+
+RANDOM = "random"
+"""No policy: actions drawn uniformly from the action space, the lower end of every margin's span."""
 
 TRAINED = "in-loop"
 """The integers that quantization-aware training left beside an agent, for agents that have them."""
@@ -58,7 +61,8 @@ def widths(method: str, asked: tuple[int, ...]) -> tuple[int, ...]:
         return (16,) if 16 in asked else ()
     if method == "weights":
         return tuple(sorted((bits for bits in asked if bits < 32), reverse=True))
-    return tuple(sorted((bits for bits in asked if bits in WEIGHT_BITS), reverse=True))
+    known = WEIGHT_BITS if method in ("qat", TRAINED) else ROUNDED_BITS
+    return tuple(sorted((bits for bits in asked if bits in known), reverse=True))
 
 
 def outputs_of(source: Source, method: str, bits: int, activation_bits: int) -> Outputs:
@@ -85,7 +89,7 @@ def outputs_of(source: Source, method: str, bits: int, activation_bits: int) -> 
 
 
 def _integers(source: Source, method: str, bits: int, activation_bits: int) -> QuantizedNetwork:
-    config = QuantizeConfig(weight_bits=bits, method=_ROUNDING[method], wide_output=True)
+    config = QuantizeConfig(weight_bits=bits, method=_ROUNDING[method], wide_input=True, wide_output=True)
     graph = centre_outputs(source.graph) if source.task.action_rule == "argmax" else source.graph
     network = quantized(replace(source, graph=graph), config, activation_bits)
     if method != "last-layer":

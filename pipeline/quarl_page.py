@@ -11,7 +11,7 @@ from policyport.core.page import Figure, Tile
 from policyport.pipeline.quarl_methods import DESCRIPTIONS
 from policyport.pipeline.quarl_methods import FLOAT as EXACT
 from policyport.pipeline.quarl_rows import Study, Weights
-from policyport.pipeline.quarl_tables import returns_table, weights_table, widths_table
+from policyport.pipeline.quarl_tables import differences_table, plan_table, returns_table, weights_table, widths_table
 
 TEMPLATE = Path(__file__).with_name("quarl.html.j2")
 
@@ -26,30 +26,35 @@ def render_page(study: Study) -> str:
         "tiles": _tiles(study),
         "curves": [Figure(_returns_plot(study, group), group) for group in study.groups],
         "histograms": [Figure(_weights_plot(found), _words(found)) for found in study.weights],
+        "plans": plan_table(study),
         "widths": widths_table(study),
+        "differences": differences_table(study),
         "weights": weights_table(study),
         "returns": [(method, DESCRIPTIONS[method], returns_table(study, method)) for method in study.methods],
-        "basis": {row.group: row.margin_basis for row in study.rows},
+        "basis": {group: plan.margin.basis for group, plan in study.plans.items()},
     }
     return page.render(TEMPLATE, values)
 
 
 def _tiles(study: Study) -> list[Tile]:
     exact = [row for row in study.rows if row.method == EXACT]
-    tiles = [
-        Tile(str(len(exact)), "Agents", f"{sum(row.runs for row in exact)} trainings, {exact[0].episodes} episodes")
-    ]
+    runs, episodes = sum(row.runs for row in exact), _span([row.episodes for row in exact])
+    tiles = [Tile(str(len(exact)), "Agents", f"{runs} trainings, {episodes} episodes each")]
     for method in study.methods:
         found = [bits for group in study.groups if (bits := study.lowest_equivalent(group, method)) is not None]
         tiles.append(Tile(f"{len(found)} of {len(exact)}", method, f"equivalent to float32; lowest {_range(found)}"))
     return tiles
 
 
+def _span(counts: list[int]) -> str:
+    low, high = min(counts), max(counts)
+    return str(low) if low == high else f"{low} to {high}"
+
+
 def _range(bits: list[int]) -> str:
     if not bits:
         return "none"
-    low, high = min(bits), max(bits)
-    return f"{low} bits" if low == high else f"{low} to {high} bits"
+    return f"{_span(bits)} bits"
 
 
 def _returns_plot(study: Study, group: str) -> str:

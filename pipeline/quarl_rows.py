@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from policyport.hil.config import HilConfig
-from policyport.hil.margin import from_returns, recorded_returns
 from policyport.hil.robust import Interval, interquartile_mean, mean, stratified
 from policyport.hil.statistics import Equivalence, equivalence
 from policyport.pipeline.quarl_agents import StudyAgent
 from policyport.pipeline.quarl_cell import CellResult
 from policyport.pipeline.quarl_methods import FLOAT
+from policyport.pipeline.quarl_plan import Plan
 from policyport.quantize.source import open_source
 
 BINS = 61
@@ -57,7 +56,6 @@ class Row:
 
     agreement: float
     equivalence: Equivalence
-    margin_basis: str
     success_rate: float | None = None
     """Share of the episodes that were a success; None where the environment does not say."""
 
@@ -68,6 +66,8 @@ class Study:
 
     rows: tuple[Row, ...]
     weights: tuple[Weights, ...]
+    plans: Mapping[str, Plan]
+    """By group, as stated before anything quantized was played."""
 
     @property
     def groups(self) -> tuple[str, ...]:
@@ -95,11 +95,11 @@ class Study:
         return found
 
 
-def study_of(agents: Sequence[StudyAgent], results: Sequence[CellResult], episodes: int) -> Study:
+def study_of(agents: Sequence[StudyAgent], results: Sequence[CellResult], plans: Mapping[str, Plan]) -> Study:
     """Sum up.
 
     :param results: of every cell, float32's of every agent among them
-    :param episodes: of a cell
+    :param plans: by group
     """
     by_agent = {(result.agent, result.method, result.bits): result for result in results}
     groups: dict[str, list[StudyAgent]] = {}
@@ -107,18 +107,11 @@ def study_of(agents: Sequence[StudyAgent], results: Sequence[CellResult], episod
         groups.setdefault(agent.group, []).append(agent)
     rows, weights = [], []
     for group, members in groups.items():
-        margin = _margin(members, episodes)
+        margin = plans[group].margin.value
         keys = dict.fromkeys((result.method, result.bits) for result in results if result.agent == members[0].name)
         rows += [_row(group, members, by_agent, method, bits, margin) for method, bits in keys]
         weights.append(_weights(group, members[0]))
-    return Study(tuple(rows), tuple(weights))
-
-
-def _margin(members: Sequence[StudyAgent], episodes: int) -> tuple[float, str]:
-    """What the test needs, from the returns that float32 had before the study, on other seeds."""
-    returns = np.concatenate([recorded_returns(agent.artifact / "returns.json") for agent in members])
-    margin = from_returns(HilConfig(episodes=episodes * len(members)), returns, "the agents' own evaluation")
-    return margin.value, margin.basis
+    return Study(tuple(rows), tuple(weights), plans)
 
 
 def _row(
@@ -127,7 +120,7 @@ def _row(
     by_agent: dict[tuple[str, str, int], CellResult],
     method: str,
     bits: int,
-    margin: tuple[float, str],
+    margin: float,
 ) -> Row:
     cells = [by_agent[agent.name, method, bits] for agent in members]
     ours = [np.array(cell.returns) for cell in cells]
@@ -144,8 +137,7 @@ def _row(
         stratified(ours, interquartile_mean),
         (exact - average.value) / abs(exact) if exact else None,
         float(np.mean([cell.agreement for cell in cells])),
-        equivalence(np.concatenate(ours), np.concatenate(theirs), margin[0]),
-        margin[1],
+        equivalence(np.concatenate(ours), np.concatenate(theirs), margin),
         _success(cells),
     )
 

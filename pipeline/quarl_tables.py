@@ -13,7 +13,8 @@ from policyport.pipeline.quarl_rows import Row, Study
 
 COLUMNS = (
     *("group", "method", "bits", "runs", "episodes", "mean", "mean_low", "mean_high", "iqm", "iqm_low", "iqm_high"),
-    *("relative_error", "agreement", "difference", "margin", "p_value", "equivalent", "success_rate"),
+    *("relative_error", "agreement", "difference", "difference_low", "difference_high", "margin", "p_value"),
+    *("equivalent", "no_worse", "success_rate"),
 )
 
 
@@ -30,24 +31,37 @@ def to_csv(study: Study) -> str:
     for row in study.rows:
         middle, test = row.middle, row.equivalence
         returns = row.mean.value, row.mean.low, row.mean.high, middle.value, middle.low, middle.high
-        tested = test.difference, test.margin, test.p_value, test.equivalent, row.success_rate
+        tested = test.difference, test.low, test.high, test.margin, test.p_value, test.equivalent, test.no_worse
         first = row.group, row.method, row.bits, row.runs, row.episodes
-        writer.writerow([*first, *returns, row.relative_error, row.agreement, *tested])
+        writer.writerow([*first, *returns, row.relative_error, row.agreement, *tested, row.success_rate])
     return stream.getvalue()
 
 
 def to_markdown(study: Study) -> str:
-    """Returns by width for each method, then the lowest equivalent widths, then the weights."""
-    parts = []
+    """What was stated beforehand, returns by width for each method, the lowest equivalent widths, the weights."""
+    parts = ["### Stated beforehand", "", *_table(plan_table(study)), ""]
     for method in study.methods:
-        parts += [f"## {method}: {DESCRIPTIONS[method]}", "", *_table(returns_table(study, method)), ""]
-    parts += ["## Lowest equivalent width", "", *_table(widths_table(study)), ""]
-    parts += ["## Weights", "", *_table(weights_table(study)), ""]
+        parts += [f"### {method}: {DESCRIPTIONS[method]}", "", *_table(returns_table(study, method)), ""]
+    parts += ["### Lowest equivalent width", "", *_table(widths_table(study)), ""]
+    parts += ["### Difference from float32, in % of the span", "", *_table(differences_table(study)), ""]
+    parts += ["### Weights", "", *_table(weights_table(study)), ""]
     return "\n".join(parts).rstrip() + "\n"
 
 
+def plan_table(study: Study) -> list[list[str]]:
+    """The margin of each group and its number of episodes, with what they follow from."""
+    lines = [["agent", "random actions", FLOAT, "deviation", "margin", "episodes needed", "episodes"]]
+    for group, plan in study.plans.items():
+        returns = (f"{value:.1f}" for value in (plan.by_chance, plan.float32, plan.deviation))
+        lines.append([group, *returns, f"{plan.margin.value:.3g}", f"{plan.needed:,}", f"{plan.episodes:,}"])
+    return lines
+
+
 def returns_table(study: Study, method: str) -> list[list[str]]:
-    """Mean return by width, each with the half width of its interval; a star where it is equivalent to float32."""
+    """Mean return by width, each with the half width of its interval, and what the test says.
+
+    A star where it is equivalent to float32, a plus where it is no worse and perhaps better.
+    """
     bits = sorted({row.bits for row in study.rows if row.method == method}, reverse=True)
     lines = [["agent", FLOAT, *(f"{width} bits" for width in bits)]]
     for group in study.groups:
@@ -58,14 +72,30 @@ def returns_table(study: Study, method: str) -> list[list[str]]:
 
 
 def widths_table(study: Study) -> list[list[str]]:
-    """The lowest width that is equivalent to float32, by method."""
-    lines = [["agent", *study.methods, "margin"]]
+    """The lowest width that is equivalent to float32, by method, and the lowest of any."""
+    lines = [["agent", *study.methods, "lowest"]]
     for group in study.groups:
         found = [study.lowest_equivalent(group, method) for method in study.methods]
-        exact = study.row(group, FLOAT, 32)
-        margin = "" if exact is None else f"{exact.equivalence.margin:.3g}"
-        lines.append([group, *("none" if bits is None else str(bits) for bits in found), margin])
+        lowest = min((bits for bits in found if bits is not None), default=None)
+        lines.append([group, *("none" if bits is None else str(bits) for bits in (*found, lowest))])
     return lines
+
+
+def differences_table(study: Study) -> list[list[str]]:
+    """The interval of every difference of mean returns, by method and width, in % of the span that margins are of."""
+    keys = dict.fromkeys((row.method, row.bits) for row in study.rows if row.method != FLOAT)
+    lines = [["agent", *(f"{method} {bits}" for method, bits in keys)]]
+    for group in study.groups:
+        plan = study.plans[group]
+        lines.append([group, *(_interval(study.row(group, *key), plan.float32 - plan.by_chance) for key in keys)])
+    return lines
+
+
+def _interval(row: Row | None, span: float) -> str:
+    if row is None or span == 0:
+        return ""
+    low, high = (100.0 * end / abs(span) for end in (row.equivalence.low, row.equivalence.high))
+    return f"{low:+.1f} to {high:+.1f}"
 
 
 def weights_table(study: Study) -> list[list[str]]:
@@ -82,7 +112,7 @@ def shown(row: Row | None, *, marked: bool = False) -> str:
     if row is None:
         return ""
     half = (row.mean.high - row.mean.low) / 2
-    star = "*" if marked and row.equivalence.equivalent else ""
+    star = ("*" if row.equivalence.equivalent else "+" if row.equivalence.no_worse else "") if marked else ""
     success = "" if row.success_rate is None else f", {row.success_rate:.0%}"
     return f"{row.mean.value:.1f} ± {half:.1f}{star}{success}"
 

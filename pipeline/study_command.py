@@ -41,7 +41,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--activation-bits", type=int, choices=(8, 16), default=8, help="where they are quantized [default: 8]")
     add("--seeds", nargs="+", type=int, default=(0,), metavar="SEED", help="of the trainings [default: 0]")
-    add("--episodes", type=int, default=20, help="of each cell, on seeds that all cells share [default: 20]")
+    add(
+        "--episodes",
+        type=int,
+        help="of each cell, on seeds that all cells share [default: 20; of quarl as many as its test needs]",
+    )
     add("--workers", type=int, default=1, help="processes that measure cells [default: 1]")
     add(
         "--ray",
@@ -55,6 +59,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="DIR",
         help="folder to write [default: runs/<study>, runs/<study>-study of au and codec]",
+    )
+    group = parser.add_argument_group("of the study quarl")
+    group.add_argument("--most-episodes", type=int, default=1000, help="that its test may ask for [default: 1000]")
+    group.add_argument(
+        "--margin-share",
+        type=float,
+        default=5.0,
+        metavar="PERCENT",
+        help="equivalence margin, in %% of the span from random actions' mean return to float32's [default: 5]",
     )
     parser.add_argument_group("of the study deployment").add_argument(
         "--recipe",
@@ -166,7 +179,7 @@ def _deployment(arguments: argparse.Namespace, tell: Tell) -> Files:
         tell(f"{row.policy:<12} {row.core:<28} {row.precision:<8} {figures}")
 
     recipe = read_recipe(arguments.recipe)
-    rows = deployment.study_deployment(recipe, recipe.folder, arguments.episodes, _stages(arguments), said)
+    rows = deployment.study_deployment(recipe, recipe.folder, arguments.episodes or 20, _stages(arguments), said)
     return {"deployment.json": deployment.to_json(rows), "deployment.md": deployment.to_markdown(rows)}
 
 
@@ -209,7 +222,7 @@ def _qat(arguments: argparse.Namespace, tell: Tell) -> Files:
         tuple(arguments.bits or WEIGHT_BITS),
         tuple(arguments.delays),
         arguments.activation_bits,
-        arguments.episodes,
+        arguments.episodes or 20,
         arguments.seeds[0],
     )
     rows = study.study_qat(request, _stages(arguments), said)
@@ -326,7 +339,9 @@ def _quarl(arguments: argparse.Namespace, tell: Tell) -> Files:
         tuple(arguments.methods or METHODS),
         arguments.activation_bits,
         tuple(arguments.seeds),
-        arguments.episodes,
+        arguments.episodes or 0,
+        arguments.most_episodes,
+        arguments.margin_share,
         workers=arguments.workers,
         ray=arguments.ray,
     )

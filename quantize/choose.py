@@ -1,4 +1,7 @@
-"""Chooses widths: int8 activations where they keep the actions, else int16; or, within a budget, layer by layer."""
+"""Chooses widths: int8 activations where they keep the actions, then with input and output of 16 bits, else int16.
+
+Or, within a budget, layer by layer.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from policyport.core.artifact import code_version
-from policyport.quantize.config import QuantizeConfig
+from policyport.core.errors import ConfigError
+from policyport.quantize.config import WEIGHT_BITS, QuantizeConfig
 from policyport.quantize.cost import Estimate
 from policyport.quantize.graph import FloatGraph
 from policyport.quantize.kept_layers import kept
@@ -33,6 +37,9 @@ from policyport.quantize.widths import Chosen, within
 CODE = Path(__file__).parent
 """What decides how layers are rounded."""
 
+WIDE_ENDS = "int8-wide-ends"
+"""Activations of 8 bits, but input and output of 16: what an action hangs on most, and costs an inference little."""
+
 log = logging.getLogger(__name__)
 
 
@@ -41,7 +48,7 @@ class Candidate:
     """A network at one activation width, and how it does."""
 
     activations: str
-    """``int8``, ``int16``, or ``mixed``"""
+    """``int8``, :data:`WIDE_ENDS`, ``int16``, or ``mixed``"""
 
     network: QuantizedNetwork
     calibration: Closeness
@@ -84,11 +91,15 @@ def candidates(source: Source, config: QuantizeConfig, partial: Path | None = No
         return [_within_budget(source, config, partial)]
     if config.activations != "auto":
         return [_candidate(source, config, config.activations, partial)]
-    narrow = _candidate(source, config, "int8", partial)
-    if narrow.suffices(config):
-        return [narrow]
-    log.info("int8 activations do not keep the actions (%s); int16 instead", narrow.calibration)
-    return [narrow, _candidate(source, config, "int16", partial)]
+    wide = dataclasses.replace(config, wide_input=True, wide_output=True)
+    ladder = {"int8": config, **({} if wide == config else {WIDE_ENDS: wide}), "int16": config}
+    tried: list[Candidate] = []
+    for activations, options in ladder.items():
+        tried.append(_candidate(source, options, activations, partial))
+        if tried[-1].suffices(config):
+            break
+        log.info("%s activations do not keep the actions (%s)", activations, tried[-1].calibration)
+    return tried
 
 
 def _within_budget(source: Source, config: QuantizeConfig, partial: Path | None) -> Candidate:
@@ -107,7 +118,7 @@ def _measuring(config: QuantizeConfig) -> Rounding:
 
 
 def _candidate(source: Source, config: QuantizeConfig, activations: str, partial: Path | None) -> Candidate:
-    bits = 8 if activations == "int8" else 16
+    bits = 16 if activations == "int16" else 8
     prover = Prover(config.prove_nodes) if config.prove_nodes else None
     told: list[BlockResult] = []
     network = quantized(source, config, bits, partial and partial / f"{activations}.pt", prover, told)
@@ -147,6 +158,7 @@ def quantized(
     :param prover: searches on from what the lattice found
     :param told: is given what became of each block
     """
+    _check_widths(config)
     method = cast(Method, "lattice" if config.method in ("blocks", "qat") else config.method)
     learning = AdaRoundSettings(
         iterations=config.adaround_iterations,
@@ -172,6 +184,23 @@ def quantized(
     targets = source.graph.evaluate(source.observations)
     settings = QatSettings(config.qat_epochs, learning_rate=config.qat_learning_rate, seed=config.qat_seed)
     return finetune(network, source.observations, targets, Objective.of(source.task, targets), settings, state).network
+
+
+def _check_widths(config: QuantizeConfig) -> None:
+    """Refuse widths that only rounding knows, where a method learns integers as they are stored.
+
+    :raises ConfigError: a width of 5 to 7 bits with such a method
+    """
+    given = {str(config.weight_bits), *(entry.rpartition("=")[2] for entry in config.layer_weight_bits)}
+    odd = sorted(given - set(map(str, WEIGHT_BITS)))
+    if odd and config.method in ("blocks", "qat"):
+        raise ConfigError(
+            f"method {config.method} does not learn weights of this width",
+            where="[quantize] weight_bits",
+            expected=", ".join(map(str, WEIGHT_BITS)),
+            got=", ".join(odd),
+            cure="another method: lattice, adaround, gptq, nearest",
+        )
 
 
 def _block_settings(config: QuantizeConfig) -> BlockSettings:

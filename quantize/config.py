@@ -11,6 +11,10 @@ from policyport.core.options import option
 from policyport.quantize.budget import Budget
 
 WEIGHT_BITS = (8, 4, 3, 2)
+"""Widths of weights that the device stores and unpacks."""
+
+ROUNDED_BITS = (8, 7, 6, 5, 4, 3, 2)
+"""Widths that weights can be rounded to; those of 5 to 7 bits are stored as bytes."""
 
 ACTIVATION_BITS = (8, 16)
 
@@ -21,10 +25,11 @@ class QuantizeConfig:
 
     activations: Literal["auto", "int8", "int16"] = option(
         "auto",
-        "width of activations; auto takes int8 where it keeps the actions, else int16",
+        "width of activations; auto takes int8 where it keeps the actions, else int8 with input and output of 16 bits "
+        "where that does, else int16",
         choices=("auto", "int8", "int16"),
     )
-    weight_bits: int = option(8, "width of weights, in bits", choices=WEIGHT_BITS)
+    weight_bits: int = option(8, "width of weights, in bits; those of 5 to 7 are stored as bytes", choices=ROUNDED_BITS)
     method: Literal["lattice", "blocks", "adaround", "gptq", "nearest", "qat"] = option(
         "lattice",
         "how weights are rounded: integer least squares; these, then learned up or down over blocks of layers; learned "
@@ -74,6 +79,11 @@ class QuantizeConfig:
     wide_output: bool = option(
         False,
         "int8 activations: the network's output has 16 bits all the same, so that close values do not become equal",
+    )
+    wide_input: bool = option(
+        False,
+        "int8 activations: the network's input has 16 bits all the same, so that small changes of a feature are seen; "
+        "an image keeps its 8",
     )
     per_channel: bool = option(True, "a scale for the weights of each output channel, else one for a layer")
     symmetric: bool = option(False, "int8 activations with zero point 0, as those of int16 always have")
@@ -128,7 +138,7 @@ class QuantizeConfig:
         :param names: of all layers of the network
         :raises ConfigError: ``layer_weight_bits`` names another layer or width
         """
-        chosen = _by_name("layer_weight_bits", self.layer_weight_bits, names, WEIGHT_BITS)
+        chosen = _by_name("layer_weight_bits", self.layer_weight_bits, names, ROUNDED_BITS)
         return {**dict.fromkeys(names, self.weight_bits), **chosen}
 
     def tensor_bits(self, names: tuple[str, ...]) -> Mapping[str, int]:

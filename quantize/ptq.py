@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from policyport.core.errors import UnsupportedModelError
 from policyport.core.progress import each
+from policyport.core.semantics import stored_bits
 from policyport.quantize import quantizers
 from policyport.quantize.activation import Activation
 from policyport.quantize.calibrate import collect
@@ -39,6 +40,7 @@ def quantize_graph(
     """
     graph.check_finite()
     chosen = {graph.output_name: 16} if config.wide_output else {}
+    chosen |= {graph.input_name: 16} if config.wide_input and len(graph.input_shape) == 1 else {}
     chosen |= config.tensor_bits((graph.input_name, *(node.name for node in graph.nodes)))
     while True:
         widths = Ties(graph).widths(bits, chosen)
@@ -127,7 +129,7 @@ class _Walk:
             output=output,
             before=before,
             weights=rounded.weights,
-            weight_bits=bits,
+            weight_bits=stored_bits(bits),
             weight_scale=rounded.scale,
             bias=rounded.bias,
         )

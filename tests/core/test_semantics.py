@@ -165,11 +165,19 @@ def test_an_activation_of_another_width_is_refused(bits: int) -> None:
         semantics.activation_range(bits)
 
 
-@pytest.mark.parametrize(("bits", "low", "high"), [(8, -127, 127), (4, -8, 7), (3, -4, 3), (2, -2, 1)])
+@pytest.mark.parametrize(
+    ("bits", "low", "high"),
+    [(8, -127, 127), (7, -64, 63), (6, -32, 31), (5, -16, 15), (4, -8, 7), (3, -4, 3), (2, -2, 1)],
+)
 def test_weights_are_symmetric_at_8_bits_and_full_below(bits: int, low: int, high: int) -> None:
     assert semantics.weight_range(bits) == (low, high)
 
 
-def test_a_weight_of_another_width_is_refused() -> None:
-    with pytest.raises(UnsupportedModelError, match="8, 4, 3 or 2"):
-        semantics.weight_range(5)
+@pytest.mark.parametrize("bits", [0, 1, 9])
+def test_a_weight_of_another_width_is_refused(bits: int) -> None:
+    with pytest.raises(UnsupportedModelError, match="2 to 8 bits"):
+        semantics.weight_range(bits)
+
+
+def test_a_weight_takes_its_own_width_in_memory_or_a_byte() -> None:
+    assert [semantics.stored_bits(bits) for bits in range(2, 9)] == [2, 3, 4, 8, 8, 8, 8]

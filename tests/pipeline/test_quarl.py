@@ -12,14 +12,20 @@ import numpy as np
 import pytest
 from policyport.core.environment import open_environment
 from policyport.core.errors import ConfigError
+from policyport.hil.margin import FRESH_SEEDS, differences_spread
+from policyport.hil.statistics import planned_episodes
 from policyport.pipeline import quarl, quarl_cell
 from policyport.pipeline.cli import main
 from policyport.pipeline.quarl import StudyRequest, run_study
+from policyport.pipeline.quarl_agents import StudyAgent
 from policyport.pipeline.quarl_cell import Cell, CellResult, play_together
 from policyport.pipeline.quarl_methods import DESCRIPTIONS, outputs_of, widths
 from policyport.pipeline.quarl_page import render_page
+from policyport.pipeline.quarl_plan import LEAST_EPISODES, Bounds, plans_of
 from policyport.pipeline.quarl_tables import to_markdown
 from policyport.pipeline.speak import silent
+from policyport.quantize.choose import quantized
+from policyport.quantize.config import QuantizeConfig
 from policyport.quantize.source import open_source
 
 METHODS = ("weights", "integer")
@@ -74,17 +80,17 @@ def test_an_interrupted_study_goes_on(
 
     def interrupted(cell: Cell) -> CellResult:
         calls.append(cell.name)
-        if len(calls) == 3:
+        if len(calls) == 5:  # two of them the pilot's
             raise KeyboardInterrupt
         return measure(cell)
 
     monkeypatch.setattr(quarl_cell, "measure", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run_study(request_of(tmp_path), silent, lambda _: None)
-    assert len(list((tmp_path / "cells").iterdir())) == 2
+    assert len(list((tmp_path / "cells").iterdir())) == len(list((tmp_path / "pilot").iterdir())) == 2
     rest: list[CellResult] = []
     run_study(request_of(tmp_path), silent, rest.append)
-    assert len(rest) == 4 and len(calls) == 7
+    assert len(rest) == 4 and len(calls) == 9
 
 
 def test_cells_of_other_settings_are_not_taken(request_of: Callable[..., StudyRequest], tmp_path: Path) -> None:
@@ -92,6 +98,68 @@ def test_cells_of_other_settings_are_not_taken(request_of: Callable[..., StudyRe
     seen: list[CellResult] = []
     run_study(request_of(tmp_path, episodes=2), silent, seen.append)
     assert len(seen) == 6
+
+
+def test_the_plan_is_written_before_anything_quantized_is_played(
+    request_of: Callable[..., StudyRequest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measure, found = quarl_cell.measure, []
+
+    def seen(cell: Cell) -> CellResult:
+        found.append((cell.method, cell.bits, cell.seed, (tmp_path / "plan.json").is_file()))
+        return measure(cell)
+
+    monkeypatch.setattr(quarl_cell, "measure", seen)
+    request = request_of(tmp_path, bits=(8,), methods=("weights",))
+    study = run_study(request, silent, lambda _: None)
+    far = request.first_seed + FRESH_SEEDS
+    near = request.first_seed
+    assert found[:2] == [("random", 32, far, False), ("float32", 32, far, False)]
+    assert found[2:] == [("float32", 32, near, True), ("weights", 8, near, True)]
+    (stated,) = json.loads((tmp_path / "plan.json").read_text())["plans"]
+    plan = study.plans["PPO CartPole-v1"]
+    assert stated == dataclasses.asdict(plan) and plan.episodes == 3
+    assert plan.margin.value == pytest.approx(0.05 * abs(plan.float32 - plan.by_chance))
+
+
+def test_a_margin_does_not_hang_on_the_number_of_episodes(
+    request_of: Callable[..., StudyRequest], tmp_path: Path
+) -> None:
+    few, more = (
+        run_study(request_of(tmp_path, bits=(8,), methods=("weights",), episodes=n), silent, lambda _: None)
+        for n in (2, 4)
+    )
+    plans = few.plans["PPO CartPole-v1"], more.plans["PPO CartPole-v1"]
+    assert plans[0].margin == plans[1].margin and [plan.episodes for plan in plans] == [2, 4]
+
+
+def pilot(agent: str, method: str, returns: list[float]) -> tuple[tuple[str, str], CellResult]:
+    return (agent, method), CellResult(agent, method, 32, tuple(returns), 1.0)
+
+
+def test_a_noisy_agent_is_given_the_episodes_that_it_needs_and_no_more_than_allowed() -> None:
+    agents = [StudyAgent(name, name, Path()) for name in ("calm", "noisy")]
+    calm, noisy = [100.0, 101.0] * 50, [0.0, 200.0] * 50
+    pilots = dict(
+        [
+            *(pilot(name, "random", [0.0] * 100) for name in ("calm", "noisy")),
+            *(pilot("calm", "float32", calm), pilot("noisy", "float32", noisy)),
+        ]
+    )
+    plans = plans_of(agents, pilots, Bounds(5.0, 1000))
+    assert plans["noisy"].margin.value == 5.0 and plans["noisy"].needed > 1000 == plans["noisy"].episodes
+    assert plans["calm"].needed < plans["calm"].episodes == LEAST_EPISODES
+    spread = differences_spread(np.array(noisy))
+    assert plans["noisy"].needed == planned_episodes(spread, 5.0)
+
+
+def test_agents_of_one_group_share_its_episodes() -> None:
+    agents = [StudyAgent(name, "one group", Path()) for name in ("a", "b", "c")]
+    pilots = dict(
+        pilot(name, method, [value]) for name in "abc" for method, value in (("random", 0.0), ("float32", 9.0))
+    )
+    plan = plans_of(agents, pilots, Bounds())["one group"]
+    assert plan.episodes == 17 and 3 * plan.episodes >= LEAST_EPISODES > 3 * (plan.episodes - 1)
 
 
 def test_a_pool_gives_the_same_figures(request_of: Callable[..., StudyRequest], tmp_path: Path) -> None:
@@ -138,6 +206,26 @@ def test_episodes_side_by_side_are_episodes_by_themselves(
         assert returns[number] == total
 
 
+def test_more_episodes_than_are_played_at_once_are_all_played(
+    request_of: Callable[..., StudyRequest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = open_source(request_of(tmp_path).out / "agents/ppo-CartPole-v1")
+    outputs = outputs_of(source, "integer", 8, 8)
+    together = play_together(outputs, source.task, 5, 7)
+    monkeypatch.setattr(quarl_cell, "AT_ONCE", 2)
+    assert play_together(outputs, source.task, 5, 7) == together
+
+
+def test_weights_of_6_bits_are_rounded_to_6_and_kept_as_bytes(
+    request_of: Callable[..., StudyRequest], tmp_path: Path
+) -> None:
+    source = open_source(request_of(tmp_path).out / "agents/ppo-CartPole-v1")
+    assert widths("integer", (32, 8, 7, 6, 4)) == (8, 7, 6, 4) and widths("qat", (8, 6, 4)) == (8, 4)
+    network = quantized(source, QuantizeConfig(weight_bits=6, method="nearest", wide_input=True), 8)
+    assert network.input.bits == 16 and all(layer.weight_bits == 8 for layer in network.layers)
+    assert all(np.abs(layer.weights).max() == 31 for layer in network.layers)
+
+
 def test_the_lowest_equivalent_width_has_none_that_fails_above_it(
     request_of: Callable[..., StudyRequest], tmp_path: Path
 ) -> None:
@@ -180,6 +268,8 @@ def test_tables_and_page_say_the_same(request_of: Callable[..., StudyRequest], t
     assert row is not None
     shown = f"{row.mean.value:.1f} ± {(row.mean.high - row.mean.low) / 2:.1f}"
     assert shown in to_markdown(study) and shown in render_page(study)
+    low = 100 * row.equivalence.low / abs(study.plans[row.group].float32 - study.plans[row.group].by_chance)
+    assert f"{low:+.1f} to" in to_markdown(study) and f"{low:+.1f} to" in render_page(study)
 
 
 @pytest.mark.parametrize(
@@ -188,6 +278,8 @@ def test_tables_and_page_say_the_same(request_of: Callable[..., StudyRequest], t
         ({"methods": ("magic",)}, "magic"),
         ({"bits": (1,)}, "width"),
         ({"episodes": 1}, "episodes"),
+        ({"most_episodes": 10}, "episodes"),
+        ({"margin_share": 0.0}, "margin"),
         ({"environments": ("Pendulum-v1",)}, "no agents"),
     ],
 )

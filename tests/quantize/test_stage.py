@@ -78,7 +78,7 @@ def test_auto_takes_int8_where_it_keeps_the_actions(model_folder, target, chosen
     config = QuantizeConfig(agreement_target=target)
     figures = quantize(model_folder / "policy.onnx", config, model_folder / "out").manifest.figures
     assert figures["activations"] == chosen
-    assert list(figures["tried"]) == (["int8"] if chosen == "int8" else ["int8", "int16"])
+    assert list(figures["tried"]) == ["int8", "int8-wide-ends", "int16"][: 1 if chosen == "int8" else 3]
     assert set(figures["activation_bits"]) == {8 if chosen == "int8" else 16}
     assert figures["action_agreement"] == figures["tried"][chosen]["held_out"]["action_agreement"]
 
@@ -91,6 +91,41 @@ def test_auto_goes_by_the_action_error_for_continuous_actions(model_folder, make
     assert figures["activations"] == chosen
     assert figures["action_agreement"] is None
     assert 0 < figures["action_error"] < 0.05
+
+
+def test_auto_takes_wide_ends_where_they_suffice(model_folder, make_task):
+    """A tolerance between what int8 loses and what int8 between wide ends does."""
+    make_task(4, 2, "clip").write(model_folder / "task.json")
+    tried = quantize(model_folder / "policy.onnx", QuantizeConfig(action_tolerance=0.0), model_folder / "out")
+    figures = tried.manifest.figures["tried"]
+    narrow, wide = (figures[name]["calibration"]["action_error"] for name in ("int8", "int8-wide-ends"))
+    assert wide < narrow
+    config = QuantizeConfig(action_tolerance=(narrow + wide) / 2)
+    chosen = quantize(model_folder / "policy.onnx", config, model_folder / "chosen").manifest.figures
+    assert chosen["activations"] == "int8-wide-ends" and list(chosen["tried"]) == ["int8", "int8-wide-ends"]
+    assert chosen["activation_bits"][0] == chosen["activation_bits"][-1] == 16
+    assert set(chosen["activation_bits"][1:-1]) == {8}
+
+
+def test_wide_ends_that_were_asked_for_are_not_tried_twice(model_folder):
+    config = QuantizeConfig(agreement_target=1.01, wide_input=True, wide_output=True)
+    figures = quantize(model_folder / "policy.onnx", config, model_folder / "out").manifest.figures
+    assert list(figures["tried"]) == ["int8", "int16"]
+
+
+@pytest.mark.parametrize("method", ["qat", "blocks"])
+def test_a_width_that_only_rounding_knows_is_refused_where_integers_are_learned(model_folder, method):
+    with pytest.raises(ConfigError, match="weights of this width") as caught:
+        quantize(model_folder / "policy.onnx", QuantizeConfig(weight_bits=6, method=method), model_folder / "out")
+    assert caught.value.got == "6"
+
+
+def test_weights_of_6_bits_are_stored_as_bytes(model_folder):
+    config = QuantizeConfig(weight_bits=6, activations="int8")
+    artifact = quantize(model_folder / "policy.onnx", config, model_folder / "out")
+    rows = json.loads(artifact.file("layers.json").read_text())["layers"]
+    assert {row["weight_bits"] for row in rows} == {8}
+    assert artifact.manifest.figures["weight_bytes"] == 4 * 16 + 16 * 16 + 16 * 2 + 4 * (16 + 16 + 2)
 
 
 def test_a_forced_width_is_the_only_one_tried(model_folder):
@@ -166,7 +201,7 @@ def test_options_are_checked_by_name():
     with pytest.raises(ConfigError, match="calibrator"):
         from_table(QuantizeConfig, {"calibrator": "kl"}, "[quantize]")
     with pytest.raises(ConfigError, match="weight_bits"):
-        from_table(QuantizeConfig, {"weight_bits": 5}, "[quantize]")
+        from_table(QuantizeConfig, {"weight_bits": 9}, "[quantize]")
 
 
 def test_figures_of_closeness(make_task):
