@@ -58,6 +58,9 @@ class StudyRequest:
     margin_share: float = 5.0
     """Equivalence margin, in % of the span from random actions' mean return to float32's."""
 
+    measured_only: bool = False
+    """Sum up the cells that are there, and measure none."""
+
     first_seed: int = 10_000
     """Episode i is reset with this seed plus i."""
 
@@ -77,9 +80,13 @@ def run_study(request: StudyRequest, say: Say, done: Done) -> Study:
     _check(request)
     agents = _agents(request, say)
     plans = _plan(agents, request)
+    agents = [agent for agent in agents if agent.group in plans]
     cells = [cell for agent in agents for cell in _cells(agent, request, plans[agent.group].episodes)]
     found = _results(cells, "cells", request, done)
-    return study_of(agents, [found[cell] for cell in cells], plans)
+    study = study_of(agents, [found[cell] for cell in cells if cell in found], plans)
+    if not study.rows:
+        raise ConfigError("nothing is measured that could be summed up", where=request.out / "cells")
+    return study
 
 
 def _plan(agents: Sequence[StudyAgent], request: StudyRequest) -> dict[str, Plan]:
@@ -88,6 +95,8 @@ def _plan(agents: Sequence[StudyAgent], request: StudyRequest) -> dict[str, Plan
     found = _results(pilots, "pilot", request, lambda _: None)
     bounds = Bounds(request.margin_share, request.most_episodes, request.episodes)
     plans = plans_of(agents, {(cell.agent, cell.method): result for cell, result in found.items()}, bounds)
+    if request.measured_only:
+        return plans
     (request.out / "plan.json").write_text(to_json(plans, bounds))
     return plans
 
@@ -96,7 +105,7 @@ def _results(cells: Sequence[Cell], label: str, request: StudyRequest, done: Don
     """Of every cell, measured where it does not lie in the folder of that label already."""
     folder = request.out / label
     found = {cell: result for cell in cells if (result := recall(cell, folder)) is not None}
-    pending = [cell for cell in cells if cell not in found]
+    pending = [] if request.measured_only else [cell for cell in cells if cell not in found]
     with progress(label, len(cells)) as advance:
         for cell, result in _measure(pending, folder, request):
             found[cell] = result

@@ -70,7 +70,7 @@ def pilot_cells(agent: StudyAgent, first_seed: int) -> list[Cell]:
 def plans_of(
     agents: Sequence[StudyAgent], pilots: Mapping[tuple[str, str], CellResult], bounds: Bounds
 ) -> dict[str, Plan]:
-    """By group.
+    """By group, of those whose pilot is whole.
 
     :param pilots: by name of the agent and method
     """
@@ -79,6 +79,8 @@ def plans_of(
         groups.setdefault(agent.group, []).append(agent.name)
     found = {}
     for group, names in groups.items():
+        if not all((name, method) in pilots for name in names for method in (RANDOM, FLOAT)):
+            continue
         by_chance, float32 = (_pooled([pilots[name, method] for name in names]) for method in (RANDOM, FLOAT))
         found[group] = _plan(group, len(names), by_chance, float32, bounds)
     return found

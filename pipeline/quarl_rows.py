@@ -98,7 +98,9 @@ class Study:
 def study_of(agents: Sequence[StudyAgent], results: Sequence[CellResult], plans: Mapping[str, Plan]) -> Study:
     """Sum up.
 
-    :param results: of every cell, float32's of every agent among them
+    A group has a row where each of its agents has the cell; one without float32's has none.
+
+    :param results: of cells
     :param plans: by group
     """
     by_agent = {(result.agent, result.method, result.bits): result for result in results}
@@ -107,8 +109,12 @@ def study_of(agents: Sequence[StudyAgent], results: Sequence[CellResult], plans:
         groups.setdefault(agent.group, []).append(agent)
     rows, weights = [], []
     for group, members in groups.items():
+        names = [agent.name for agent in members]
+        keys = dict.fromkeys((result.method, result.bits) for result in results if result.agent == names[0])
+        keys = {key: None for key in keys if all((name, *key) in by_agent for name in names)}
+        if (FLOAT, 32) not in keys:
+            continue
         margin = plans[group].margin.value
-        keys = dict.fromkeys((result.method, result.bits) for result in results if result.agent == members[0].name)
         rows += [_row(group, members, by_agent, method, bits, margin) for method, bits in keys]
         weights.append(_weights(group, members[0]))
     return Study(tuple(rows), tuple(weights), plans)

@@ -51,7 +51,8 @@ def to_markdown(study: Study) -> str:
 def plan_table(study: Study) -> list[list[str]]:
     """The margin of each group and its number of episodes, with what they follow from."""
     lines = [["agent", "random actions", FLOAT, "deviation", "margin", "episodes needed", "episodes"]]
-    for group, plan in study.plans.items():
+    for group in study.groups:
+        plan = study.plans[group]
         returns = (f"{value:.1f}" for value in (plan.by_chance, plan.float32, plan.deviation))
         lines.append([group, *returns, f"{plan.margin.value:.3g}", f"{plan.needed:,}", f"{plan.episodes:,}"])
     return lines

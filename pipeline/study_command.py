@@ -61,6 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder to write [default: runs/<study>, runs/<study>-study of au and codec]",
     )
     group = parser.add_argument_group("of the study quarl")
+    group.add_argument("--measured-only", action="store_true", help="sum up the cells that are there, measure none")
     group.add_argument("--most-episodes", type=int, default=1000, help="that its test may ask for [default: 1000]")
     group.add_argument(
         "--margin-share",
@@ -342,6 +343,7 @@ def _quarl(arguments: argparse.Namespace, tell: Tell) -> Files:
         arguments.episodes or 0,
         arguments.most_episodes,
         arguments.margin_share,
+        arguments.measured_only,
         workers=arguments.workers,
         ray=arguments.ray,
     )

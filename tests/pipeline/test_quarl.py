@@ -93,6 +93,19 @@ def test_an_interrupted_study_goes_on(
     assert len(rest) == 4 and len(calls) == 9
 
 
+def test_what_is_there_can_be_summed_up_and_nothing_measured(
+    request_of: Callable[..., StudyRequest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = run_study(request_of(tmp_path), silent, lambda _: None)
+    (tmp_path / "cells" / "ppo-CartPole-v1.integer.2.json").unlink()
+    monkeypatch.delattr(quarl_cell, "measure")
+    part = run_study(request_of(tmp_path, measured_only=True), silent, lambda _: None)
+    assert part.rows == tuple(row for row in whole.rows if (row.method, row.bits) != ("integer", 2))
+    (tmp_path / "cells" / "ppo-CartPole-v1.float32.32.json").unlink()
+    with pytest.raises(ConfigError, match="nothing is measured"):
+        run_study(request_of(tmp_path, measured_only=True), silent, lambda _: None)
+
+
 def test_cells_of_other_settings_are_not_taken(request_of: Callable[..., StudyRequest], tmp_path: Path) -> None:
     run_study(request_of(tmp_path), silent, lambda _: None)
     seen: list[CellResult] = []

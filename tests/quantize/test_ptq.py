@@ -14,7 +14,7 @@ from policyport.quantize.graph import HostPrefix
 from policyport.quantize.metrics import sqnr_db
 from policyport.quantize.ptq import quantize_graph
 from policyport.quantize.quantizers import BIAS_LIMIT, layer_scales, round_bias, round_weights, row_scales
-from policyport.quantize.simulate import quantize_input, simulate
+from policyport.quantize.simulate import predict, quantize_input, simulate
 from policyport.quantize.transforms import centre_outputs
 
 SPREAD = np.array([2.0, 0.5, 0.1, 1.0], np.float32)
@@ -212,3 +212,12 @@ def test_a_wide_output_has_16_bits_and_fewer_ties(make_graph, functions):
     assert quantized(graph, 16, wide_output=True).nodes[-1].output == quantized(graph, 16).nodes[-1].output
     named = quantized(graph, 8, wide_output=True, layer_activation_bits=(f"{graph.output_name}=8",))
     assert named.nodes[-1].output.bits == 8
+
+
+@pytest.mark.parametrize("functions", [("Relu", ""), ("Tanh", "")])
+def test_a_wide_input_has_16_bits_and_less_noise(make_graph, functions):
+    graph, held_out = make_graph((4, 32, 3), functions, seed=5), draw(1)
+    narrow, wide = (quantized(graph, 8, wide_output=True, wide_input=wide) for wide in (False, True))
+    assert wide.input.bits == 16 and [node.output.bits for node in wide.nodes] == [8, 16]
+    exact = graph.evaluate(held_out)
+    assert sqnr_db(exact, predict(wide, held_out)) > sqnr_db(exact, predict(narrow, held_out))
