@@ -45,11 +45,17 @@ class AuConfig:
     separate_augmentation: bool = option(True, "each view sees its own variant of a picture")
     evaluate_every: int = option(500, "batches between two evaluations, each also a checkpoint", low=1)
     patience: int = option(6, "evaluations without a better one after which a stage ends", low=1)
-    fold: int = option(0, "published fold that is tested, from 1 on; 0 draws the subjects", low=0, high=3)
+    fold: int = option(
+        0,
+        "published fold to test: 1 to 3 of bp4d and disfa, 1 of aff-wild2; 0 draws the subjects",
+        low=0,
+        high=3,
+    )
     validation_share: float = option(0.1, "share of the labelled subjects for early stopping and thresholds", low=0.01)
     test_share: float = option(0.15, "share of the labelled subjects for figures, and the board's pictures", low=0.01)
     seed: int = option(0, "seed of the faces, the split and the training", low=0)
     threads: int = option(1, "threads that torch may use", low=1)
+    device: Literal["cpu", "cuda"] = option("cpu", "what torch trains on", choices=("cpu", "cuda"))
     processes: int = option(1, "processes that render faces", low=1)
     calibration_pictures: int = option(512, "pictures recorded for calibration", low=1)
     held_out_pictures: int = option(1024, "test pictures recorded for figures on the board", low=1)

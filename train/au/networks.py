@@ -99,7 +99,7 @@ class View(nn.Module):  # type: ignore[misc]
 
     def relate(self, adjacency: NDArray[np.float32]) -> None:
         """Put a relation network in the classifier's place, started from the classifier as it is."""
-        self.relation = RelationNetwork(self.rows(), adjacency)
+        self.relation = RelationNetwork(self.rows(), adjacency).to(self.classifier.weight.device)
 
     def folded(self) -> nn.Sequential:
         """The same view with its relation network worked out: features and one dense layer of constants."""
@@ -121,3 +121,8 @@ class TwoViews(nn.Module):  # type: ignore[misc]
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return self.first(x), self.second(x)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.first.classifier.weight.device

@@ -84,11 +84,11 @@ def _crops(shard: list[Sample], side: int) -> NDArray[np.uint8]:
 
 
 def _crop(path: Path, side: int) -> NDArray[np.uint8]:
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
         with Image.open(path) as opened:
-            picture = np.asarray(opened.convert("RGB"), np.uint8)
+            picture = np.asarray(ImageOps.exif_transpose(opened).convert("RGB"), np.uint8)
     except (OSError, UnidentifiedImageError, ValueError, SyntaxError):
         return np.zeros((side, side, 3), np.uint8)
     middle = np.array(picture.shape[1::-1]) / 2

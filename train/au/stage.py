@@ -19,7 +19,7 @@ from policyport.core.artifact import (
     stage_key,
     write_artifact,
 )
-from policyport.core.errors import ToolError
+from policyport.core.errors import ConfigError, ToolError
 from policyport.core.install import pip_install
 from policyport.core.options import to_table
 from policyport.core.task import LABELS_FILE, Environment, Task
@@ -42,9 +42,10 @@ def train_au(config: AuConfig, out: Path) -> Artifact:
     on from there.
 
     :raises ArtifactError: labelled data that do not read as their format
+    :raises ConfigError: options that contradict each other, or a GPU that torch does not see
     :raises ToolError: torch or numba is not installed
     """
-    _require()
+    _require(config.device)
     import torch
     from policyport.train.au.learner import learn
 
@@ -97,17 +98,20 @@ def recipe_of(config: AuConfig) -> Recipe:
         evaluate_every=config.evaluate_every,
         patience=config.patience,
         seed=config.seed,
+        device=config.device,
     )
 
 
-def _require() -> None:
+def _require(device: str) -> None:
     try:
         import numba  # noqa: F401 -- only to see that it is there
-        import torch  # noqa: F401
+        import torch
     except ImportError as error:
         raise ToolError(
             "a package that trains on faces is not installed", got=error, cure=pip_install("[au]")
         ) from error
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("torch sees no CUDA GPU", where="device", expected="cpu", got=device, cure="--device cpu")
 
 
 def pictures_of(config: AuConfig) -> tuple[LabelledFaces, LabelledFaces, LabelledFaces, LabelledFaces | None]:
@@ -116,8 +120,7 @@ def pictures_of(config: AuConfig) -> tuple[LabelledFaces, LabelledFaces, Labelle
     :raises ConfigError: a format without a folder or the reverse, or a fold that the format does not have
     :raises ArtifactError: a folder that does not read as its format
     """
-    from policyport.core.errors import ConfigError
-    from policyport.train.au.formats import FOLDS, READERS
+    from policyport.train.au.formats import READERS
     from policyport.train.au.photographs import photographs, subjects_of, unlabelled
 
     if (config.labelled is None) != (config.format == "rendered"):
@@ -127,17 +130,23 @@ def pictures_of(config: AuConfig) -> tuple[LabelledFaces, LabelledFaces, Labelle
             expected="both, or neither for rendered faces",
             got=f"labelled {config.labelled}, format {config.format}",
         )
-    if config.fold and config.fold > len(FOLDS.get(config.format, ())):
-        raise ConfigError("no such published fold", where="fold", expected=", ".join(FOLDS), got=config.format)
+    listing = None if config.labelled is None else READERS[config.format](config.labelled)
+    folds = () if listing is None else listing.folds
+    if config.fold > len(folds):
+        raise ConfigError(
+            "no such published fold",
+            where="fold",
+            expected=f"{len(folds)} at the most of {config.format}",
+            got=config.fold,
+        )
     more = _rendered(config, config.persons, config.unlabelled_persons) if config.unlabelled_persons else None
     if config.unlabelled is not None:
         more = photographs(unlabelled(config.unlabelled), config.units, config.side, colour=config.colour)
-    if config.labelled is None:
+    if listing is None:
         labelled, test = _rendered(config, 0, config.persons), None
     else:
-        listing = READERS[config.format](config.labelled)
         labelled = photographs(listing, config.units, config.side, colour=config.colour)
-        tested = subjects_of(listing, labelled, FOLDS[config.format][config.fold - 1]) if config.fold else None
+        tested = subjects_of(listing, labelled, folds[config.fold - 1]) if config.fold else None
         test = None if tested is None else labelled.take(tested)
         labelled = labelled if tested is None else labelled.take(~tested)
     test_share = 0.0 if test is not None else config.test_share

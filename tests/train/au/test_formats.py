@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 from policyport.core.errors import ArtifactError
-from policyport.train.au.formats import FOLDS, READERS
+from policyport.train.au.formats import READERS
+from policyport.train.au.formats import bp4d as bp4d_format
+from policyport.train.au.formats import disfa as disfa_format
 from policyport.train.au.formats.affwild2 import UNITS as AFFWILD2
 from policyport.train.au.formats.listing import Listing
 from policyport.train.faces.units import BP4D, DISFA, UNITS
@@ -136,9 +138,18 @@ def test_affwild2(tmp_path: Path) -> None:
         },
     )
     found = READERS["aff-wild2"](folder)
+    assert found.folds == ()
     (present,) = listed(found).values()
     assert {unit for unit, there in present.items() if there} == {1, 12}
     assert found.skipped == {"picture without a known label": 1, "label without a picture": 1}
+
+
+def test_affwild2_tests_its_validation_set(tmp_path: Path) -> None:
+    row = f"{AFF_HEADER}\n{','.join(['1', *['0'] * 11])}"
+    files = {f"{part}_Set/{name}.txt": row for part, name in (("Train", "a"), ("Validation", "b"), ("Validation", "c"))}
+    pictures = {f"cropped_aligned/{name}/00001.jpg": "" for name in "abc"}
+    found = READERS["aff-wild2"](write(tmp_path, files | pictures))
+    assert found.folds == (("b", "c"),) and [sample.subject for sample in found.samples] == ["a", "b", "c"]
 
 
 def test_a_table(tmp_path: Path) -> None:
@@ -188,8 +199,9 @@ def test_what_is_not_as_its_format_says_is_one_error(
 
 
 def test_folds_are_the_published_ones() -> None:
-    assert [len(fold) for fold in FOLDS["bp4d"]] == [14, 14, 13] and [len(fold) for fold in FOLDS["disfa"]] == [9, 9, 9]
-    for folds in FOLDS.values():
+    published = bp4d_format.FOLDS, disfa_format.FOLDS
+    assert [[len(fold) for fold in folds] for folds in published] == [[14, 14, 13], [9, 9, 9]]
+    for folds in published:
         subjects = [subject for fold in folds for subject in fold]
         assert len(subjects) == len(set(subjects))
     assert set(DISFA) <= set(UNITS)

@@ -21,6 +21,3 @@ READERS: dict[str, Callable[[Path], Listing]] = {
     "aff-wild2": affwild2.read,
     "csv": table.read,
 }
-
-FOLDS: dict[str, tuple[tuple[str, ...], ...]] = {"bp4d": bp4d.FOLDS, "disfa": disfa.FOLDS}
-"""Subjects of each published fold, by format."""

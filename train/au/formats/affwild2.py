@@ -14,10 +14,14 @@ SETS = ("Train_Set", "Validation_Set")
 def read(folder: Path) -> Listing:
     """The annotated frames of both sets; row n is picture n. A video of several people has a suffix, _left or _right.
 
+    The one fold tests Validation_Set, as long as the test set's labels are not published.
+
     :raises ArtifactError: no text file, a header without the units, a code that is none
     """
-    listing = Listing()
-    for path in sorted(path for part in SETS for path in folder.rglob(f"{part}/*.txt")):
+    files = {part: sorted(folder.rglob(f"{part}/*.txt")) for part in SETS}
+    tested = tuple(path.stem for path in files["Validation_Set"])
+    listing = Listing(folds=(tested,) if tested else ())
+    for path in sorted(path for part in files.values() for path in part):
         place = subfolder(folder, "cropped_aligned", path.stem) or subfolder(folder, path.stem)
         frames = by_number(place) if place else {}
         for number, (row, where) in enumerate(rows(path, (f"AU{unit}" for unit in UNITS)), start=1):

@@ -22,7 +22,7 @@ def read(folder: Path) -> Listing:
 
     :raises ArtifactError: no file of codes, a column that is missing, a code that is none
     """
-    listing = Listing()
+    listing = Listing(folds=FOLDS)
     for path in sorted(folder.rglob("*.csv")):
         name = NAME.fullmatch(path.name)
         if name is None:

@@ -36,7 +36,7 @@ def read(folder: Path) -> Listing:
             if not 0 <= intensity <= HIGHEST:
                 raise ArtifactError("no intensity", where=where, expected=f"0 to {HIGHEST}", got=intensity)
             labels.setdefault(subject, {}).setdefault(frame, {})[unit] = intensity >= PRESENT
-    listing = Listing()
+    listing = Listing(folds=FOLDS)
     for subject, frames in labels.items():
         found = _pictures(folder, subject)
         for frame, present in sorted(frames.items()):

@@ -28,6 +28,8 @@ class Listing:
 
     samples: list[Sample] = field(default_factory=list)
     skipped: Counter[str] = field(default_factory=Counter)
+    folds: tuple[tuple[str, ...], ...] = ()
+    """The subjects that each fold of the data set's own protocol tests."""
 
     def add(self, picture: Path | None, subject: str, present: dict[int, bool]) -> None:
         """A picture with labels; None where it is not there."""
