@@ -33,6 +33,9 @@ VARIANTS: dict[str, str] = {
 }
 """What is added to the label loss; unlabelled pictures matter where the co-regularization loss does."""
 
+WITH_VIEWS, WITH_AGREEMENT, WITH_RELATIONS = ("+mv", "all"), ("+cr", "all"), ("+gcn", "all")
+"""The variants that have each."""
+
 REGIMES: dict[str, str] = {
     "same": "labelled, unlabelled and test faces are drawn alike",
     "gap": "labelled faces look at the camera in clean pictures; unlabelled and test faces do not",
@@ -72,8 +75,27 @@ class AuCell:
     @property
     def name(self) -> str:
         """Its file."""
-        variant = self.variant.replace("+", "")
-        return f"{self.regime}-{variant}-{self.labelled}-{self.unlabelled}-{self.seed}"
+        losses = self.losses.replace("+", "").replace(" ", "-")
+        return f"{self.regime}-{losses}-{self.labelled}-{self.unlabelled}-{self.steps}-{self.seed}"
+
+    @property
+    def losses(self) -> str:
+        """The variant with the weights of its losses."""
+        words = [self.variant]
+        if self.variant in WITH_VIEWS:
+            words.append(f"{self.view_weight:g}")
+        if self.variant in WITH_AGREEMENT:
+            words.append(f"{self.agreement_weight:g}")
+        return " ".join(words)
+
+    @property
+    def batches(self) -> str:
+        """Of both stages of the training."""
+        return f"{self.steps} + {self.relation_steps}" if self.relation_steps else str(self.steps)
+
+
+UNIT_FIGURES = ("f1_at_half", "f1", "auc")
+"""Of each unit: F1 at a threshold of one half, F1 at its tuned threshold, area under the curve."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +108,11 @@ class AuResult:
     auc: float
     first_f1: float
     first_auc: float
+    related: bool
+    """Whether the relation network stayed: it does where the validation persons are recognized better with it."""
+
+    units: dict[str, dict[str, float]]
+    """Name of a unit to its UNIT_FIGURES, of the mean of both views."""
 
 
 def run_au_study(
@@ -117,18 +144,18 @@ def grid(
     steps: int,
     relation_steps: int,
     agreement_weight: float = AuCell.agreement_weight,
+    view_weight: float = AuCell.view_weight,
 ) -> list[AuCell]:
     """The cells of a study; where unlabelled pictures change nothing, their number is 0."""
     cells = []
     for regime in regimes:
         for persons in labelled:
             for variant in variants:
-                for more in sorted({count if variant in ("+cr", "all") else 0 for count in unlabelled}):
-                    second = relation_steps if variant in ("+gcn", "all") else 0
-                    cells += [
-                        AuCell(variant, regime, persons, more, seed, steps, second, agreement_weight=agreement_weight)
-                        for seed in seeds
-                    ]
+                for more in sorted({count if variant in WITH_AGREEMENT else 0 for count in unlabelled}):
+                    second = relation_steps if variant in WITH_RELATIONS else 0
+                    cell = AuCell(variant, regime, persons, more, 0, steps, second)
+                    cell = dataclasses.replace(cell, agreement_weight=agreement_weight, view_weight=view_weight)
+                    cells += [dataclasses.replace(cell, seed=seed) for seed in seeds]
     return cells
 
 
@@ -176,22 +203,29 @@ def measure(cell: AuCell, checkpoint: Path, processes: int) -> AuResult:
     trained = learn(_recipe(cell), labelled, unlabelled, validation, checkpoint)
     checkpoint.unlink(missing_ok=True)
     tuned, seen = (sigmoid(logits(trained.model, part.images)) for part in (validation, test))
-    figures = []
-    for views in (slice(None), slice(1)):
-        limits = tuned_thresholds(tuned[views].mean(axis=0), validation.labels)
-        found = recognition(seen[views].mean(axis=0), test.labels, limits)
-        figures += [found.mean_f1, found.mean_auc]
-    return AuResult(*figures)
+    both, first = (
+        recognition(
+            seen[views].mean(axis=0),
+            test.labels,
+            tuned_thresholds(tuned[views].mean(axis=0), validation.labels),
+        )
+        for views in (slice(None), slice(1))
+    )
+    half = recognition(seen.mean(axis=0), test.labels)
+    units = {
+        f"AU{unit}": dict(zip(UNIT_FIGURES, map(float, figures), strict=True))
+        for unit, *figures in zip(test.units, half.f1, both.f1, both.auc, strict=True)
+    }
+    related = trained.model.first.relation is not None
+    return AuResult(both.mean_f1, both.mean_auc, first.mean_f1, first.mean_auc, related, units)
 
 
 def _recipe(cell: AuCell) -> Recipe:
     from policyport.train.au.learner import Recipe
 
-    with_views = cell.variant in ("+mv", "all")
-    with_agreement = cell.variant in ("+cr", "all")
     return Recipe(
-        view_weight=cell.view_weight if with_views else 0.0,
-        agreement_weight=cell.agreement_weight if with_agreement else 0.0,
+        view_weight=cell.view_weight if cell.variant in WITH_VIEWS else 0.0,
+        agreement_weight=cell.agreement_weight if cell.variant in WITH_AGREEMENT else 0.0,
         relation_steps=cell.relation_steps,
         steps=cell.steps,
         unlabelled_batch=96 if cell.unlabelled else 0,
@@ -232,43 +266,59 @@ def _faces(cell: AuCell, processes: int) -> tuple[LabelledFaces, LabelledFaces |
 class AuRow:
     """The seeds of one setting together."""
 
-    regime: str
-    labelled: int
-    unlabelled: int
-    variant: str
-    f1: tuple[float, ...]
-    auc: tuple[float, ...]
-    first_f1: tuple[float, ...]
+    setting: AuCell
+    """Its first seed's cell."""
+
+    results: tuple[AuResult, ...]
+
+    @property
+    def f1(self) -> tuple[float, ...]:
+        """Mean F1 of each seed, of both views together."""
+        return tuple(result.f1 for result in self.results)
 
     @property
     def words(self) -> tuple[str, ...]:
-        """The row as cells of a table."""
-        pictures = f"{self.labelled} / {self.unlabelled}"
-        return (self.regime, pictures, self.variant, _spread(self.f1), _spread(self.auc), _spread(self.first_f1))
+        """The row as cells of a table, without the gain."""
+        at, second = self.setting, self.setting.relation_steps
+        spreads = (_spread([getattr(result, name) for result in self.results]) for name in ("f1", "auc", "first_f1"))
+        kept = f"{sum(result.related for result in self.results)} of {len(self.results)}" if second else ""
+        return (at.regime, f"{at.labelled} / {at.unlabelled}", at.losses, at.batches, *spreads, kept)
 
 
-HEADER = ("regime", "persons labelled / unlabelled", "losses", "mean F1, both views", "mean AUC", "mean F1, first view")
+HEADER = (
+    "regime",
+    "persons labelled / unlabelled",
+    "losses, weights",
+    "batches",
+    "mean F1, both views",
+    "mean AUC",
+    "mean F1, first view",
+    "relations kept",
+)
 
 
 def rows_of(found: Iterable[tuple[AuCell, AuResult]]) -> list[AuRow]:
     """Settings in the order in which they came, seeds side by side."""
-    grouped: dict[tuple[str, int, int, str], list[AuResult]] = {}
+    grouped: dict[AuCell, list[tuple[AuCell, AuResult]]] = {}
     for cell, result in found:
-        grouped.setdefault((cell.regime, cell.labelled, cell.unlabelled, cell.variant), []).append(result)
-    return [
-        AuRow(*setting, *(tuple(getattr(result, name) for result in results) for name in ("f1", "auc", "first_f1")))
-        for setting, results in grouped.items()
-    ]
+        grouped.setdefault(dataclasses.replace(cell, seed=0), []).append((cell, result))
+    return [AuRow(pairs[0][0], tuple(result for _, result in pairs)) for pairs in grouped.values()]
 
 
 def gain(row: AuRow, rows: Sequence[AuRow]) -> tuple[float, float] | None:
-    """Mean and standard deviation over the seeds of the F1 gained over the label loss alone with as many labels."""
-    same = (row.regime, row.labelled)
-    base = next((other for other in rows if (other.regime, other.labelled) == same and other.variant == "labels"), None)
+    """Mean and standard deviation over the seeds of the F1 gained over the label loss alone, other things equal.
+
+    Those are the regime, the persons with labels and the batches of the first stage; None where that was not measured.
+    """
+    base = next((other for other in rows if _base(other) == _base(row) and other.setting.variant == "labels"), None)
     if base is None or base is row or len(base.f1) != len(row.f1):
         return None
     gained = np.subtract(row.f1, base.f1)
     return float(gained.mean()), float(gained.std(ddof=1)) if len(gained) > 1 else 0.0
+
+
+def _base(row: AuRow) -> tuple[str, int, int]:
+    return row.setting.regime, row.setting.labelled, row.setting.steps
 
 
 def markdown(rows: Sequence[AuRow]) -> str:
@@ -281,9 +331,33 @@ def markdown(rows: Sequence[AuRow]) -> str:
     return "\n".join(lines)
 
 
+def units_markdown(row: AuRow) -> str:
+    """What one setting recognizes of each unit, mean and standard deviation over the seeds, and the mean of them."""
+    at = row.setting
+    lines = [
+        f"{at.regime}, {at.labelled} persons labelled, {at.unlabelled} not, losses {at.losses}, {at.batches} batches:",
+        "",
+        "| unit | F1 at 0.5 | F1 at its tuned threshold | AUC |",
+        "|---|---|---|---|",
+    ]
+    units = [result.units for result in row.results]
+    for name in units[0]:
+        words = (_spread([seed[name][figure] for seed in units]) for figure in UNIT_FIGURES)
+        lines.append(f"| {name} | {' | '.join(words)} |")
+    means = (
+        _spread([float(np.nanmean([unit[figure] for unit in seed.values()])) for seed in units])
+        for figure in UNIT_FIGURES
+    )
+    return "\n".join([*lines, f"| mean | {' | '.join(means)} |"])
+
+
 def to_csv(found: Iterable[tuple[AuCell, AuResult]]) -> str:
-    """A row per cell."""
-    tables = [dataclasses.asdict(cell) | dataclasses.asdict(result) for cell, result in found]
+    """A row per cell, a column per unit and figure."""
+    tables = []
+    for cell, result in found:
+        table = dataclasses.asdict(cell) | dataclasses.asdict(result)
+        units = table.pop("units")
+        tables.append(table | {f"{name}_{figure}": units[name][figure] for name in units for figure in units[name]})
     stream = io.StringIO()
     writer = csv.DictWriter(stream, list(tables[0]), lineterminator="\n")
     writer.writeheader()

@@ -18,18 +18,23 @@ COLOURS = (INK, MUTED, BOARD, FLOAT)
 
 def render_page(rows: Sequence[AuRow]) -> str:
     """The page as text."""
-    regimes = [name for name in REGIMES if any(row.regime == name for row in rows)]
+    regimes = [name for name in REGIMES if any(row.setting.regime == name for row in rows)]
     figures = [_gains(rows, regime) for regime in regimes]
     figures += [_curve(rows, "labelled", "persons with labels"), _curve(rows, "unlabelled", "persons without labels")]
     best = max(rows, key=lambda row: float(np.mean(row.f1)))
+    variants = {row.setting.variant for row in rows}
     words = [(*row.words, _gain_words(row, rows)) for row in rows]
     values = {
         "title": "What each loss of multi-label co-regularization is worth",
         "seeds": max(len(row.f1) for row in rows),
         "tiles": [
-            Tile(f"{np.mean(best.f1):.3f}", "highest mean F1", f"{best.variant}, {best.labelled} persons labelled")
+            Tile(
+                f"{np.mean(best.f1):.3f}",
+                "highest mean F1",
+                f"{best.setting.losses}, {best.setting.labelled} persons labelled",
+            )
         ],
-        "variants": [(name, text) for name, text in VARIANTS.items() if any(row.variant == name for row in rows)],
+        "variants": [(name, text) for name, text in VARIANTS.items() if name in variants],
         "regimes": [(name, REGIMES[name]) for name in regimes],
         "figures": [figure for figure in figures if figure is not None],
         "header": (*HEADER, "F1 gained"),
@@ -45,7 +50,7 @@ def _gain_words(row: AuRow, rows: Sequence[AuRow]) -> str:
 
 def _gains(rows: Sequence[AuRow], regime: str) -> Figure | None:
     """F1 gained by each variant, a dot with its standard deviation."""
-    shown = [(row, won) for row in rows if row.regime == regime and (won := gain(row, rows)) is not None]
+    shown = [(row, won) for row in rows if row.setting.regime == regime and (won := gain(row, rows)) is not None]
     if not shown:
         return None
 
@@ -54,7 +59,7 @@ def _gains(rows: Sequence[AuRow], regime: str) -> Figure | None:
         axes.axvline(0, color=MUTED, linewidth=1)
         means, spreads = ([won[index] for _, won in shown] for index in (0, 1))
         axes.errorbar(means, places, xerr=spreads, fmt="o", color=BOARD, capsize=3)
-        axes.set_yticks(places, [f"{row.variant}, {row.labelled} / {row.unlabelled}" for row, _ in shown])
+        axes.set_yticks(places, [", ".join(row.words[2:0:-1]) for row, _ in shown])
         axes.invert_yaxis()
         axes.set_xlabel("F1 gained over labels alone")
         axes.grid(axis="x")
@@ -68,17 +73,20 @@ def _curve(rows: Sequence[AuRow], axis: str, label: str) -> Figure | None:
     lines: dict[tuple[str, str, int], list[AuRow]] = {}
     other = "unlabelled" if axis == "labelled" else "labelled"
     for row in rows:
-        lines.setdefault((row.regime, row.variant, getattr(row, other)), []).append(row)
-    several = {key: sorted(found, key=lambda row: getattr(row, axis)) for key, found in lines.items() if len(found) > 1}
+        at = row.setting
+        lines.setdefault((at.regime, at.losses, getattr(at, other)), []).append(row)
+    several = {
+        key: sorted(found, key=lambda row: getattr(row.setting, axis)) for key, found in lines.items() if len(found) > 1
+    }
     if not several:
         return None
 
     def draw(axes: Any) -> None:
-        for index, ((regime, variant, count), found) in enumerate(several.items()):
-            at, means = [getattr(row, axis) for row in found], [float(np.mean(row.f1)) for row in found]
+        for index, ((regime, losses, count), found) in enumerate(several.items()):
+            at, means = [getattr(row.setting, axis) for row in found], [float(np.mean(row.f1)) for row in found]
             spreads = [float(np.std(row.f1)) for row in found]
             style = {"color": COLOURS[index % len(COLOURS)], "marker": "os^dx"[index % 5], "capsize": 2}
-            axes.errorbar(at, means, yerr=spreads, label=f"{regime}, {variant}, {count} {other}", **style)
+            axes.errorbar(at, means, yerr=spreads, label=f"{regime}, {losses}, {count} {other}", **style)
         axes.set_xscale("symlog" if axis == "unlabelled" else "log")
         axes.set_xlabel(label)
         axes.set_ylabel("mean F1")

@@ -117,6 +117,7 @@ def _add_au_arguments(group: argparse._ArgumentGroup) -> None:
     add("--unlabelled", nargs="+", type=int, default=(200,), metavar="PERSONS", help="without [default: 200]")
     add("--relation-steps", type=int, default=600, help="batches with the relation network [default: 600]")
     add("--agreement-weight", type=float, default=50.0, help="of the co-regularization loss [default: 50]")
+    add("--view-weight", type=float, default=400.0, help="of the multi-view loss [default: 400]")
 
 
 Tell = Callable[[str], None]
@@ -296,11 +297,12 @@ def _au(arguments: argparse.Namespace, tell: Tell) -> Files:
         arguments.steps or 1000,
         arguments.relation_steps,
         arguments.agreement_weight,
+        arguments.view_weight,
     )
     found = study.run_au_study(cells, arguments.out / "cells", arguments.workers, said)
     rows = study.rows_of(found)
-    table = study.markdown(rows) + "\n"
-    return {"study.csv": study.to_csv(found), "study.md": table, "study.html": render_page(rows)}
+    tables = [study.markdown(rows), *map(study.units_markdown, rows)]
+    return {"study.csv": study.to_csv(found), "study.md": "\n\n".join(tables) + "\n", "study.html": render_page(rows)}
 
 
 def _codec(arguments: argparse.Namespace, tell: Tell) -> Files:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 from pathlib import Path
 
 import pytest
 from policyport.core.errors import ConfigError
 from policyport.pipeline import au_study
-from policyport.pipeline.au_study import AuCell, AuResult, gain, grid, markdown, rows_of, run_au_study
+from policyport.pipeline.au_study import AuCell, AuResult, gain, grid, markdown, rows_of, run_au_study, units_markdown
 from policyport.pipeline.cli import main
 
 
@@ -26,12 +27,18 @@ def test_gains_are_paired_by_seed() -> None:
     found = []
     for variant, scores in (("labels", (0.4, 0.5)), ("all", (0.45, 0.53))):
         for seed, f1 in enumerate(scores):
-            found.append((AuCell(variant, "gap", 5, 0, seed, 1, 0), AuResult(f1, 0.8, f1, 0.8)))
+            cell = AuCell(variant, "gap", 5, 0, seed, 1, 0 if variant == "labels" else 2)
+            units = {"AU1": {"f1_at_half": f1 - 0.1, "f1": f1, "auc": 0.8}}
+            found.append((cell, AuResult(f1, 0.8, f1, 0.8, seed == 1, units)))
     rows = rows_of(found)
     assert gain(rows[0], rows) is None
     mean, spread = gain(rows[1], rows) or (0.0, 0.0)
     assert mean == pytest.approx(0.04) and spread == pytest.approx(0.0141, abs=1e-3)
-    assert "| gap | 5 / 0 | all | 0.490 ± 0.057 |" in markdown(rows) and "+0.040 ± 0.014 |" in markdown(rows)
+    table = markdown(rows)
+    assert "| gap | 5 / 0 | all 400 50 | 1 + 2 | 0.490 ± 0.057 |" in table and "| 1 of 2 | +0.040 ± 0.014 |" in table
+    assert "| AU1 | 0.350 ± 0.071 | 0.450 ± 0.071 | 0.800 ± 0.000 |" in units_markdown(rows[0])
+    longer = dataclasses.replace(rows[1], setting=dataclasses.replace(rows[1].setting, steps=9))
+    assert gain(longer, [rows[0], longer]) is None
 
 
 def test_unknown_names_are_refused(tmp_path: Path) -> None:
