@@ -160,6 +160,15 @@ def test_a_table(tmp_path: Path) -> None:
     assert found.skipped == {"picture without a known label": 1, "label without a picture": 1}
 
 
+def _has_gpu() -> bool:
+    try:
+        import torch
+    except ImportError:
+        return False
+    return bool(torch.cuda.is_available())
+
+
+WITHOUT_GPU = pytest.mark.skipif(_has_gpu(), reason="there is a GPU")
 AFF_BAD = "\n".join([AFF_HEADER, ",".join(["2"] * 12)])
 
 
@@ -248,6 +257,20 @@ class TestPhotographs:
         np.testing.assert_array_equal(again.images, faces.images)
         assert (photographs(unlabelled(folder), (12,), 32, colour=True).labels == -1).all()
 
+    def test_a_picture_that_says_it_lies_on_its_side_is_turned(self, folder: Path) -> None:
+        import numpy as np
+        from PIL import Image
+        from policyport.train.au.photographs import photographs, unlabelled
+
+        (folder / "more").mkdir()
+        with Image.open(folder / "0.png") as upright:
+            upright.save(folder / "more/a.png")
+            exif = Image.Exif()
+            exif[0x0112] = 6  # orientation: turn by 90 degrees clockwise to see it upright (Exif 2.3, section 4.6.4)
+            upright.transpose(Image.Transpose.ROTATE_90).save(folder / "more/b.png", exif=exif)
+        first, second = photographs(unlabelled(folder / "more"), (12,), 64, colour=True).images
+        np.testing.assert_array_equal(first, second)
+
     def test_a_folder_of_ones_own_trains(self, folder: Path, tmp_path: Path) -> None:
         from policyport.core.artifact import read_manifest
         from policyport.pipeline.cli import main
@@ -290,6 +313,7 @@ class TestPhotographs:
         [
             (["--format", "disfa"], "goes with its format"),
             (["--fold", "2"], "no such published fold"),
+            pytest.param(["--device", "cuda"], "torch sees no CUDA GPU", marks=WITHOUT_GPU),
             (["--persons", "4", "--test-share", "0.01", "--validation-share", "0.01"], "too few subjects"),
         ],
     )

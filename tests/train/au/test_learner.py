@@ -70,6 +70,17 @@ def test_an_interrupted_training_ends_as_one_that_was_not(tmp_path: Path, monkey
     assert resumed.curve == whole.curve and equal(resumed.model, whole.model)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+def test_a_gpu_learns_what_a_processor_learns(tmp_path: Path) -> None:
+    faces, validation = bright_corners(80), bright_corners(40, 1)
+    recipe = dataclasses.replace(LITTLE, unlabelled_batch=4, device="cuda")
+    found = learn(recipe, faces, faces.unlabelled(), validation, tmp_path / "checkpoint.pt")
+    again = learn(recipe, faces, faces.unlabelled(), validation, tmp_path / "checkpoint.pt")
+    assert found.model.device.type == "cpu" and equal(found.model, again.model)
+    processor = learn(dataclasses.replace(recipe, device="cpu"), faces, faces.unlabelled(), validation)
+    assert found.curve[0]["auc"] == pytest.approx(processor.curve[0]["auc"], abs=0.05)
+
+
 def test_what_is_not_labelled_teaches_by_agreement_alone() -> None:
     faces, validation = bright_corners().unlabelled(), bright_corners(20, 1)
     recipe = dataclasses.replace(LITTLE, steps=4, relation_steps=0, view_weight=0.0, agreement_weight=0.0)
