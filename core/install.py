@@ -22,6 +22,8 @@ PACKAGES = {
     },
     "qemu-system-arm": {"apt-get": "qemu-system-arm", "dnf": "qemu-system-arm", "brew": "qemu"},
     "qemu-aarch64": {"apt-get": "qemu-user", "dnf": "qemu-user"},
+    "ssh": {"apt-get": "openssh-client", "dnf": "openssh-clients", "brew": "openssh"},
+    "scp": {"apt-get": "openssh-client", "dnf": "openssh-clients", "brew": "openssh"},
     "openocd": {"apt-get": "openocd", "dnf": "openocd", "brew": "openocd"},
     "st-flash": {"apt-get": "stlink-tools", "dnf": "stlink", "brew": "stlink"},
     "dfu-util": {"apt-get": "dfu-util", "dnf": "dfu-util", "brew": "dfu-util"},

@@ -24,13 +24,19 @@ class Region:
     size: int
     """Bytes."""
 
+    def __str__(self) -> str:
+        """Its size as a table shows it."""
+        if self.size == 0:
+            return "none"
+        return f"{self.size >> 30} GB" if self.size >= 1 << 30 else f"{self.size >> 10} kB"
+
 
 @dataclass(frozen=True)
 class Uart:
     """The serial line to the host."""
 
     driver: str
-    """Name of its port: a key of ``firmware.PORTS``."""
+    """Name of its port: a key of ``firmware.PORTS``; under Linux the kernel drives it."""
 
     base: int
     irq: int
@@ -76,8 +82,8 @@ class Runner:
 
     name: str
     command: tuple[str, ...]
-    """Its command line; ``{bin}``, ``{hex}``, ``{elf}``, ``{base}`` and ``{port}`` are filled in, and an argument
-    ``{select}`` becomes ``select``. Empty where a UF2 volume takes the image."""
+    """Its command line; ``{bin}``, ``{hex}``, ``{elf}``, ``{unit}``, ``{base}``, ``{port}`` and ``{host}`` are filled
+    in, and an argument ``{select}`` becomes ``select``. Empty where a UF2 volume takes the image."""
 
     select: tuple[str, ...]
     """Arguments that select a probe by ``{probe}``; left out where none is named."""
@@ -93,6 +99,9 @@ class Runner:
 
     uf2_family: int
     """Family of the processor in UF2 blocks; 0 where a program flashes."""
+
+    after: tuple[str, ...] = ()
+    """Command line that starts what was written, filled in likewise; empty where the first command does."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +130,7 @@ class Board:
     name: str
     description: str
     core: str
-    """ARM core, with an ``f`` behind it where it has a floating-point unit: ``cortex-m4f``."""
+    """ARM core, with an ``f`` behind it where it is a Cortex-M with a floating-point unit: ``cortex-m4f``."""
 
     dsp: bool
     """Whether the core has the DSP extension (SMLAD and its like)."""
@@ -131,10 +140,14 @@ class Board:
 
     clock_hz: int
     stack_bytes: int
+    """Reserved for what answers the host: the firmware, or under Linux one thread."""
+
     verified: str
     """What the port was run on."""
 
     flash: Region
+    """Empty under Linux, where a program is a file."""
+
     boot_bytes: int
     """Of a stage before the vectors that a boot ROM runs where its last four, a checksum, hold; 0 on most chips."""
 
@@ -159,9 +172,14 @@ class Board:
     bootloader: Bootloader | None = None
     """None where none was written for its flash."""
 
+    linux: bool = False
+    """Whether it runs Linux on AArch64: its firmware is a program, which talks over whatever line Linux has."""
+
     @property
-    def variant(self) -> Literal["thumb", "dsp", "mve"]:
+    def variant(self) -> Literal["c", "thumb", "dsp", "mve"]:
         """The fastest kernels that the core runs."""
+        if self.linux:
+            return "c"
         return "mve" if self.mve else "dsp" if self.dsp else "thumb"
 
 
@@ -196,33 +214,56 @@ def read_board(path: Path) -> Board:
     table = read_toml(path, "board file")
     usb, runners = table.pop("usb", []), table.pop("runners", [])
     get = TableReader(table, path, "board")
-    board = Board(
-        name=get("name", str),
-        description=get("description", str),
-        core=get("core", str),
+    common: dict[str, Any] = {
+        "name": get("name", str),
+        "description": get("description", str),
+        "core": get("core", str),
+        "clock_hz": get("clock_hz", int),
+        "stack_bytes": get("stack_bytes", int),
+        "verified": get("verified", str),
+        "gcc_flags": tuple(get("toolchain.gcc", list)),
+        "zig_target": get("toolchain.zig_target", str),
+        "zig_cpu": get("toolchain.zig_cpu", str),
+        "usb": tuple(_usb_id(row, path) for row in usb),
+        "runners": tuple(_runner(row, path) for row in runners),
+    }
+    board = _linux_board(get, common) if "linux" in table else _microcontroller(get, common, "bootloader" in table)
+    get.refuse_others()
+    return board
+
+
+def _linux_board(get: TableReader, common: Mapping[str, Any]) -> Board:
+    return Board(
+        **common,
+        dsp=False,
+        mve=False,
+        flash=Region(0, 0),
+        boot_bytes=0,
+        ram=Region(0, get("linux.ram", int)),
+        uart=Uart("linux", 0, 0, get("linux.baud", int)),
+        qemu_machine="",
+        qemu_icount_shift=0,
+        wait_states=WaitStates(1.0, 1.0, "programs run from RAM"),
+        linux=True,
+    )
+
+
+def _microcontroller(get: TableReader, common: Mapping[str, Any], has_bootloader: bool) -> Board:
+    return Board(
+        **common,
         dsp=get("dsp", bool),
         mve=get("mve", bool),
-        clock_hz=get("clock_hz", int),
-        stack_bytes=get("stack_bytes", int),
-        verified=get("verified", str),
         flash=Region(get("flash.base", int), get("flash.size", int)),
         boot_bytes=get("flash.boot_bytes", int, default=0),
         ram=Region(get("ram.base", int), get("ram.size", int)),
         uart=Uart(get("uart.driver", str), get("uart.base", int), get("uart.irq", int), get("uart.baud", int)),
-        gcc_flags=tuple(get("toolchain.gcc", list)),
-        zig_target=get("toolchain.zig_target", str),
-        zig_cpu=get("toolchain.zig_cpu", str),
         qemu_machine=get("emulator.qemu_machine", str),
         qemu_icount_shift=get("emulator.qemu_icount_shift", int),
         wait_states=WaitStates(
             get("wait_states.low", float), get("wait_states.high", float), get("wait_states.source", str)
         ),
-        usb=tuple(_usb_id(row, path) for row in usb),
-        runners=tuple(_runner(row, path) for row in runners),
-        bootloader=_bootloader(get) if "bootloader" in table else None,
+        bootloader=_bootloader(get) if has_bootloader else None,
     )
-    get.refuse_others()
-    return board
 
 
 def _bootloader(get: TableReader) -> Bootloader:
@@ -254,6 +295,7 @@ def _runner(row: Mapping[str, Any], path: Path) -> Runner:
         expect=get("expect", str, default=""),
         uf2_boards=tuple(get("uf2_boards", list, default=[])),
         uf2_family=get("uf2_family", int, default=0),
+        after=tuple(get("after", list, default=[])),
     )
     get.refuse_others()
     if bool(runner.command) == bool(runner.uf2_boards):

@@ -50,7 +50,9 @@ class FlashConfig:
     port: str = option("", "pyserial URL of a real board; empty for an emulated one, or what the hardware map says")
     hardware_map: Path | None = option(None, "hardware map that knows the board's port and probe; none: the flags do")
     board_id: str = option("", "USB serial number of the board that is meant, where the hardware map has several")
-    probe: str = option("", "serial number of the probe that programs the board; empty where only one is plugged in")
+    probe: str = option(
+        "", "serial number of the probe, empty where only one is plugged in; USER@HOST of a board that runs Linux"
+    )
     runner: str = option(
         "auto", "program that flashes a real board; auto takes the first that is installed, none leaves what is on it"
     )

@@ -1,4 +1,7 @@
-"""Builds the firmware: policy, kernels, bridge, start-up and the board's UART port, linked for one board."""
+"""Builds the firmware: policy, kernels, bridge, start-up and the board's UART port, linked for one board.
+
+On a board that runs Linux the firmware is a static program with the same policy, kernels and bridge.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from policyport.core.artifact import Artifact
 from policyport.core.errors import ToolError
 from policyport.core.progress import progress
 from policyport.deploy import boot_stage, footprint
@@ -20,6 +24,7 @@ from policyport.deploy.uf2 import uf2_bytes
 DEVICE = Path(__file__).resolve().parent.parent / "firmware_bridge" / "device"
 PORTS = {
     "cmsdk": "cmsdk_uart.c",
+    "linux": "linux_line.c",
     "lm3s": "lm3s_uart.c",
     "nrf51": "nrf51_uart.c",
     "rp2040": "rp2040_uart.c",
@@ -28,6 +33,14 @@ PORTS = {
     "stm32f7": "stm32f7_usart.c",
 }
 """UART driver, as the board's TOML names it, to its C file."""
+
+LINUX = DEVICE / "linux"
+"""The platform of a board that runs Linux, and what its init system starts."""
+
+SHARED_WITH_LINUX = ("pp_bridge.c", "pp_frame.c", "pp_bridge.h", "pp_counter.h", "pp_frame.h", "pp_mem.h")
+"""Of the firmware's files, those that know no processor."""
+
+UNIT = "policyport.service"
 
 LINKER_SCRIPT = "firmware.ld"
 
@@ -40,11 +53,13 @@ class Firmware:
     """A linked firmware and what it takes."""
 
     elf: Path
+    """Under Linux the program."""
+
     bin: Path
-    """Content of the flash from its base."""
+    """Content of the flash from its base; not written for a board that runs Linux."""
 
     hex: Path
-    """The same as Intel HEX."""
+    """The same as Intel HEX; likewise."""
 
     map: Path
     """Its symbols by address."""
@@ -57,6 +72,10 @@ class Firmware:
 
 def add_device_sources(folder: Path, board: Board) -> None:
     """Put the bridge, the start-up, the board's port and its linker script beside a policy's sources."""
+    if board.linux:
+        for path in [*(DEVICE / name for name in SHARED_WITH_LINUX), *LINUX.glob("*.[ch]")]:
+            shutil.copyfile(path, folder / path.name)
+        return
     for path in [*DEVICE.glob("*.c"), *DEVICE.glob("*.h"), DEVICE / "ports" / PORTS[board.uart.driver]]:
         shutil.copyfile(path, folder / path.name)
     (folder / LINKER_SCRIPT).write_text(linker_script(board))
@@ -88,7 +107,8 @@ def build_firmware(src: Path, board: Board, toolchain: Toolchain, out: Path) -> 
     Identical sources, board and compiler give identical bytes, wherever the folders are.
 
     :param src: folder of C, assembler and headers with its linker script; ``pp_build.h`` is written into it
-    :param out: folder for ``firmware.elf``, ``.bin``, ``.hex`` and ``.map``, and ``.uf2`` where a runner takes one
+    :param out: folder for ``firmware.elf``, ``.bin``, ``.hex`` and ``.map``, and ``.uf2`` where a runner takes one;
+        under Linux for ``firmware.elf`` and ``.map``, and the systemd unit that starts it
     :raises ToolError: the compiler or linker fails; its first lines are quoted
     """
     build_id = _build_id(src, board, toolchain)
@@ -111,26 +131,43 @@ def build_firmware(src: Path, board: Board, toolchain: Toolchain, out: Path) -> 
             boot_stage.seal(work / "firmware.elf", board.flash.base)
         shutil.copyfile(work / "firmware.elf", out / "firmware.elf")
     (out / "firmware.map").write_text(footprint.symbol_map(out / "firmware.elf"))
+    elf, flash, hexadecimal, linked = (out / f"firmware.{suffix}" for suffix in ("elf", "bin", "hex", "map"))
+    if board.linux:
+        elf.chmod(0o755)
+        shutil.copyfile(LINUX / UNIT, out / UNIT)
+    else:
+        _write_images(elf, board, out)
+    return Firmware(elf, flash, hexadecimal, linked, build_id, figures)
+
+
+def image_file(deployed: Artifact) -> Path:
+    """What goes onto the board: the content of its flash, or the program of a board that runs Linux."""
+    return deployed.file("firmware.bin" if "firmware.bin" in deployed.manifest.files else "firmware.elf")
+
+
+def _write_images(elf: Path, board: Board, out: Path) -> None:
+    """The firmware in every form that a runner of the board takes.
+
+    :raises ToolError: it does not fit in the flash
+    """
     image = flash_image(out / "firmware.elf", board)
     (out / "firmware.bin").write_bytes(image)
     (out / "firmware.hex").write_text(intel_hex(image, board.flash.base))
     for runner in board.runners:
         if runner.uf2_family:
             (out / "firmware.uf2").write_bytes(uf2_bytes(image, board.flash.base, runner.uf2_family))
-    elf, flash, hexadecimal, linked = (out / f"firmware.{suffix}" for suffix in ("elf", "bin", "hex", "map"))
-    return Firmware(elf, flash, hexadecimal, linked, build_id, figures)
 
 
 def _is_policy(name: str) -> bool:
     """Whether an object file belongs to the policy: generated C and kernels, not the bridge."""
     stem = name.removesuffix(".o")
-    return not (DEVICE / stem).exists() and stem not in PORTS.values()
+    return not ((DEVICE / stem).exists() or (LINUX / stem).exists()) and stem not in PORTS.values()
 
 
 def _compile(name: str, folder: Path, board: Board, toolchain: Toolchain) -> str:
-    """Compile one file; what an inference runs is optimized for speed, the rest for size."""
+    """Compile one file; what an inference runs is optimized for speed, under Linux at any size, the rest for size."""
     target = f"{name}.o"
-    optimize = "-O2" if _is_policy(target) else "-Os"
+    optimize = ("-O3" if board.linux else "-O2") if _is_policy(target) else "-Os"
     run(toolchain.compile_command(board, name, target, optimize), folder, f"{name} does not compile")
     return target
 
@@ -152,13 +189,17 @@ def build_header(board: Board, toolchain: Toolchain, build_id: str) -> str:
     :param build_id: hex of 16 bytes
     """
     values = ", ".join(f"0x{byte:02x}" for byte in bytes.fromhex(build_id))
+    uart = (
+        f"#define PP_STACK_BYTES {board.stack_bytes}u\n"
+        if board.linux
+        else f"#define PP_UART_BASE 0x{board.uart.base:08x}u\n#define PP_UART_IRQ {board.uart.irq}u\n"
+    )
     return (
         "/* Written by the build: which board, which build. */\n"
         "#ifndef PP_BUILD_H\n#define PP_BUILD_H\n\n"
         f'#define PP_BOARD_NAME "{board.name}"\n'
         f"#define PP_CLOCK_HZ {board.clock_hz}u\n"
-        f"#define PP_UART_BASE 0x{board.uart.base:08x}u\n"
-        f"#define PP_UART_IRQ {board.uart.irq}u\n"
+        f"{uart}"
         f"#define PP_BAUD {board.uart.baud}u\n"
         f"#define PP_BUILD_ID {{ {values} }}\n"
         f'#define PP_COMPILER "{toolchain.version}"\n\n'

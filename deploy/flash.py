@@ -14,6 +14,7 @@ from policyport.core.options import to_table
 from policyport.core.port_lock import PortLock
 from policyport.deploy.board import Board, load_board
 from policyport.deploy.config import FlashConfig
+from policyport.deploy.firmware import UNIT, image_file
 from policyport.deploy.hardware_map import find_entry, port_now
 from policyport.deploy.runners import Place, choose_runner, command_lines, run_runner
 
@@ -34,9 +35,9 @@ Identify = Callable[[Board, Path, str, float], str]
 def flash(image: Path, config: FlashConfig, out: Path, identify: Identify | None = None) -> Artifact:
     """Put a firmware on a board and ask it who it is.
 
-    An emulated board's flash is the file ``flash.bin`` that this writes; a real one is programmed by
-    the first of its runners that is installed, or not at all where its runner is ``none``. A real board whose port is
-    not known cannot be asked.
+    An emulated board's flash, or its program under Linux, is the file ``flash.bin`` that this writes; a real one is
+    programmed by the first of its runners that is installed, or not at all where its runner is ``none``. A real board
+    whose port is not known cannot be asked.
 
     :param image: folder of a deploy artifact
     :param identify: asks the running firmware for its build id; None asks nobody
@@ -46,7 +47,7 @@ def flash(image: Path, config: FlashConfig, out: Path, identify: Identify | None
     :raises IdentityError: the board runs another build than the one flashed
     """
     built, board = open_image(image, config)
-    content = built.file("firmware.bin").read_bytes()
+    content = image_file(built).read_bytes()
     code = code_version(*CODE)
     with write_artifact(out, "flash", inputs={"image": built.key}, config=to_table(config), code=code) as writer:
         (writer.path / "flash.bin").write_bytes(content)
@@ -113,7 +114,7 @@ def plan(image: Path, config: FlashConfig) -> list[str]:
     built, board = open_image(image, config)
     wanted, place = find_place(board, config)
     if wanted == EMULATOR:
-        return [f"# {board.name} is emulated: its flash is a copy of {built.file('firmware.bin')}"]
+        return [f"# {board.name} is emulated: its flash is a copy of {image_file(built)}"]
     if wanted == UNTOUCHED:
         return [f"# {board.name} keeps what is on it"]
     runner = choose_runner(board, wanted, place)
@@ -135,7 +136,8 @@ def _program(board: Board, built: Artifact, wanted: str, place: Place, config: F
 
 
 def _files(built: Artifact) -> dict[str, Path]:
-    return {name: built.file(f"firmware.{name}").resolve() for name in ("bin", "hex", "elf")}
+    names = {"bin": "firmware.bin", "hex": "firmware.hex", "elf": "firmware.elf", "unit": UNIT}
+    return {kind: built.file(name).resolve() for kind, name in names.items() if name in built.manifest.files}
 
 
 def _verify(got: str, expected: str, where: str) -> None:

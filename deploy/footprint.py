@@ -15,6 +15,8 @@ def measure(elf: Path, policy_objects: frozenset[str]) -> dict[str, Any]:
     Flash is every allocated section that has content, RAM every writable one or one without content.
     The parts add up to the whole: what no symbol of the policy covers is the bridge's.
 
+    The stack is a section, or under Linux, where it is a thread's, the object ``pp_stack``.
+
     :param policy_objects: names of the symbols that belong to the policy, as its object files define them
     """
     from elftools.elf.elffile import ELFFile
@@ -26,7 +28,7 @@ def measure(elf: Path, policy_objects: frozenset[str]) -> dict[str, Any]:
         in_ram = [s for s in sections if _is_ram(s)]
         ram = sum(s["sh_size"] for s in in_ram)
         policy = [symbol for symbol in _symbols(image) if symbol[0] in policy_objects]
-        stack = next(s["sh_size"] for s in sections if s.name == ".stack")
+        stack = next((s["sh_size"] for s in sections if s.name == ".stack"), 0) or _size_of(image, "pp_stack")
         writable = [_span(s) for s in in_ram]
         arena = sum(size for _, kind, at, size in policy if kind == "STT_OBJECT" and _inside(at, writable))
         code = sum(size for _, kind, _, size in policy if kind == "STT_FUNC")
@@ -78,6 +80,10 @@ def _symbols(image: Any) -> Iterator[tuple[str, str, int, int]]:
         if key not in seen:
             seen.add(key)
             yield symbol.name, kind, symbol["st_value"], symbol["st_size"]
+
+
+def _size_of(image: Any, symbol: str) -> int:
+    return next(size for name, _, _, size in _symbols(image) if name == symbol)
 
 
 def _is_ram(section: Any) -> bool:

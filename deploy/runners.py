@@ -13,6 +13,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from policyport.core.errors import BoardBusyError, BoardError, ConfigError, ToolError
 from policyport.core.install import either, flash_program_install
@@ -33,10 +34,15 @@ class Place:
     """pyserial URL; empty where it is not known: then nobody can ask the board who it is."""
 
     probe: str
-    """Serial number of its probe; empty where there is no choice."""
+    """Serial number of its probe, or the SSH destination of a board that runs Linux; empty where there is no choice."""
 
     id: str = ""
     """USB serial number by which its port was found."""
+
+    @property
+    def host(self) -> str:
+        """Where SSH finds a board that runs Linux: what was named for it, else the host of its port's URL."""
+        return self.probe or (urlsplit(self.port).hostname or "" if "://" in self.port else "")
 
 
 def choose_runner(board: Board, wanted: str, place: Place) -> Runner:
@@ -57,6 +63,12 @@ def choose_runner(board: Board, wanted: str, place: Place) -> Runner:
     reachable = [runner for runner in offered if place.port or "{port}" not in runner.command]
     if offered and not reachable:
         raise ConfigError(f"{wanted} flashes by the serial port", where=board.name, cure="name the port with --port")
+    if board.linux and not place.host:
+        raise ConfigError(
+            "the board's name in the network is not known",
+            where=board.name,
+            cure="name it with --probe USER@HOST, or in the port: --port socket://HOST:3333",
+        )
     for runner in reachable:
         if runner.uf2_boards or shutil.which(runner.command[0]) is not None:
             return runner
@@ -72,17 +84,17 @@ def choose_runner(board: Board, wanted: str, place: Place) -> Runner:
 
 
 def command_lines(board: Board, runner: Runner, files: Mapping[str, Path], place: Place) -> list[list[str]]:
-    """The command lines of a runner: its check, where it has one, then what writes.
+    """The command lines of a runner: its check, where it has one, what writes, what starts that, where it is needed.
 
-    :param files: ``bin``, ``hex`` and ``elf`` to the image in that form
+    :param files: ``bin``, ``hex`` and ``elf`` to the image in that form, ``unit`` to what Linux starts it by
     """
     if runner.uf2_boards:
         return [["cp", _uf2_name(board), f"<volume of {' or '.join(runner.uf2_boards)}>"]]
     values = {name: str(path) for name, path in files.items()}
-    values |= {"base": hex(board.flash.base), "port": place.port, "probe": place.probe}
+    values |= {"base": hex(board.flash.base), "port": place.port, "probe": place.probe, "host": place.host}
     select = runner.select if place.probe else ()
     lines = []
-    for template in filter(None, (runner.check, runner.command)):
+    for template in filter(None, (runner.check, runner.command, runner.after)):
         parts = [part for item in template for part in (select if item == "{select}" else (item,))]
         lines.append([part.format(**values) for part in parts])
     return lines
@@ -100,10 +112,12 @@ def run_runner(board: Board, runner: Runner, files: Mapping[str, Path], place: P
         image = uf2_bytes(files["bin"].read_bytes(), board.flash.base, runner.uf2_family)
         uf2_volume.copy_image(image, volume, _uf2_name(board))
         return
-    *checks, write = command_lines(board, runner, files, place)
-    for check in checks:
+    lines = command_lines(board, runner, files, place)
+    if runner.check:
+        check = lines.pop(0)
         _require_match(board, runner, place, check, _run(check, timeout_s, "the board was not found"))
-    _run(write, timeout_s, "the board was not flashed")
+    for line in lines:
+        _run(line, timeout_s, "the board was not flashed")
 
 
 def _uf2_name(board: Board) -> str:

@@ -15,7 +15,7 @@ from policyport.core.artifact import (
     open_artifact,
     write_artifact,
 )
-from policyport.core.errors import ArtifactError, ParityError, ToolError
+from policyport.core.errors import ArtifactError, ConfigError, ParityError, ToolError
 from policyport.core.options import to_table
 from policyport.deploy.config import DeployConfig
 
@@ -51,8 +51,9 @@ def deploy(model: Path, config: DeployConfig, out: Path) -> Artifact:
     from policyport.deploy.toolchain import find_toolchain
 
     board = load_board(config.board)
+    _require_sense(config, board)
     source, key = _source(model)
-    toolchain = find_toolchain(config.toolchain)
+    toolchain = find_toolchain(config.toolchain, board.linux)
     inputs = {"model": key, "compiler": toolchain.version}
     with write_artifact(out, "deploy", inputs=inputs, config=to_table(config), code=code_version(*CODE)) as writer:
         writer.carry(source.parent)
@@ -62,11 +63,12 @@ def deploy(model: Path, config: DeployConfig, out: Path) -> Artifact:
 
 def machine_inputs(config: DeployConfig) -> dict[str, str]:
     """What of this machine the firmware depends on: the compiler that a build would take now, and its version."""
+    from policyport.deploy.board import load_board
     from policyport.deploy.toolchain import find_toolchain
 
     try:
-        return {"compiler": find_toolchain(config.toolchain).version}
-    except ToolError:
+        return {"compiler": find_toolchain(config.toolchain, load_board(config.board).linux).version}
+    except (ConfigError, ToolError):
         return {"compiler": "none"}
 
 
@@ -95,6 +97,29 @@ def kernels_for(config: DeployConfig) -> Variant:
     if config.variant == "auto":
         return load_board(config.board).variant
     return config.variant
+
+
+def _require_sense(config: DeployConfig, board: Board) -> None:
+    """An option that says nothing on this board is not passed over.
+
+    :raises ConfigError: a limit for activations, or a microcontroller's kernels, under Linux
+    """
+    if not board.linux:
+        return
+    if config.ram:
+        raise ConfigError(
+            f"{board.name} runs Linux, and has {board.ram.size >> 20} MiB of RAM: activations need no limit",
+            where="[deploy] ram",
+            got=config.ram,
+            cure="leave it out",
+        )
+    if config.variant in ("thumb", "dsp", "mve"):
+        raise ConfigError(
+            f"{board.name} has no Cortex-M: it does not run these kernels",
+            where="[deploy] variant",
+            expected=f"auto or {board.variant}",
+            got=config.variant,
+        )
 
 
 def _source(model: Path) -> tuple[Path, str]:

@@ -1,4 +1,4 @@
-"""Compilers: arm-none-eabi-gcc where it is installed, else clang from the ``ziglang`` package."""
+"""Compilers: a cross gcc where it is installed, else clang from the ``ziglang`` package, with musl for Linux."""
 
 from __future__ import annotations
 
@@ -17,8 +17,6 @@ from policyport.deploy.board import Board
 
 COMMON_FLAGS = (
     "-std=c99",
-    "-mthumb",
-    "-ffreestanding",
     "-fno-common",
     "-ffunction-sections",
     "-fdata-sections",
@@ -30,15 +28,25 @@ COMMON_FLAGS = (
     "-Wdouble-promotion",
     "-Werror",
 )
+BARE_FLAGS = ("-mthumb", "-ffreestanding")
+"""Of a Cortex-M without an operating system."""
+
+STATIC_FLAGS = ("-fno-pic", "-fno-pie")
+"""Of a Linux program at a fixed address, so that its addresses are those of its file."""
+
+GCC = {False: "arm-none-eabi-gcc", True: "aarch64-linux-gnu-gcc"}
+"""Whether the board runs Linux, to the gcc that builds for it."""
+
 ERROR_LINES = 12
 """Lines of a compiler's complaint that an error shows."""
 
-COMPILE_TIMEOUT_S = 300.0
+COMPILE_TIMEOUT_S = 900.0
+"""zig builds musl when it first links a program for Linux: half a minute of a processor, much more of a busy one."""
 
 
 @dataclass(frozen=True)
 class Toolchain:
-    """A cross compiler for Cortex-M."""
+    """A cross compiler for Cortex-M, or for Linux on AArch64."""
 
     name: Literal["gcc", "zig"]
     command: tuple[str, ...]
@@ -53,11 +61,21 @@ class Toolchain:
 
     def compile_command(self, board: Board, source: str, target: str, optimize: str) -> list[str]:
         """Command that compiles one C or assembler file; paths are relative to the source folder."""
-        flags = COMMON_FLAGS if source.endswith(".c") else ("-mthumb",)
+        machine = STATIC_FLAGS if board.linux else BARE_FLAGS if source.endswith(".c") else ("-mthumb",)
+        flags = (*COMMON_FLAGS, *machine) if source.endswith(".c") else machine
         return [*self.command, *self.target_flags(board), *flags, optimize, "-g0", "-c", source, "-o", target]
 
     def link_command(self, board: Board, objects: Sequence[str], script: str, target: str) -> list[str]:
-        """Command that links a firmware."""
+        """Command that links a firmware.
+
+        :param script: linker script of a microcontroller
+        """
+        build_id = ("-Wl,--build-id=none",) if self.name == "gcc" else ()
+        if board.linux:
+            # Without the processor: zig builds its libc at the first link, once for all boards then.
+            machine = ("-target", board.zig_target) if self.name == "zig" else ()
+            static = ("-static", "-no-pie", "-pthread", "-Wl,--gc-sections", *build_id)
+            return [*self.command, *machine, *objects, *static, "-o", target]
         return [
             *self.command,
             *self.target_flags(board),
@@ -68,22 +86,23 @@ class Toolchain:
             "-Wl,-n",  # no pages: else a segment that begins within one takes what lies before it, ELF's headers, along
             "-Wl,-T," + script,
             "-Wl,-e,pp_reset_handler",
-            *(("-Wl,--build-id=none", "-lgcc") if self.name == "gcc" else ()),
+            *((*build_id, "-lgcc") if self.name == "gcc" else ()),
             "-o",
             target,
         ]
 
 
-def find_toolchain(preference: str = "auto") -> Toolchain:
+def find_toolchain(preference: str = "auto", linux: bool = False) -> Toolchain:
     """The ARM compiler of this machine.
 
     :param preference: ``auto``, ``gcc`` or ``zig``
+    :param linux: for a board that runs Linux
     :raises ToolError: none is installed
     """
-    gcc = shutil.which("arm-none-eabi-gcc")
+    gcc = shutil.which(GCC[linux])
     if preference in ("auto", "gcc") and gcc:
         version = run([gcc, "-dumpfullversion"], Path.cwd(), "the compiler does not run").strip()
-        return Toolchain("gcc", (gcc,), f"arm-none-eabi-gcc {version}"[:32])
+        return Toolchain("gcc", (gcc,), f"{GCC[linux]} {version}"[:32])
     if preference in ("auto", "zig") and importlib.util.find_spec("ziglang") is not None:
         from importlib.metadata import version as package_version
 
@@ -92,8 +111,8 @@ def find_toolchain(preference: str = "auto") -> Toolchain:
     raise ToolError(
         "no ARM compiler on this machine",
         where=f"toolchain {preference}",
-        expected="arm-none-eabi-gcc on PATH, or the Python package ziglang",
-        cure=either(pip_install("[rig]"), *system_install("arm-none-eabi-gcc")),
+        expected=f"{GCC[linux]} on PATH, or the Python package ziglang",
+        cure=either(pip_install("[rig]"), *system_install(GCC[linux])),
     )
 
 

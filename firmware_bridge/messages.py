@@ -53,7 +53,7 @@ STATUS = {
     25: "the image's hash does not match",
     26: "no image has been begun, or not all of it has come",
 }
-COUNTERS = {1: "dwt", 2: "systick"}
+COUNTERS = {1: "dwt", 2: "systick", 3: "emulator", 4: "perf", 5: "clock"}
 RESET_CAUSES = {0: "power", 1: "request", 2: "fault", 3: "watchdog"}
 
 TICKS = struct.Struct("<I")
@@ -94,11 +94,16 @@ class Identity:
     board: str
     clock_hz: int
     counter: str
-    """``dwt`` or ``systick``."""
+    """``dwt`` or ``systick``; under Linux ``emulator`` (instructions), ``perf`` (cycles) or ``clock`` (nanoseconds)."""
 
     counter_overhead_ticks: int
     reset_cause: str
     compiler: str
+
+    @property
+    def tick_hz(self) -> int:
+        """Ticks per second: the processor's clock, or what a clock of its own has."""
+        return 1_000_000_000 if self.counter == "clock" else self.clock_hz
 
     @classmethod
     def parse(cls, payload: bytes) -> Identity:
@@ -180,10 +185,14 @@ class Memory:
 
 
 def describe_fault(payload: bytes) -> str:
-    """A FAULT frame in words: the exception, where, and the fault status registers."""
+    """A FAULT frame in words: the exception, where, and the fault status registers; of a program its signal."""
     if len(payload) != _FAULT.size:
         return f"unreadable fault report {payload.hex()}"
     exception, pc, lr, _, cfsr, hfsr, bfar, mmfar, sp = _FAULT.unpack(payload)
+    if exception & _SIGNAL:
+        name = _SIGNALS.get(exception & 0xFF, f"signal {exception & 0xFF}")
+        why = ": stack overflow" if cfsr >> 20 & 1 else ""
+        return f"{name} at pc 0x{pc:08x}, lr 0x{lr:08x}, sp 0x{sp:08x}, address 0x{mmfar:08x}{why}"
     names = {3: "HardFault", 4: "MemManage", 5: "BusFault", 6: "UsageFault"}
     reasons = [text for bit, text in _CFSR_BITS.items() if cfsr >> bit & 1]
     return (
@@ -192,6 +201,12 @@ def describe_fault(payload: bytes) -> str:
         + (f": {', '.join(reasons)}" if reasons else "")
     )
 
+
+_SIGNAL = 0x1000
+"""Set where the first word of a FAULT holds not a Cortex-M's exception, but the number of a Linux signal."""
+
+_SIGNALS = {4: "SIGILL", 7: "SIGBUS", 8: "SIGFPE", 11: "SIGSEGV"}
+"""As Linux numbers them on ARM."""
 
 _CFSR_BITS = {
     0: "instruction access violation",

@@ -70,6 +70,7 @@ class Campaign:
             connect(self.board, flash_bin, self.port, self.line, WireLog(log)) as (rig, bridge),
         ):
             identity = require_identity(bridge, self.deployed, self.program, self.port)
+            rig.learn_counter(identity.counter)
             compared = self._parity(bridge, writer)
             latency = self._latency(rig, bridge, identity, writer)
             policy = BoardPolicy(bridge, self.program, self.task)
@@ -167,7 +168,7 @@ class Campaign:
         if rig.emulated or self.config.period_s == 0 or not policy.ticks:
             return None
         cycles = np.array([rig.instructions(ticks, identity.counter_overhead_ticks) for ticks in policy.ticks])
-        seconds, there_and_back_s = cycles / identity.clock_hz, np.array(policy.round_trips_s or [0.0])
+        seconds, there_and_back_s = cycles / identity.tick_hz, np.array(policy.round_trips_s or [0.0])
         p50_s, p99_s = np.percentile(there_and_back_s, [50, 99])
         return Deadline(
             period_s=self.config.period_s,
@@ -228,7 +229,7 @@ class Campaign:
         from policyport.hil.estimate import estimate
 
         if not rig.emulated:
-            return None, "the board itself counted cycles"
+            return None, f"the board itself counted {rig.unit}"
         files = self.deployed.file("firmware.elf"), self.flashed.path / "flash.bin"
         try:
             return estimate(self.board, *files, self.program, self._inputs(1)[0], rig.emulator), ""

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from policyport.hil.qemu_board import QEMU
+from policyport.hil import qemu_board, qemu_user_board
 
 PACKAGES = ("policyport", "numpy", "gymnasium", "onnxruntime", "pyserial", "cobs", "unicorn")
 
@@ -26,20 +26,21 @@ def package_versions() -> dict[str, str]:
 
 
 def emulator_version(emulator: str) -> str:
-    """``qemu 7.2.22``, ``unicorn 2.1.4``; empty for a real board."""
+    """``qemu 7.2.22``, ``qemu-user 7.2.22``, ``unicorn 2.1.4``; empty for a real board."""
     if emulator == "unicorn":
         return f"unicorn {importlib.metadata.version('unicorn')}"
-    program = shutil.which(QEMU)
-    if emulator != "qemu" or program is None:
+    programs = {"qemu": qemu_board.QEMU, "qemu-user": qemu_user_board.QEMU}
+    program = shutil.which(programs.get(emulator, ""))
+    if program is None:
         return ""
     banner = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=30, check=True).stdout
-    return f"qemu {banner.split('version', 1)[1].split()[0]}"
+    return f"{emulator} {banner.split('version', 1)[1].split()[0]}"
 
 
 def write(path: Path, emulator: str, port: str) -> None:
     """Write ``env.json``.
 
-    :param emulator: ``qemu``, ``unicorn`` or empty
+    :param emulator: ``qemu``, ``qemu-user``, ``unicorn`` or empty
     :param port: URL of a real board; empty for an emulated one
     """
     table = {

@@ -19,7 +19,7 @@ from policyport.hil.statistics import Equivalence, Summary
 
 RESULT_SCHEMA = 5
 
-Unit = Literal["instructions", "cycles"]
+Unit = Literal["instructions", "cycles", "nanoseconds"]
 GateState = Literal["none", "passed", "failed"]
 
 

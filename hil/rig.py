@@ -14,13 +14,14 @@ import sys
 import tempfile
 import threading
 from pathlib import Path
-from typing import IO, Literal, Protocol
+from typing import IO, Protocol
 
 from policyport.core.closing import Closing
 from policyport.core.errors import BoardFaultError, BoardTimeoutError, ToolError
 from policyport.core.install import either, pip_install, system_install
 from policyport.deploy.board import Board
-from policyport.hil import qemu_board, unicorn_board
+from policyport.hil import qemu_board, qemu_user_board, unicorn_board
+from policyport.hil.result import Unit
 
 START_TIMEOUT_S = 30.0
 """How long an emulator may take until it names its port."""
@@ -31,8 +32,6 @@ STOP_TIMEOUT_S = 5.0
 GRACE_S = 0.5
 """How long an emulator whose board faulted may take to write its last words and end."""
 
-Unit = Literal["instructions", "cycles"]
-
 
 class Rig(Protocol):
     """A board whose port can be opened."""
@@ -42,10 +41,10 @@ class Rig(Protocol):
 
     emulated: bool
     emulator: str
-    """``qemu``, ``unicorn``, or empty on a real board."""
+    """``qemu``, ``qemu-user``, ``unicorn``, or empty on a real board."""
 
     unit: Unit
-    """What :meth:`instructions` returns: ``cycles`` on a real board."""
+    """What :meth:`instructions` returns: ``cycles`` on a real board, ``nanoseconds`` where it has but a clock."""
 
     def __enter__(self) -> Rig:
         """Start it."""
@@ -57,6 +56,9 @@ class Rig(Protocol):
     def instructions(self, ticks: int, overhead: int) -> int:
         """A measurement of ``ticks`` less the counter's own ``overhead`` (both in ticks), in :attr:`unit`."""
         ...
+
+    def learn_counter(self, counter: str) -> None:
+        """Take note of the counter that the firmware has, as its HELLO names it."""
 
     def check_alive(self) -> None:
         """Ask after a request went unanswered: return where the board can still run.
@@ -70,18 +72,23 @@ class SerialRig(Closing):
 
     emulated = False
     emulator = ""
-    unit: Unit = "cycles"
 
     def __init__(self, board: Board, url: str) -> None:
         self.board = board
         self.url = url
+        self.unit: Unit = "cycles"
 
     def close(self) -> None:
         """Nothing to stop."""
 
     def instructions(self, ticks: int, overhead: int) -> int:
-        """Cycles: one per tick."""
+        """Cycles, or nanoseconds: one per tick."""
         return ticks - overhead
+
+    def learn_counter(self, counter: str) -> None:
+        """A clock's ticks are nanoseconds, an emulator's, of a program that somebody else runs in one, instructions."""
+        units: dict[str, Unit] = {"clock": "nanoseconds", "emulator": "instructions"}
+        self.unit = units.get(counter, "cycles")
 
     def check_alive(self) -> None:
         """A real board cannot be looked at from here."""
@@ -90,7 +97,7 @@ class SerialRig(Closing):
 class EmulatedRig(Closing):
     """A board in an emulator that this process starts, and that ends with it.
 
-    :param flash_bin: the content of the board's flash, from its base on
+    :param flash_bin: the content of the board's flash, from its base on; under Linux the program
     :param emulator: ``qemu``, ``unicorn``, or ``auto``: QEMU where it is installed and knows the board
     :param link: ``pty`` or ``socket``; pseudo terminals do not exist on Windows
     :param profile: folder with the markers of the regions to profile; None for no profile
@@ -114,6 +121,8 @@ class EmulatedRig(Closing):
         self.emulator = choose_emulator(board, emulator)
         self.url = ""
         self._flash_bin = flash_bin
+        if profile is not None and board.linux:
+            raise ToolError("programs under Linux are not profiled here", where=board.name)
         self._more = ["--link", link, *(() if profile is None else ("--profile", str(profile.resolve())))]
         self._more += ["--keep"] if keep else []
         self._process: subprocess.Popen[str] | None = None
@@ -124,7 +133,7 @@ class EmulatedRig(Closing):
 
         :raises ToolError: it ended, or named no port in time
         """
-        module = f"policyport.hil.{self.emulator}_board"
+        module = f"policyport.hil.{self.emulator.replace('-', '_')}_board"
         command = [sys.executable, "-m", module, "--board", self.board.name, "--flash", str(self._flash_bin)]
         self._stderr = tempfile.TemporaryFile("w+")
         self._process = subprocess.Popen(
@@ -163,6 +172,9 @@ class EmulatedRig(Closing):
         per_instruction = qemu_board.ticks_per_instruction(self.board) if self.emulator == "qemu" else 1.0
         return round(ticks / per_instruction) - round(overhead / per_instruction)
 
+    def learn_counter(self, counter: str) -> None:
+        """An emulator counts what it is made to."""
+
     def check_alive(self) -> None:
         """See :class:`Rig`."""
         if self._process is None:
@@ -198,10 +210,13 @@ class EmulatedRig(Closing):
 
 
 def choose_emulator(board: Board, emulator: str) -> str:
-    """``qemu`` or ``unicorn``: what ``emulator`` (``auto``, ``qemu``, ``unicorn``) means on this machine.
+    """``qemu``, ``unicorn``, or ``qemu-user`` for a board that runs Linux: what ``emulator`` (``auto``, ``qemu``,
+    ``unicorn``) means on this machine.
 
     :raises ToolError: not installed, or it does not model the board
     """
+    if board.linux:
+        return _user_mode(board, emulator)
     qemu = board.qemu_machine in qemu_board.machines()
     unicorn = importlib.util.find_spec("unicorn") is not None and unicorn_board.core_model(board) is not None
     if emulator in ("auto", "qemu") and qemu:
@@ -222,6 +237,19 @@ def choose_emulator(board: Board, emulator: str) -> str:
             *([] if emulator == "unicorn" else system_install("qemu-system-arm")),
         ),
     )
+
+
+def _user_mode(board: Board, emulator: str) -> str:
+    if emulator == "unicorn":
+        raise ToolError("Unicorn runs no Linux programs", where=board.name, cure="use QEMU: --emulator qemu")
+    if not qemu_user_board.is_installed():
+        raise ToolError(
+            "no emulator for this board is installed",
+            where=board.name,
+            expected=f"{qemu_user_board.QEMU} on PATH, on Linux",
+            cure=either(*system_install(qemu_user_board.QEMU)),
+        )
+    return "qemu-user"
 
 
 def open_rig(board: Board, flash_bin: Path, *, port: str = "", emulator: str = "auto") -> Rig:

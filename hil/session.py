@@ -91,14 +91,16 @@ def open_board(deploy: Path | str, port: str = "", line: Line = DEFAULT) -> Iter
     """
     from policyport.core.task import Task
     from policyport.deploy.board import load_board
+    from policyport.deploy.firmware import image_file
     from policyport.deploy.program import read_program
     from policyport.hil.policy import BoardPolicy
 
     image = open_artifact(Path(deploy), "deploy")
     board = load_board(image.manifest.figures["board"])
     program, task = read_program(image.path), Task.read(image.file("task.json"))
-    with connect(board, image.file("firmware.bin"), port, line) as (rig, bridge):
+    with connect(board, image_file(image), port, line) as (rig, bridge):
         identity = require_identity(bridge, image, program, port)
+        rig.learn_counter(identity.counter)
         yield OpenBoard(image, rig, bridge, identity, program, task, BoardPolicy(bridge, program, task))
 
 
@@ -108,7 +110,7 @@ def connect(
 ) -> Iterator[tuple[Rig, Bridge]]:
     """A board's rig and an open bridge to it; a board that died explains itself.
 
-    :param flash_bin: content of an emulated board's flash
+    :param flash_bin: content of an emulated board's flash, or its program under Linux
     :param port: as :func:`open_board`
     :raises BoardError: no board, a busy port, no answer, a fault
     :raises ToolError: no emulator for this board

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import os
 import re
 import shutil
 import subprocess
@@ -50,6 +51,11 @@ PROFILER = Plugin(
     SOURCE, ("-M", "none", "-nodefaults", "-display", "none"), "use the other emulator: --emulator unicorn"
 )
 
+USER_MODE_CURE = "install a QEMU whose user mode was built with TCG plugins, as Debian's is"
+
+COUNTER = Plugin(Path(__file__).with_name("tcg_counter.c"), (os.devnull,), USER_MODE_CURE)
+"""For programs in QEMU's user mode that read their own count."""
+
 
 def plugin_arguments(qemu: str, folder: Path) -> list[str]:
     """QEMU's options that load the plugin.
@@ -58,8 +64,21 @@ def plugin_arguments(qemu: str, folder: Path) -> list[str]:
     :param folder: with ``markers.txt``; ``regions.txt`` is written there
     :raises ToolError: this QEMU takes no plugins, or there is no compiler for this machine
     """
-    parts = [str(build_plugin(qemu)), f"markers={folder / MARKERS}", f"regions={folder / REGIONS}"]
-    return ["-plugin", ",".join(part.replace(",", ",,") for part in parts)]
+    return _load(build_plugin(qemu), f"markers={folder / MARKERS}", f"regions={folder / REGIONS}")
+
+
+def counter_arguments(qemu: str, file: Path) -> list[str]:
+    """QEMU's options that load the plugin which counts.
+
+    :param qemu: the program, of user mode
+    :param file: of 8 bytes, which will hold the count
+    :raises ToolError: as :func:`plugin_arguments`
+    """
+    return _load(build_plugin(qemu, COUNTER), f"count={file}")
+
+
+def _load(library: Path, *options: str) -> list[str]:
+    return ["-plugin", ",".join(part.replace(",", ",,") for part in (str(library), *options))]
 
 
 def takes_plugins(qemu: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import functools
+import os
 import shutil
 import subprocess
 import tempfile
@@ -13,15 +14,11 @@ from pathlib import Path
 
 from policyport.core.errors import ProtocolError, ToolError
 from policyport.core.install import either, system_install
-from policyport.hil.tcg_plugin import Plugin, build_plugin
+from policyport.hil.tcg_plugin import USER_MODE_CURE, Plugin, build_plugin
 
 QEMU = "qemu-aarch64"
 
-COUNTER = Plugin(
-    Path(__file__).with_name("block_counts.c"),
-    ("/nowhere",),
-    "install a QEMU whose user mode was built with TCG plugins, as Debian's is",
-)
+COUNTER = Plugin(Path(__file__).with_name("block_counts.c"), (os.devnull,), USER_MODE_CURE)
 
 INTERPRETER = "python3"
 """What the name of the program begins with that calls what is measured."""

@@ -169,7 +169,7 @@ def _board_table(board: Board) -> dict[str, Any]:
 
 
 def _board_row(board: Board) -> tuple[str, ...]:
-    flash, ram = (f"{region.size // 1024} kB" for region in (board.flash, board.ram))
+    flash, ram = str(board.flash), str(board.ram)
     return (board.name, board.core, f"{board.clock_hz / 1e6:g}", flash, ram, board.uart.driver, board.verified)
 
 

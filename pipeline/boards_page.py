@@ -28,7 +28,7 @@ def _row(board: Board) -> str:
     runners = ", ".join((*(runner.name for runner in board.runners), "emulator"))
     return (
         f"| `{board.name}` | {board.description} | {board.core} | {board.clock_hz / 1e6:g}"
-        f" | {board.flash.size // 1024} kB | {board.ram.size // 1024} kB | {board.uart.driver}"
+        f" | {board.flash} | {board.ram} | {board.uart.driver}"
         f" | {runners} | {board.verified} |"
     )
 

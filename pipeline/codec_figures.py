@@ -70,6 +70,7 @@ def bd_table(variants: Mapping[str, Sequence[Point]], others: Sequence[Point]) -
 def board_row(name: str, deployed: Artifact) -> str:
     """What a picture of the test set costs on the emulated board."""
     from policyport.deploy.board import load_board
+    from policyport.deploy.firmware import image_file
     from policyport.firmware_bridge.client import Bridge
     from policyport.hil.codec import PICTURES_FILE, PictureEncoder
     from policyport.hil.rig import EmulatedRig
@@ -78,7 +79,7 @@ def board_row(name: str, deployed: Artifact) -> str:
     with np.load(deployed.file(PICTURES_FILE)) as stored:
         picture = stored[sorted(stored)[0]]
     board = load_board(deployed.manifest.config["board"])
-    with EmulatedRig(board, deployed.file("firmware.bin")) as rig, Bridge.open(rig.url) as bridge:
+    with EmulatedRig(board, image_file(deployed)) as rig, Bridge.open(rig.url) as bridge:
         data, ticks = encoder.encode_on_board(bridge, picture, BOARD_QUALITY)
         stack = bridge.memory().stack_used_bytes
     same = "the same" if data == encoder.encode(picture, BOARD_QUALITY) else "other"

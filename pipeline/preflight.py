@@ -19,8 +19,7 @@ def deploy(configs: Mapping[str, Any]) -> None:
     """
     from policyport.deploy.toolchain import find_toolchain
 
-    load_board(configs["deploy"].board)
-    find_toolchain(configs["deploy"].toolchain)
+    find_toolchain(configs["deploy"].toolchain, load_board(configs["deploy"].board).linux)
 
 
 def flash(configs: Mapping[str, Any]) -> None:

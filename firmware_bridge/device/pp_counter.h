@@ -14,7 +14,13 @@
 /* SysTick exceptions of which the mean length is taken: a power of two, fewer than the watchdog's wraps. */
 #define PP_COUNTER_PROBES 16u
 
-typedef enum { PP_COUNTER_DWT = 1, PP_COUNTER_SYSTICK = 2 } pp_counter_kind_t;
+typedef enum {
+    PP_COUNTER_DWT = 1,
+    PP_COUNTER_SYSTICK = 2,
+    PP_COUNTER_EMULATOR = 3, /* from here on under Linux: instructions, as an emulator counts them */
+    PP_COUNTER_PERF = 4,     /* processor cycles in user mode, as the kernel counts them */
+    PP_COUNTER_CLOCK = 5     /* nanoseconds */
+} pp_counter_kind_t;
 
 /* Find out which counter there is, start it, measure its overhead and the length of SysTick's exception. */
 void pp_counter_init(void);

@@ -21,6 +21,7 @@ from policyport.core.progress import progress
 from policyport.core.semantics import Integers
 from policyport.deploy import reference
 from policyport.deploy.board import load_board
+from policyport.deploy.firmware import image_file
 from policyport.deploy.program import Program, read_program
 from policyport.firmware_bridge.client import Bridge
 from policyport.hil.rack.faulty_link import Faults, FaultyLink
@@ -154,7 +155,7 @@ def run_campaign(
     image = open_artifact(deploy, "deploy")
     program, board = read_program(image.path), load_board(image.manifest.figures["board"])
     limit_s = timeout_s * (retries + 1) + GRACE_S
-    with open_rig(board, image.file("firmware.bin"), port=port, emulator=emulator) as rig:
+    with open_rig(board, image_file(image), port=port, emulator=emulator) as rig:
         link = FaultyLink(rig.url, board.uart.baud, faults)
         with Bridge(link, timeout_s, retries) as bridge, progress("faults", frames) as advance:
             conversation = Conversation(bridge, link, program, limit_s)

@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 from policyport.core.errors import ConfigError
 from policyport.deploy.board import FOLDER, board_names, load_board, read_board
-from policyport.deploy.firmware import DEVICE, PORTS
+from policyport.deploy.firmware import DEVICE, LINUX, PORTS
 
 GOOD = (FOLDER / "stm32f405.toml").read_text()
+LINUX_BOARDS = [name for name in board_names() if load_board(name).linux]
+MICROCONTROLLERS = [name for name in board_names() if name not in LINUX_BOARDS]
 
 
 def test_there_are_boards() -> None:
@@ -22,19 +24,40 @@ def test_every_board_is_whole(name: str) -> None:
     board = load_board(name)
     assert board.name == name
     assert board.clock_hz > 1_000_000 and 0 < board.stack_bytes < board.ram.size
+    assert board.verified.startswith(("hardware", "emulator", "built only"))
+    assert any(flag.startswith("-mcpu=") for flag in board.gcc_flags)
+    for runner in board.runners:
+        values = {"bin": "b", "hex": "h", "elf": "e", "base": "0", "port": "p", "probe": "x", "select": "s"}
+        values |= {"unit": "u", "host": "o"}
+        assert all(part.format(**values) for part in (*runner.command, *runner.select, *runner.check, *runner.after))
+        assert bool(runner.check) == bool(runner.expect)
+        re.compile(runner.expect)
+        assert not runner.select or "{select}" in runner.command
+
+
+@pytest.mark.parametrize("name", MICROCONTROLLERS)
+def test_every_microcontroller_has_its_memory_and_port(name: str) -> None:
+    board = load_board(name)
     assert board.flash.size > 0 and board.flash.base % 16 == 0
     apart = board.flash.base + board.flash.size <= board.ram.base or board.ram.base + board.ram.size <= board.flash.base
     assert apart
     assert len((DEVICE / "ports" / PORTS[board.uart.driver]).read_text().splitlines()) < 150
-    assert board.verified.startswith(("hardware", "emulator", "built only"))
-    assert any(flag.startswith("-mcpu=") for flag in board.gcc_flags)
     assert board.dsp == (board.core.rstrip("f") in ("cortex-m4", "cortex-m7", "cortex-m33", "cortex-m55"))
-    for runner in board.runners:
-        values = {"bin": "b", "hex": "h", "elf": "e", "base": "0", "port": "p", "probe": "x", "select": "s"}
-        assert all(part.format(**values) for part in (*runner.command, *runner.select, *runner.check))
-        assert bool(runner.check) == bool(runner.expect)
-        re.compile(runner.expect)
-        assert not runner.select or "{select}" in runner.command
+
+
+@pytest.mark.parametrize("name", LINUX_BOARDS)
+def test_a_linux_board_is_a_program_s_place(name: str) -> None:
+    board = load_board(name)
+    assert board.flash.size == 0 and board.bootloader is None and board.zig_target == "aarch64-linux-musl"
+    assert board.core.replace("-", "_") == board.zig_cpu and f"-mcpu={board.core}" in board.gcc_flags
+    assert (LINUX / PORTS[board.uart.driver]).is_file()
+
+
+def test_a_linux_board_has_no_flash(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text((FOLDER / "raspberrypi3.toml").read_text() + "[flash]\nbase = 0\nsize = 65536\n")
+    with pytest.raises(ConfigError, match=r"unknown board key flash\.base"):
+        read_board(path)
 
 
 def test_unknown_board_names_the_nearest() -> None:

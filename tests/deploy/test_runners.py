@@ -37,7 +37,7 @@ STLINKS = """Found 2 stlink programmers
   serial:     {}
   chipid:     0x{:04x}
 """
-FILES = {name: Path(f"/image/firmware.{name}") for name in ("bin", "hex", "elf")}
+FILES = {name: Path(f"/image/firmware.{name}") for name in ("bin", "hex", "elf")} | {"unit": Path("/image/a.service")}
 REAL = [load_board(name) for name in board_names() if load_board(name).runners]
 PROGRAMS = [(board, runner) for board in REAL for runner in board.runners if runner.command]
 
@@ -76,14 +76,37 @@ def test_every_runner_checks_and_writes_nothing_to_another_chip(
 ) -> None:
     for program in {runner.check[0], runner.command[0]}:
         put(tools, program, "serial: 0670FF chipid: 0x999  e0042000:  10006999")
-    place = Place("/dev/ttyACM0", probe)
+    place = Place("socket://pi:3333" if board.linux else "/dev/ttyACM0", probe)
     with pytest.raises(BoardError, match="is not this board; nothing was written"):
         run_runner(board, runner, FILES, place, 60)
-    check, write = command_lines(board, runner, FILES, place)
+    check, write, *_ = command_lines(board, runner, FILES, place)
     assert calls(tools) == [check]
     assert any(path in " ".join(write) for path in ("/image/firmware.", "mass_erase"))
     assert bool(probe) == ("0670FF" in " ".join(write)) or not runner.select
     assert not any("{" in part and "}" in part for part in (*check, *write))
+
+
+@pytest.mark.parametrize(
+    ("place", "host"),
+    [(Place("socket://pi:3333", ""), "pi"), (Place("/dev/ttyACM0", "me@192.168.1.9"), "me@192.168.1.9")],
+)
+def test_linux_board_is_copied_to_and_started(tools: Path, place: Place, host: str) -> None:
+    board, runner = named("raspberrypi3", "ssh")
+    put(tools, "ssh", "Linux aarch64")
+    put(tools, "scp")
+    assert choose_runner(board, "auto", place) == runner
+    run_runner(board, runner, FILES, place, 60)
+    batch = ["-o", "BatchMode=yes"]
+    look, copy, start = calls(tools)
+    assert look == ["ssh", *batch, host, "uname -sm"]
+    assert copy == ["scp", "-q", *batch, "/image/firmware.elf", "/image/a.service", f"{host}:"]
+    assert start[:4] == ["ssh", *batch, host] and "systemctl restart policyport" in start[4]
+
+
+def test_linux_board_needs_a_name_in_the_network() -> None:
+    with pytest.raises(ConfigError, match="name in the network is not known") as caught:
+        choose_runner(load_board("raspberrypi3"), "auto", Place("/dev/ttyACM0", ""))
+    assert caught.value.cure is not None and "--probe USER@HOST" in caught.value.cure
 
 
 @pytest.mark.parametrize(

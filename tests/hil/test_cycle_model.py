@@ -189,7 +189,9 @@ def test_cycles_grow_with_the_count(assemble: Assemble, times: int) -> None:
 
 
 def test_every_emulated_core_has_rules_but_the_one_that_the_page_names() -> None:
-    assert {load_board(name).core for name in board_names() if rules_of(load_board(name)) is None} == {"cortex-m55f"}
+    boards = [load_board(name) for name in board_names()]
+    without = {board.core for board in boards if rules_of(board) is None}
+    assert without == {"cortex-m55f"} | {board.core for board in boards if board.linux}
 
 
 def test_an_instruction_has_one_kind() -> None:
