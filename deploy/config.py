@@ -33,6 +33,10 @@ class DeployConfig:
         320, "image encoder: pixels of the widest picture, each takes 31 bytes", low=8, high=65535
     )
 
+    mlperf_tiny: str = option(
+        "", "MLPerf Tiny's runner drives the board as well, as the model of that name: ad01, ic01, kws01, vww01, ..."
+    )
+
     @property
     def ram_bytes(self) -> int | None:
         """``ram`` as a number; None where nothing is limited.

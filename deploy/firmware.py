@@ -161,7 +161,7 @@ def _write_images(elf: Path, board: Board, out: Path) -> None:
 def _is_policy(name: str) -> bool:
     """Whether an object file belongs to the policy: generated C and kernels, not the bridge."""
     stem = name.removesuffix(".o")
-    return not ((DEVICE / stem).exists() or (LINUX / stem).exists()) and stem not in PORTS.values()
+    return not any((folder / stem).exists() for folder in (DEVICE, DEVICE / "mlperf", DEVICE / "ports", LINUX))
 
 
 def _compile(name: str, folder: Path, board: Board, toolchain: Toolchain) -> str:

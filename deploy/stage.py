@@ -141,6 +141,7 @@ def _build(source: Path, board: Board, toolchain: Toolchain, config: DeployConfi
     from policyport.deploy.firmware import PORTS, add_device_sources, build_firmware
     from policyport.deploy.fusing import fit
     from policyport.deploy.lower import lower
+    from policyport.deploy.mlperf import add_mlperf
     from policyport.deploy.program import program_sha256, write_program
 
     whole = lower(source)
@@ -157,6 +158,8 @@ def _build(source: Path, board: Board, toolchain: Toolchain, config: DeployConfi
     _check_host(program, src, q[:PARITY_OBSERVATIONS])
     _write_vectors(program, q[:VECTOR_OBSERVATIONS], writer.path / "vectors.npz")
     add_device_sources(src, board)
+    if config.mlperf_tiny:
+        add_mlperf(src, program, config.mlperf_tiny, board, toolchain)
     firmware = build_firmware(src, board, toolchain, writer.path)
     write_manifests(src, program.name, PORTS[board.uart.driver])
     (writer.path / "footprint.json").write_text(json.dumps(firmware.footprint, indent=2) + "\n")

@@ -1,14 +1,14 @@
-/* The firmware: serve the bridge for ever, asleep between bytes.
+/* The firmware: serve the line for ever, asleep between bytes.
  *
  * Interrupts stay masked outside requests. The UART's receive interrupt is enabled, so a byte wakes the processor from
  * WFI, but its handler never runs: the line is polled. One image so serves boards, emulators with interrupts, and
  * emulators without. */
-#include "pp_bridge.h"
 #include "pp_build.h"
 #include "pp_counter.h"
 #include "pp_platform.h"
 #include "pp_port.h"
 #include "pp_registers.h"
+#include "pp_serve.h"
 
 static uint8_t next_byte(void) {
     while (!pp_port_readable()) {
@@ -27,8 +27,8 @@ int main(void) {
     pp_port_init();
     PP_NVIC_ISER(PP_UART_IRQ) = PP_NVIC_BIT(PP_UART_IRQ);
     pp_counter_init();
-    pp_bridge_start(pp_platform_cause());
+    pp_serve_start(pp_platform_cause());
     for (;;) {
-        pp_bridge_byte(next_byte());
+        pp_serve_byte(next_byte());
     }
 }

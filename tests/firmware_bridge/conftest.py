@@ -9,8 +9,10 @@ import sys
 import threading
 import tty
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 HERE = Path(__file__).parent
@@ -22,14 +24,33 @@ SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g",
 @pytest.fixture(scope="session")
 def device(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The executable of ``device_main.c`` with the device library."""
+    return _compile(tmp_path_factory.mktemp("device"), ())
+
+
+@pytest.fixture(scope="session")
+def mlperf_device(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with the commands of MLPerf Tiny's runner, for a model whose integers are loaded as they are."""
+    from policyport.deploy.mlperf import COMMANDS, model_header
+    from policyport.deploy.vectors import Spec, random_program
+
+    folder = tmp_path_factory.mktemp("mlperf")
+    program = random_program(Spec((4, 2), (16, 8), ("",)), np.random.default_rng(1))
+    given = replace(program.output, scale=0.25, zero_point=-3)
+    last = replace(program.layers[-1], output=given)
+    program = replace(program, output=given, layers=(*program.layers[:-1], last))
+    (folder / "pp_mlperf_model.h").write_text(model_header(program, "doubler"))
+    return _compile(folder, (str(COMMANDS / "pp_mlperf.c"), f"-I{COMMANDS}", f"-I{folder}"))
+
+
+def _compile(folder: Path, more: tuple[str, ...]) -> Path:
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None:
         pytest.skip("no host C compiler with sanitizers")
-    target = tmp_path_factory.mktemp("device") / "device"
+    target = folder / "device"
     sources = [str(HERE / name) for name in ("device_main.c", "device_fuzz.c")]
     sources += [str(DEVICE / name) for name in ("pp_frame.c", "pp_bridge.c")]
     flags = ["-std=c99", "-Wall", "-Wextra", "-Wconversion", "-Werror", *SANITIZERS, f"-I{HERE}", f"-I{DEVICE}"]
-    subprocess.run([compiler, *flags, *sources, "-o", str(target)], check=True)
+    subprocess.run([compiler, *more, *flags, *sources, "-o", str(target)], check=True)
     return target
 
 

@@ -8,6 +8,7 @@
 #include "pp_bridge.h"
 #include "pp_counter.h"
 #include "pp_frame.h"
+#include "pp_serve.h"
 
 const uint8_t pp_model_sha256[32] = {0xAB};
 const pp_layer_info_t pp_layers[PP_LAYER_COUNT] = {{4, 16}, {2, 8}};
@@ -60,12 +61,12 @@ void pp_platform_write(uint8_t byte) {
         return;
     }
     (void)putchar(byte);
-    if (byte == 0u) {
+    if (byte == 0u || byte == '\n') {
         (void)fflush(stdout);
     }
 }
 
-void pp_platform_restart(pp_reset_cause_t cause) { pp_bridge_start(cause); }
+void pp_platform_restart(pp_reset_cause_t cause) { pp_serve_start(cause); }
 
 /* "decode": print what the receiver makes of each line of hex. "fuzz SEED INPUTS". Without either: serve. */
 static int decode(void) {
@@ -100,9 +101,9 @@ int main(int argc, char **argv) {
         fuzzing = true;
         return fuzz(strtoull(argv[2], NULL, 10), strtoull(argv[3], NULL, 10));
     }
-    pp_bridge_start(PP_RESET_POWER);
+    pp_serve_start(PP_RESET_POWER);
     for (int byte = getchar(); byte != EOF; byte = getchar()) {
-        pp_bridge_byte((uint8_t)byte);
+        pp_serve_byte((uint8_t)byte);
     }
     return 0;
 }

@@ -23,6 +23,7 @@ def _load(name: str):  # type: ignore[no-untyped-def]
 
 
 mini_firmware = _load("mini_firmware")
+_load("mlperf_client")
 _load("results")
 tiny = _load("tiny")
 
