@@ -24,6 +24,7 @@ from policyport.deploy.board import load_board
 from policyport.deploy.firmware import image_file
 from policyport.deploy.program import Program, read_program
 from policyport.firmware_bridge.client import Bridge
+from policyport.hil.provenance import emulator_version
 from policyport.hil.rack.faulty_link import Faults, FaultyLink
 from policyport.hil.rig import open_rig
 
@@ -41,6 +42,16 @@ RECOVERIES = 100
 class Figures:
     """What came of it."""
 
+    board: str
+    emulator: str
+    """``qemu`` or ``unicorn`` with its version; empty for a real board."""
+
+    seed: int
+    share: float
+    """Of the frames that were to be harmed."""
+
+    timeout_s: float
+    retries: int
     frames: int
     """Either way, resends included."""
 
@@ -163,7 +174,9 @@ def run_campaign(
             while link.frames < frames:
                 conversation.exchange()
                 advance(link.frames, f"{conversation.ends['wrong']} wrong, {conversation.hung} hung")
-            return _figures(conversation, link, bridge, limit_s)
+            emulated = emulator_version(rig.emulator)
+            setting = {"board": board.name, "emulator": emulated, "timeout_s": timeout_s, "retries": retries}
+            return _figures(conversation, link, bridge, limit_s, setting)
 
 
 def require_none_wrong(figures: Figures, where: object) -> None:
@@ -185,13 +198,22 @@ def as_table(figures: Figures) -> dict[str, Any]:
     return asdict(figures)
 
 
-def _figures(conversation: Conversation, link: FaultyLink, bridge: Bridge, limit_s: float) -> Figures:
+def _figures(
+    conversation: Conversation, link: FaultyLink, bridge: Bridge, limit_s: float, setting: dict[str, Any]
+) -> Figures:
     return Figures(
+        **setting,
+        seed=link.faults.seed,
+        share=link.faults.share,
         frames=link.frames,
         exchanges=conversation.exchanges,
         harmed=dict(sorted(link.harmed.items())),
         resends=bridge.retries_used,
-        **{name: conversation.ends[name] for name in ("answered", "timed_out", "restarts_told", "refused", "wrong")},
+        answered=conversation.ends["answered"],
+        timed_out=conversation.ends["timed_out"],
+        restarts_told=conversation.ends["restarts_told"],
+        refused=conversation.ends["refused"],
+        wrong=conversation.ends["wrong"],
         hung=conversation.hung,
         longest_s=conversation.longest_s,
         limit_s=limit_s,
