@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from policyport.firmware_bridge.client import Bridge, Identity, WireLog
 from policyport.hil import gates, junit, measure, parity, provenance
 from policyport.hil.config import HilConfig
 from policyport.hil.delay import play_delayed
+from policyport.hil.energy import find_driver, measure_energy
 from policyport.hil.loop import Episode, run_episodes, summarize_loop
 from policyport.hil.margin import state_margin
 from policyport.hil.policy import BoardPolicy, FloatPolicy
@@ -31,6 +33,7 @@ from policyport.hil.result import (
     BoardFigures,
     Deadline,
     DelayFigures,
+    EnergyFigures,
     EstimateFigures,
     FirmwareFigures,
     LatencyFigures,
@@ -64,6 +67,7 @@ class Campaign:
 
     def run(self, writer: ArtifactWriter) -> Result:
         """Measure everything and write every file."""
+        self._require_meter()
         flash_bin, plays = self.flashed.path / "flash.bin", self._plays()
         with (
             (self.partial / "serial.log").open("w") as log,
@@ -77,15 +81,40 @@ class Campaign:
             counted = partial(rig.instructions, overhead=identity.counter_overhead_ticks)
             loop = self._loop(policy, counted, writer) if plays else None
             recognized = self._recognition(policy) if self.task.kind == "classifier" else None
+            energy = self._energy(bridge, identity, writer)
             memory = measure.measure_memory(bridge, int(self.footprint.get("arena_bytes", 0)))
             link = LinkFigures(bridge.retries_used, bridge.round_trips, self.baud)
             deadline = self._deadline(rig, identity, policy)
         result = self._result(rig, identity, (latency, memory, compared), (loop, recognized), deadline, link)
+        result = replace(result, energy=energy)
         writer.copy(self.partial / "serial.log")
         result.write(writer.path / "result.json")
         junit.write(result, writer.path / "junit.xml")
         provenance.write(writer.path / "env.json", rig.emulator, self.port)
         return result
+
+    def _require_meter(self) -> None:
+        """Refuse what cannot be measured before anything is.
+
+        :raises ConfigError: no such meter, or one at an emulated board
+        """
+        if not self.config.power_meter:
+            return
+        find_driver(self.config.power_meter.partition(":")[0])
+        if not self.port:
+            raise ConfigError(
+                "an emulated board has no supply to measure",
+                where="power_meter",
+                got=self.config.power_meter,
+                cure="name a real board's port with --port, or leave --power-meter out",
+            )
+
+    def _energy(self, bridge: Bridge, identity: Identity, writer: ArtifactWriter) -> EnergyFigures | None:
+        config = self.config
+        if not config.power_meter:
+            return None
+        q = self._inputs(config.latency_observations)
+        return measure_energy(config.power_meter, config.energy_s, bridge, identity, q, writer.path / "power.npz")
 
     def _inputs(self, count: int) -> Integers:
         """[count, inputs]: the first held-out observations as the device gets them, fewer where there are fewer."""

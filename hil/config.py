@@ -26,6 +26,10 @@ class HilConfig:
     retries: int = option(3, "times a request is sent again", low=0)
     wait_s: float = option(0.0, "seconds to wait for a port that another process holds", low=0.0)
     period_s: float = option(0.0, "control period in seconds for the count of missed deadlines; 0 for none", low=0.0)
+    power_meter: str = option(
+        "", "instrument in a real board's supply, NAME or NAME:ARGUMENT (docs/energy.md); empty for no energy"
+    )
+    energy_s: float = option(10.0, "seconds of inferences whose energy is measured", low=0.1)
     delay_steps: tuple[int, ...] = option(
         (), "play the episodes again with actions that come so many steps late, once for each; 0 is the loop", low=0
     )

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from policyport.core.errors import ArtifactError
 from policyport.hil.statistics import Equivalence, Summary
 
-RESULT_SCHEMA = 5
+RESULT_SCHEMA = 6
 
 Unit = Literal["instructions", "cycles", "nanoseconds"]
 GateState = Literal["none", "passed", "failed"]
@@ -322,6 +322,39 @@ class RecognitionFigures:
 
 
 @dataclass(frozen=True)
+class EnergyFigures:
+    """What inferences take from the board's supply, by a power meter; the whole board, its serial line included."""
+
+    meter: str
+    """The driver, and what it was told."""
+
+    seconds: float
+    """From the first inference to the last reply, on this machine's clock."""
+
+    inferences: int
+    busy_s: float
+    """Of these seconds the processor ran inferences, by its own counter; the rest is the line and waiting for it."""
+
+    joules: float
+    """In these seconds."""
+
+    idle_watts: float
+    """Mean before them, while the board waited for a request."""
+
+    per_inference_j: float
+    """``joules`` over ``inferences``."""
+
+    above_idle_j: float
+    """The same without what the board would have taken idle."""
+
+    samples: int
+    """Of the meter in these seconds."""
+
+    largest_gap_s: float
+    """Between two of them."""
+
+
+@dataclass(frozen=True)
 class LinkFigures:
     """The serial line."""
 
@@ -377,6 +410,9 @@ class Result:
 
     recognition: RecognitionFigures | None = None
     """None where the model is no classifier, or no picture was asked for."""
+
+    energy: EnergyFigures | None = None
+    """None without a power meter."""
 
     def write(self, path: Path) -> None:
         """Write ``result.json``."""

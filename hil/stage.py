@@ -37,7 +37,7 @@ def hil(image: Path, board: Path, config: HilConfig, out: Path) -> Artifact:
     :param image: artifact of the deploy stage
     :param board: artifact of the flash stage: what lies on the board
     :param out: folder to write: ``result.json``, ``episodes.jsonl``, ``delays.jsonl``, ``latency.csv``,
-        ``parity.json``, ``env.json``, ``junit.xml``, ``serial.log``
+        ``parity.json``, ``env.json``, ``junit.xml``, ``serial.log``, and with a power meter ``power.npz``
     :raises IdentityError: the board runs another firmware than the image
     :raises ParityError: an integer differs from the reference; the comparison is kept in ``<out>.partial``
     :raises GateError: the artifact is complete, and a gate of the configuration failed

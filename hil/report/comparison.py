@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from policyport.hil.report.data import Evidence
-from policyport.hil.report.text import number, percent, recorded, several, size, spread
-from policyport.hil.result import DelayFigures, LoopFigures, RecognitionFigures, Result
+from policyport.hil.report.text import joules, number, percent, recorded, several, size, spread
+from policyport.hil.result import DelayFigures, EnergyFigures, LoopFigures, RecognitionFigures, Result
 from policyport.hil.statistics import Equivalence
 
 
@@ -90,6 +90,7 @@ def comparison(evidence: Evidence) -> list[Group]:
         Group(f"Integers equal to the reference, {observations}", _parity_rows(result)),
         *_delay_groups(result.loop),
         Group(f"{result.board.unit.capitalize()} per inference", _latency_rows(result)),
+        *_energy_groups(result.energy),
         Group("Memory", _memory_rows(evidence)),
     ]
     if result.gates:
@@ -178,6 +179,18 @@ def _latency_rows(result: Result) -> tuple[Row, ...]:
     if loop is not None and loop.most:
         rows.append(Row("closed loop", "", f"{loop.fewest:,} to {loop.most:,}", f"jitter {loop.most - loop.fewest:,}"))
     return tuple(rows)
+
+
+def _energy_groups(energy: EnergyFigures | None) -> list[Group]:
+    """What inferences take from the supply; empty without a meter."""
+    if energy is None:
+        return []
+    rows = (
+        Row("per inference", "", joules(energy.per_inference_j), f"{joules(energy.joules)} in {energy.seconds:.3g} s"),
+        Row("above idle", "", joules(energy.above_idle_j), f"idle {1000 * energy.idle_watts:.4g} mW"),
+        Row("inferences", "", f"{energy.inferences:,}", f"{energy.busy_s:.3g} s of these; the rest is the line"),
+    )
+    return [Group(f"Energy of the whole board, by {energy.meter}", rows)]
 
 
 def _memory_rows(evidence: Evidence) -> tuple[Row, ...]:

@@ -32,6 +32,14 @@ def recorded(count_bytes: int) -> str:
     return size(count_bytes) if count_bytes else NOT_RECORDED
 
 
+def joules(energy: float) -> str:
+    """``1.234 mJ``: four digits, of the unit that suits the size."""
+    for unit, size_of_unit in (("J", 1.0), ("mJ", 1e-3), ("uJ", 1e-6)):
+        if abs(energy) >= size_of_unit:
+            return f"{energy / size_of_unit:.4g} {unit}"
+    return f"{energy / 1e-9:.4g} nJ"
+
+
 def spread(summary: Summary) -> str:
     """``497.3 ± 4.1``: mean and standard deviation over the episodes."""
     return f"{summary.mean:.1f} ± {summary.std:.1f}"
