@@ -255,6 +255,11 @@ def _user_mode(board: Board, emulator: str) -> str:
 def open_rig(board: Board, flash_bin: Path, *, port: str = "", emulator: str = "auto") -> Rig:
     """The rig that runs a board: the real one at ``port``, an emulated one where that is empty.
 
-    :raises ToolError: as :class:`EmulatedRig`
+    :param port: pyserial URL, or ``labgrid:PLACE``
+    :raises ToolError: as :class:`EmulatedRig`, or labgrid is not installed
     """
+    from policyport.hil.labgrid_rig import PREFIX, LabgridRig
+
+    if port.startswith(PREFIX):
+        return LabgridRig(board, port)
     return SerialRig(board, port) if port else EmulatedRig(board, flash_bin, emulator)
