@@ -20,6 +20,7 @@ PACKAGES = {
         "dnf": "arm-none-eabi-gcc-cs",
         "brew": "--cask gcc-arm-embedded",
     },
+    "aarch64-linux-gnu-gcc": {"apt-get": "gcc-aarch64-linux-gnu libc6-dev-arm64-cross"},
     "qemu-system-arm": {"apt-get": "qemu-system-arm", "dnf": "qemu-system-arm", "brew": "qemu"},
     "qemu-aarch64": {"apt-get": "qemu-user", "dnf": "qemu-user"},
     "ssh": {"apt-get": "openssh-client", "dnf": "openssh-clients", "brew": "openssh"},
@@ -30,6 +31,9 @@ PACKAGES = {
     "cc": {"apt-get": "gcc", "dnf": "gcc", "brew": "gcc"},
 }
 """Program to the package that has it, by package manager: Debian and Ubuntu, Fedora, macOS."""
+
+ELSEWHERE = {"JLinkExe": "install the J-Link software from https://www.segger.com/downloads/jlink"}
+"""Program to what gets it, where no package manager does."""
 
 
 def pip_install(*wanted: str) -> str:
@@ -55,8 +59,10 @@ def system_install(program: str) -> tuple[str, ...]:
 def flash_program_install(program: str) -> tuple[str, ...]:
     """Commands that install a program that flashes boards, one of which is enough.
 
-    :param program: a key of :data:`PACKAGES`, or the name of a Python package
+    :param program: a key of :data:`PACKAGES` or :data:`ELSEWHERE`, or the name of a Python package
     """
+    if program in ELSEWHERE:
+        return (ELSEWHERE[program],)
     return system_install(program) if program in PACKAGES else (pip_install(program),)
 
 

@@ -94,6 +94,12 @@ class Runner:
     expect: str
     """Regular expression that what ``check`` prints must match, ``{probe}`` standing for the one named, or for any."""
 
+    check_script: tuple[str, ...]
+    """Lines, filled in likewise, of the file that ``{script}`` stands for in ``check``."""
+
+    script: tuple[str, ...]
+    """The same for ``command``."""
+
     uf2_boards: tuple[str, ...]
     """Board-IDs in the INFO_UF2.TXT of volumes that take the image; empty where a program flashes."""
 
@@ -293,6 +299,8 @@ def _runner(row: Mapping[str, Any], path: Path) -> Runner:
         select=tuple(get("select", list, default=[])),
         check=tuple(get("check", list, default=[])),
         expect=get("expect", str, default=""),
+        check_script=tuple(get("check_script", list, default=[])),
+        script=tuple(get("script", list, default=[])),
         uf2_boards=tuple(get("uf2_boards", list, default=[])),
         uf2_family=get("uf2_family", int, default=0),
         after=tuple(get("after", list, default=[])),

@@ -16,7 +16,7 @@ from policyport.deploy.board import Board, load_board
 from policyport.deploy.config import FlashConfig
 from policyport.deploy.firmware import UNIT, image_file
 from policyport.deploy.hardware_map import find_entry, port_now
-from policyport.deploy.runners import Place, choose_runner, command_lines, run_runner
+from policyport.deploy.runners import Place, choose_runner, command_lines, run_runner, script_files
 
 _ROOT = Path(__file__).resolve().parent.parent
 CODE = (_ROOT / "deploy", _ROOT / "firmware_bridge", _ROOT / "core")
@@ -118,7 +118,9 @@ def plan(image: Path, config: FlashConfig) -> list[str]:
     if wanted == UNTOUCHED:
         return [f"# {board.name} keeps what is on it"]
     runner = choose_runner(board, wanted, place)
-    return [shlex.join(line) for line in command_lines(board, runner, _files(built), place)]
+    scripts = script_files(board, runner, _files(built), place)
+    shown = [f"# {name}: {'; '.join(text.splitlines())}" for name, text in scripts.items()]
+    return shown + [shlex.join(line) for line in command_lines(board, runner, _files(built), place)]
 
 
 def _program(board: Board, built: Artifact, wanted: str, place: Place, config: FlashConfig) -> str:

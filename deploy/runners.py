@@ -10,6 +10,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,9 @@ from policyport.deploy import uf2_volume
 from policyport.deploy.board import Board, Runner
 from policyport.deploy.uf2 import uf2_bytes
 from policyport.deploy.usb_ports import attached_probes
+
+CHECK_SCRIPT, SCRIPT = "check.script", "write.script"
+"""Names of the files of commands that some programs want."""
 
 LAST_LINES = 8
 """Of a program's output that an error shows."""
@@ -83,21 +87,35 @@ def choose_runner(board: Board, wanted: str, place: Place) -> Runner:
     )
 
 
-def command_lines(board: Board, runner: Runner, files: Mapping[str, Path], place: Place) -> list[list[str]]:
+def command_lines(
+    board: Board, runner: Runner, files: Mapping[str, Path], place: Place, scripts: Path = Path()
+) -> list[list[str]]:
     """The command lines of a runner: its check, where it has one, what writes, what starts that, where it is needed.
 
     :param files: ``bin``, ``hex`` and ``elf`` to the image in that form, ``unit`` to what Linux starts it by
+    :param scripts: folder of the files of :func:`script_files`
     """
     if runner.uf2_boards:
         return [["cp", _uf2_name(board), f"<volume of {' or '.join(runner.uf2_boards)}>"]]
-    values = {name: str(path) for name, path in files.items()}
-    values |= {"base": hex(board.flash.base), "port": place.port, "probe": place.probe, "host": place.host}
     select = runner.select if place.probe else ()
     lines = []
-    for template in filter(None, (runner.check, runner.command, runner.after)):
+    for template, script in ((runner.check, CHECK_SCRIPT), (runner.command, SCRIPT), (runner.after, "")):
+        values = _values(board, files, place) | {"script": str(scripts / script)}
         parts = [part for item in template for part in (select if item == "{select}" else (item,))]
-        lines.append([part.format(**values) for part in parts])
+        lines += [[part.format(**values) for part in parts]] if parts else []
     return lines
+
+
+def script_files(board: Board, runner: Runner, files: Mapping[str, Path], place: Place) -> dict[str, str]:
+    """Name to content of the files that a runner's command lines name; empty where they need none."""
+    values = _values(board, files, place)
+    scripts = {CHECK_SCRIPT: runner.check_script, SCRIPT: runner.script}
+    return {name: "".join(f"{line.format(**values)}\n" for line in lines) for name, lines in scripts.items() if lines}
+
+
+def _values(board: Board, files: Mapping[str, Path], place: Place) -> dict[str, str]:
+    values = {name: str(path) for name, path in files.items()}
+    return values | {"base": hex(board.flash.base), "port": place.port, "probe": place.probe, "host": place.host}
 
 
 def run_runner(board: Board, runner: Runner, files: Mapping[str, Path], place: Place, timeout_s: float) -> None:
@@ -112,12 +130,15 @@ def run_runner(board: Board, runner: Runner, files: Mapping[str, Path], place: P
         image = uf2_bytes(files["bin"].read_bytes(), board.flash.base, runner.uf2_family)
         uf2_volume.copy_image(image, volume, _uf2_name(board))
         return
-    lines = command_lines(board, runner, files, place)
-    if runner.check:
-        check = lines.pop(0)
-        _require_match(board, runner, place, check, _run(check, timeout_s, "the board was not found"))
-    for line in lines:
-        _run(line, timeout_s, "the board was not flashed")
+    with tempfile.TemporaryDirectory(prefix="policyport-flash-") as scripts:
+        for name, text in script_files(board, runner, files, place).items():
+            Path(scripts, name).write_text(text)
+        lines = command_lines(board, runner, files, place, Path(scripts))
+        if runner.check:
+            check = lines.pop(0)
+            _require_match(board, runner, place, check, _run(check, timeout_s, "the board was not found"))
+        for line in lines:
+            _run(line, timeout_s, "the board was not flashed")
 
 
 def _uf2_name(board: Board) -> str:

@@ -28,8 +28,11 @@ def test_every_board_is_whole(name: str) -> None:
     assert any(flag.startswith("-mcpu=") for flag in board.gcc_flags)
     for runner in board.runners:
         values = {"bin": "b", "hex": "h", "elf": "e", "base": "0", "port": "p", "probe": "x", "select": "s"}
-        values |= {"unit": "u", "host": "o"}
-        assert all(part.format(**values) for part in (*runner.command, *runner.select, *runner.check, *runner.after))
+        values |= {"unit": "u", "host": "o", "script": "f"}
+        texts = (*runner.command, *runner.select, *runner.check, *runner.after, *runner.script, *runner.check_script)
+        assert all(part.format(**values) for part in texts)
+        scripted = "{script}" in runner.command, "{script}" in runner.check
+        assert scripted == (bool(runner.script), bool(runner.check_script))
         assert bool(runner.check) == bool(runner.expect)
         re.compile(runner.expect)
         assert not runner.select or "{select}" in runner.command

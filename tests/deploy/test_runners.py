@@ -17,7 +17,7 @@ import pytest
 from policyport.core.errors import BoardBusyError, BoardError, ConfigError, ToolError
 from policyport.deploy import runners, uf2_volume
 from policyport.deploy.board import Board, Runner, board_names, load_board
-from policyport.deploy.runners import Place, choose_runner, command_lines, run_runner
+from policyport.deploy.runners import Place, choose_runner, command_lines, run_runner, script_files
 from policyport.deploy.uf2 import read_uf2
 
 TOOL = """#!{python}
@@ -80,8 +80,10 @@ def test_every_runner_checks_and_writes_nothing_to_another_chip(
     with pytest.raises(BoardError, match="is not this board; nothing was written"):
         run_runner(board, runner, FILES, place, 60)
     check, write, *_ = command_lines(board, runner, FILES, place)
-    assert calls(tools) == [check]
-    assert any(path in " ".join(write) for path in ("/image/firmware.", "mass_erase"))
+    (called,) = calls(tools)
+    assert [Path(part).name if part.endswith(".script") else part for part in called] == check
+    written = " ".join((*write, *script_files(board, runner, FILES, place).values()))
+    assert any(path in written for path in ("/image/firmware.", "mass_erase"))
     assert bool(probe) == ("0670FF" in " ".join(write)) or not runner.select
     assert not any("{" in part and "}" in part for part in (*check, *write))
 
@@ -167,6 +169,20 @@ def test_linux_board_needs_a_name_in_the_network() -> None:
             " -c 'program /image/firmware.elf verify reset exit'",
         ),
         (
+            "stm32f405",
+            "jlink",
+            "J-Link V11\nS/N: 0670FF\nVTref=3.3V\nJ-Link>mem32 0xE0042000, 1\nE0042000 = 10076413 ",
+            "JLinkExe -NoGui 1 -ExitOnError 1 -AutoConnect 1 -If SWD -Speed 4000 -SelectEmuBySN 0670FF"
+            " -Device STM32F405RG -CommandFile write.script",
+        ),
+        (
+            "microbit",
+            "jlink",
+            "S/N: 0670FF\n10000010 = 00000400 00000100 ",
+            "JLinkExe -NoGui 1 -ExitOnError 1 -AutoConnect 1 -If SWD -Speed 4000 -SelectEmuBySN 0670FF"
+            " -Device nRF51822_xxAA -CommandFile write.script",
+        ),
+        (
             "microbit",
             "pyocd",
             "10000010:  00000400 00000100    |........|",
@@ -180,7 +196,7 @@ def test_the_command_line(tools: Path, board: str, name: str, printed: str, writ
         put(tools, program, printed)
     run_runner(found, runner, FILES, Place("/dev/ttyACM0", "0670FF"), 60)
     check, last = calls(tools)
-    assert shlex.join(last) == write
+    assert shlex.join(Path(part).name if part.endswith(".script") else part for part in last) == write
     assert check[0] == runner.check[0] and check != last
 
 
@@ -191,6 +207,23 @@ def test_the_named_probe_is_on_another_chip(tools: Path) -> None:
     with pytest.raises(BoardError, match="is not this board"):
         run_runner(board, runner, FILES, Place("", "0670FF"), 60)
     assert [call[0] for call in calls(tools)] == ["st-info"]
+
+
+def test_a_program_that_takes_its_commands_from_a_file(tools: Path) -> None:
+    board, runner = named("stm32f405", "jlink")
+    path = tools / "JLinkExe"
+    path.write_text(
+        f"#!{sys.executable}\nimport sys\nfrom pathlib import Path\n"
+        f"open({str(tools.parent / 'scripts')!r}, 'a').write(Path(sys.argv[-1]).read_text())\n"
+        "print('S/N: 123456\\nE0042000 = 10076413')\n"
+    )
+    path.chmod(0o755)
+    run_runner(board, runner, FILES, Place("", ""), 60)
+    check, write = ["mem32 0xE0042000, 1", "exit"], ["loadfile /image/firmware.hex", "r", "g", "exit"]
+    assert (tools.parent / "scripts").read_text().splitlines() == [*check, *write]
+    with pytest.raises(BoardError, match="is not this board"):
+        run_runner(board, runner, FILES, Place("", "999999"), 60)
+    assert (tools.parent / "scripts").read_text().splitlines() == [*check, *write, *check]
 
 
 def test_several_probes_and_none_named(tools: Path, monkeypatch: pytest.MonkeyPatch) -> None:
