@@ -62,7 +62,7 @@ def test_without_a_known_manager_each_is_named(monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize("program", sorted(install.PACKAGES))
 def test_every_program_has_a_package_everywhere(program: str) -> None:
-    """Some are packaged with their libraries for some systems alone: zig stands in for one, Linux alone runs the other."""
+    """QEMU's user mode runs on Linux alone; the cross compiler comes with its libraries on Debian alone."""
     fewer = {"qemu-aarch64": {"apt-get", "dnf"}, "aarch64-linux-gnu-gcc": {"apt-get"}}
     assert set(install.PACKAGES[program]) == fewer.get(program, {"apt-get", "dnf", "brew"})
 
