@@ -1,6 +1,7 @@
 """kill -9 at random moments of a run, whichever stage it is in: the next run completes with the same result.
 
-``POLICYPORT_KILLS=50 pytest -m slow -n 0 -s tests/end_to_end/test_kills.py``
+``POLICYPORT_KILLS=50 pytest -m slow -n 0 -s tests/end_to_end/test_kills.py``; with ``POLICYPORT_KILLS_OUT=FILE`` its
+counts go into a JSON file, for ``python -m policyport.pipeline.hil_figures``.
 """
 
 from __future__ import annotations
@@ -61,6 +62,7 @@ def test_a_killed_run_completes_with_the_same_result(runs: Path, tmp_path: Path)
     assert outcome(out) == expected
     shutil.rmtree(out)
     killed: Counter[str] = Counter()
+    completed = 0
     while sum(killed.values()) < KILLS:
         process = start(recipe, out)
         try:
@@ -72,7 +74,11 @@ def test_a_killed_run_completes_with_the_same_result(runs: Path, tmp_path: Path)
         if process.returncode == 0 or sum(killed.values()) == KILLS:
             complete(recipe, out)
             assert outcome(out) == expected, killed
+            completed += 1
             assert not [path.name for path in out.iterdir() if "building" in path.name or ".old-" in path.name]
             shutil.rmtree(out)
     print(f"{sum(killed.values())} kills: {dict(killed)}")
+    if written := os.environ.get("POLICYPORT_KILLS_OUT"):
+        counts = {stage: killed[stage] for stage in (*STAGES, "none") if killed[stage]}
+        Path(written).write_text(json.dumps({"killed": counts, "completed": completed}, indent=2) + "\n")
     assert len(killed) > 1 or KILLS < 10, "kills fall into several stages"
