@@ -76,10 +76,18 @@ def _weights(state: State, node: Any, given: QuantizedConstant, values: Any, sou
 
 def _bias(state: State, node: Any, scale: Reals) -> Reals:
     """A bias as real values; integers at the accumulator's scale, as near as float32 says, keep their value."""
-    bias = state.graph.constants.get(node.input[2])
-    if isinstance(bias, QuantizedConstant) and np.allclose(bias.scale, scale, rtol=1e-5, atol=0.0):
-        return np.asarray(np.broadcast_to(bias.values.reshape(-1), scale.shape) * scale)
     given = np.asarray(state.graph.array(node, 2), np.float64).reshape(-1)
+    if given.size not in (1, scale.size):
+        raise state.graph.unsupported(
+            "a bias of another size than the outputs", node, expected=f"1 or {scale.size} values", got=given.size
+        )
+    bias = state.graph.constants.get(node.input[2])
+    if (
+        isinstance(bias, QuantizedConstant)
+        and bias.scale.size in (1, scale.size)
+        and np.allclose(bias.scale, scale, rtol=1e-5, atol=0.0)
+    ):
+        return np.asarray(np.broadcast_to(bias.values.reshape(-1), scale.shape) * scale)
     return np.broadcast_to(given, scale.shape).copy()
 
 
