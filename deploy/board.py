@@ -6,10 +6,11 @@ import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from policyport.core.errors import ConfigError
 from policyport.core.table_reader import TableReader, read_toml
+from policyport.deploy.variant import AARCH64_VARIANTS, Variant
 
 FOLDER = Path(__file__).with_name("boards")
 
@@ -182,10 +183,10 @@ class Board:
     """Whether it runs Linux on AArch64: its firmware is a program, which talks over whatever line Linux has."""
 
     @property
-    def variant(self) -> Literal["c", "thumb", "dsp", "mve"]:
+    def variant(self) -> Variant:
         """The fastest kernels that the core runs."""
         if self.linux:
-            return "c"
+            return AARCH64_VARIANTS.get(self.core, "c")
         return "mve" if self.mve else "dsp" if self.dsp else "thumb"
 
 
