@@ -18,6 +18,7 @@ from policyport.core.artifact import (
 from policyport.core.errors import ArtifactError, ConfigError, ParityError, ToolError
 from policyport.core.options import to_table
 from policyport.deploy.config import DeployConfig
+from policyport.deploy.variant import AARCH64_VARIANTS, MICROCONTROLLER_VARIANTS
 
 if TYPE_CHECKING:
     from policyport.core.semantics import Integers
@@ -102,22 +103,21 @@ def kernels_for(config: DeployConfig) -> Variant:
 def _require_sense(config: DeployConfig, board: Board) -> None:
     """An option that says nothing on this board is not passed over.
 
-    :raises ConfigError: a limit for activations, or a microcontroller's kernels, under Linux
+    :raises ConfigError: a limit for activations under Linux, or kernels of another family of cores
     """
-    if not board.linux:
-        return
-    if config.ram:
+    if board.linux and config.ram:
         raise ConfigError(
             f"{board.name} runs Linux, and has {board.ram.size >> 20} MiB of RAM: activations need no limit",
             where="[deploy] ram",
             got=config.ram,
             cure="leave it out",
         )
-    if config.variant in ("thumb", "dsp", "mve"):
+    foreign = MICROCONTROLLER_VARIANTS if board.linux else AARCH64_VARIANTS.values()
+    if config.variant in foreign:
         raise ConfigError(
-            f"{board.name} has no Cortex-M: it does not run these kernels",
+            f"{board.name} is a {board.core}: it does not run these kernels",
             where="[deploy] variant",
-            expected=f"auto or {board.variant}",
+            expected=f"auto, c or {board.variant}",
             got=config.variant,
         )
 

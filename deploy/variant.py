@@ -7,6 +7,8 @@ from typing import Literal
 Variant = Literal["c", "thumb", "dsp", "mve", "neon", "neon_dot"]
 VARIANTS: tuple[Variant, ...] = ("c", "thumb", "dsp", "mve", "neon", "neon_dot")
 
+MICROCONTROLLER_VARIANTS: tuple[Variant, ...] = ("thumb", "dsp", "mve")
+
 NeonVariant = Literal["neon", "neon_dot"]
 
 AARCH64_VARIANTS: dict[str, NeonVariant] = {

@@ -305,7 +305,8 @@ def _descends(pid: str) -> bool:
 def test_what_makes_no_sense_is_refused(built: Built, image: Artifact, tmp_path: Path) -> None:
     for config, words in [
         (DeployConfig(board=BOARD.name, ram="64K"), "activations need no limit"),
-        (DeployConfig(board=BOARD.name, variant="dsp"), "has no Cortex-M"),
+        (DeployConfig(board=BOARD.name, variant="dsp"), "is a cortex-a53: it does not run these kernels"),
+        (DeployConfig(board="mps2-an386", variant="neon"), "is a cortex-m4f: it does not run these kernels"),
     ]:
         with pytest.raises(ConfigError, match=words):
             deploy(built.quantized.path, config, tmp_path / "deploy")
