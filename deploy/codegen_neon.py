@@ -90,18 +90,19 @@ def _phases(
     constants: Constants,
 ) -> str:
     """The runs of all phases, and the phases."""
-    runs = [runs_of(layer, phase) for phase in found]
+    runs = [runs_of(phase) for phase in found]
+    offsets = [offset for phase in found for offset in offsets_of(layer, phase, variant, layout)]
     all_runs = [{"y": y, "x": x} for part in runs for y, x, _ in part]
     table: list[dict[str, object]] = []
-    run = word = 0
+    run = part = word = 0
     for phase, of_phase, groups in zip(found, runs, packed, strict=True):
         parts = parts_of(layer, phase, variant, layout)
         table.append(
             {
                 "runs": f"{name}_runs + {run}",
-                "offsets": f"{name}_offsets + {run}",
                 "count": len(of_phase),
                 "pixels": of_phase[0][2],
+                "offsets": f"{name}_offsets + {part}",
                 "parts": parts.count,
                 "inputs": parts.inputs,
                 "reach": reach_of(layer, phase, variant, layout),
@@ -109,11 +110,10 @@ def _phases(
                 "words": len(groups[0]),
             }
         )
-        run, word = run + len(of_phase), word + sum(map(len, groups))
-    offsets = [offset for phase in found for offset in offsets_of(layer, phase)]
+        run, part, word = run + len(of_phase), part + parts.count, word + sum(map(len, groups))
     return (
         struct_array("pp_neon_run_t", f"{name}_runs", all_runs)
-        + constants.array("int32_t", f"{name}_offsets", offsets, "bytes from a window's origin to each run")
+        + constants.array("int32_t", f"{name}_offsets", offsets, "bytes from a window's origin to each part")
         + struct_array("pp_neon_phase_t", f"{name}_phases", table)
     )
 

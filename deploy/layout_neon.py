@@ -33,9 +33,12 @@ SPARE_BITS = 4
 class Arrangement:
     """How a kernel lays out its blocks."""
 
-    kernel: Literal["dot", "rows"]
+    kernel: Literal["dot", "rows", "channels"]
     larger: int
-    """Rows of the larger blocks; the others have four."""
+    """Rows of the larger blocks."""
+
+    smaller: int
+    """Rows of the others, which come last."""
 
     step: int
     """Inputs whose weights of one row lie side by side."""
@@ -47,8 +50,10 @@ class Arrangement:
     """Windows that are computed at once."""
 
 
-DOT = Arrangement("dot", 16, 4, 4, 4)
-ROWS = Arrangement("rows", 8, 16, 8, 2)
+DOT = Arrangement("dot", 16, 4, 4, 4, 4)
+ROWS = Arrangement("rows", 8, 4, 16, 8, 2)
+CHANNELS = Arrangement("channels", 16, 8, 8, 8, 4)
+"""Depthwise: the rows are channels, and each tap is a part."""
 
 
 @dataclass(frozen=True)
@@ -70,29 +75,29 @@ class Parts:
 
 def arrangement(layer: Affine, variant: NeonVariant) -> Arrangement:
     """SDOT multiplies bytes alone."""
+    if is_depthwise(layer):
+        return CHANNELS
     return DOT if variant == "neon_dot" and layer.input.bits == 8 else ROWS
 
 
 def neon_layout(layer: Affine, variant: NeonVariant) -> NeonLayout | None:
     """The smallest layout that is exact for a layer with weights, None where the kernels do not take it."""
     sides = (layer.input.size,) if isinstance(layer, FullyConnected) else (*layer.input.shape, *layer.output.shape)
-    if max(sides) > LARGEST_SIDE or is_depthwise(layer):
+    if max(sides) > LARGEST_SIDE:
         return None
     low, high = int(layer.weights.min(initial=0)), int(layer.weights.max(initial=0))
-    kernel = arrangement(layer, variant).kernel
-    if layer.input.bits == 8 and low >= -8 and high <= 7 and (kernel == "rows" or _has_spare_bits(layer)):
+    kernel, bits = arrangement(layer, variant).kernel, layer.input.bits
+    if bits == 8 and low >= -8 and high <= 7 and (kernel == "rows" or (kernel == "dot" and _has_spare_bits(layer))):
         return "nibbles"
     # Two products of -128 by -128 do not fit in int16.
-    return None if kernel == "rows" and layer.input.bits == 8 and low < -127 else "bytes"
+    return None if kernel != "dot" and bits == 8 and low < -127 else "bytes"
 
 
 def is_depthwise(layer: Affine) -> bool:
-    """Whether each output of a convolution sees one channel."""
-    return isinstance(layer, Conv2d) and not isinstance(layer, TransposedConv2d) and _alone(layer)
-
-
-def _alone(layer: Conv2d) -> bool:
-    return layer.groups == layer.input.shape[2] and layer.groups > 1
+    """Whether each output of a convolution sees the channel of its number alone."""
+    if not isinstance(layer, Conv2d) or isinstance(layer, TransposedConv2d):
+        return False
+    return 1 < layer.groups == layer.input.shape[2] == layer.output.shape[2]
 
 
 def _has_spare_bits(layer: Affine) -> bool:
@@ -107,30 +112,35 @@ def neon_phases(layer: Affine) -> list[Phase]:
 
 
 def groups_of(layer: Affine) -> int:
-    """Groups of a convolution; a fully connected layer has one."""
-    return layer.groups if isinstance(layer, Conv2d) else 1
+    """Groups of a convolution that are computed apart."""
+    return layer.groups if isinstance(layer, Conv2d) and not is_depthwise(layer) else 1
 
 
 def depth_of(layer: Affine) -> int:
-    """Channels that each output sees."""
-    return int(layer.weights.shape[-1])
+    """Channels of a group, which windows hold."""
+    return layer.input.shape[-1] // groups_of(layer) if isinstance(layer, Conv2d) else layer.input.size
 
 
-def runs_of(layer: Affine, phase: Phase) -> list[tuple[int, int, int]]:
+def runs_of(phase: Phase) -> list[tuple[int, int, int]]:
     """(y, x, pixels) of neighbours in a row; all have as many pixels. A phase without taps has one of zero weights."""
-    return phase.runs(groups_of(layer)) or [(0, 0, 1)]
+    return phase.runs(1) or [(0, 0, 1)]
+
+
+def read_runs(layer: Affine, phase: Phase) -> list[tuple[int, int, int]]:
+    """The same of one group's channels: with several groups a pixel's do not lie beside the next one's."""
+    return phase.runs(layer.groups if isinstance(layer, Conv2d) else 1) or [(0, 0, 1)]
 
 
 def in_place(layer: Affine, variant: NeonVariant, layout: NeonLayout) -> bool:
     """Whether windows are read run by run where they lie, each run rounded up to whole steps: where that costs less
     than to copy all runs of a window behind one another. Copies have the channels of all groups, so groups are read so.
     """
-    if groups_of(layer) > 1:
+    if groups_of(layer) > 1 or is_depthwise(layer):
         return True
     unit, depth = arrangement(layer, variant).least * DIGITS[layout], depth_of(layer)
     more = copied = 0.0
     for phase in neon_phases(layer):
-        runs = [pixels * depth for _, _, pixels in runs_of(layer, phase)]
+        runs = [pixels * depth for _, _, pixels in read_runs(layer, phase)]
         inputs = sum(_whole_steps(run, unit) for run in runs)
         more += (inputs - _whole_steps(sum(runs), unit)) * len(layer.weights)
         copied += 20 + 16 * len(runs) + sum(runs) / 8
@@ -143,7 +153,7 @@ def _whole_steps(inputs: int, unit: int) -> int:
 
 def parts_of(layer: Affine, phase: Phase, variant: NeonVariant, layout: NeonLayout) -> Parts:
     """The parts of a window: its runs where they are read in place, else one."""
-    runs, unit = runs_of(layer, phase), arrangement(layer, variant).least * DIGITS[layout]
+    runs, unit = read_runs(layer, phase), arrangement(layer, variant).least * DIGITS[layout]
     run = runs[0][2] * depth_of(layer)
     if in_place(layer, variant, layout):
         return Parts(len(runs), run, _whole_steps(run, unit))
@@ -163,17 +173,21 @@ class Scratch:
     size: int
 
 
-def offsets_of(layer: Affine, phase: Phase) -> list[int]:
-    """Bytes from a window's origin to each of its runs."""
+def offsets_of(layer: Affine, phase: Phase, variant: NeonVariant, layout: NeonLayout) -> list[int]:
+    """Bytes from a window's origin to each of its parts."""
+    return _image_offsets(layer, phase) if in_place(layer, variant, layout) else [0]
+
+
+def _image_offsets(layer: Affine, phase: Phase) -> list[int]:
     width, channels = (layer.input.shape[1], layer.input.shape[2]) if isinstance(layer, Conv2d) else (1, 0)
-    return [(y * width + x) * channels * layer.input.bits // 8 for y, x, _ in runs_of(layer, phase)]
+    return [(y * width + x) * channels * layer.input.bits // 8 for y, x, _ in read_runs(layer, phase)]
 
 
 def reach_of(layer: Affine, phase: Phase, variant: NeonVariant, layout: NeonLayout) -> int:
     """Bytes from a window's origin to the end of all that is read of it in the image."""
     parts, depth = parts_of(layer, phase, variant, layout), depth_of(layer)
-    run = parts.inputs if in_place(layer, variant, layout) else runs_of(layer, phase)[0][2] * depth
-    return max(offsets_of(layer, phase)) + (run + (groups_of(layer) - 1) * depth) * layer.input.bits // 8
+    run = parts.inputs if in_place(layer, variant, layout) else runs_of(phase)[0][2] * depth
+    return max(_image_offsets(layer, phase)) + (run + (groups_of(layer) - 1) * depth) * layer.input.bits // 8
 
 
 def scratch_of(layer: Affine, variant: NeonVariant, layout: NeonLayout) -> Scratch:
@@ -185,19 +199,19 @@ def scratch_of(layer: Affine, variant: NeonVariant, layout: NeonLayout) -> Scrat
         taps = max(parts_of(layer, phase, variant, layout).taps for phase in found)
         step = taps * layer.input.bits // 8
         return Scratch(0, step, windows * step)
-    first = -min(0, *(offset for phase in found for offset in offsets_of(layer, phase)))
+    first = -min(0, *(offset for phase in found for offset in _image_offsets(layer, phase)))
     reach = max(reach_of(layer, phase, variant, layout) for phase in found)
     step = first + reach
     if isinstance(layer, Conv2d):
-        extent = max(_extent(layer, phase) for phase in found)
+        extent = max(_extent(phase) for phase in found)
         if windows * extent <= layer.input.shape[1]:
             step = extent * layer.input.shape[2] * layer.input.bits // 8
     return Scratch(first, step, (windows - 1) * step + first + reach)
 
 
-def _extent(layer: Conv2d, phase: Phase) -> int:
+def _extent(phase: Phase) -> int:
     """Pixels from the leftmost that a window sees to the rightmost."""
-    runs = runs_of(layer, phase)
+    runs = runs_of(phase)
     return max(x + pixels for _, x, pixels in runs) - min(x for _, x, _ in runs)
 
 
@@ -211,6 +225,8 @@ def scratch_bytes(layer: Affine, variant: NeonVariant, layout: NeonLayout) -> in
 def pack_phase(layer: Affine, phase: Phase, variant: NeonVariant, layout: NeonLayout) -> list[Words]:
     """The blocks of each group of a phase."""
     parts, how = parts_of(layer, phase, variant, layout), arrangement(layer, variant)
+    if isinstance(layer, Conv2d) and is_depthwise(layer):
+        return [pack_channels(layer.weights, layer.bias, layer.requantize.multiplier)]
     if isinstance(layer, Conv2d):
         found = group_rows(layer, phase)
         return [pack_rows(_or_zeros(rows, parts), bias, by, parts, how, layout) for rows, bias, by in found]
@@ -234,10 +250,32 @@ def pack_rows(
     first, apart = 0, rows.reshape(len(rows), parts.count, parts.taken)
     rows = np.pad(apart, ((0, 0), (0, 0), (0, parts.inputs - parts.taken))).reshape(len(rows), -1)
     while first < len(rows):
-        size = how.larger if len(rows) - first >= how.larger else 4
+        size = how.larger if len(rows) - first >= how.larger else how.smaller
         block, *ends = (_padded(values[first : first + size], size) for values in (rows, bias, multiplier))
         weights = [_part(block[:, at : at + parts.inputs], how, layout) for at in range(0, parts.taps, parts.inputs)]
         words += [_whole(ends[0]), *weights, _whole(ends[1])]
+        first += size
+    return np.concatenate(words)
+
+
+def pack_channels(weights: Integers, bias: Integers, multiplier: Integers) -> Words:
+    """All blocks of a depthwise convolution.
+
+    :param weights: [channels, kernel height, kernel width, 1]
+    :param bias: [channels]
+    :param multiplier: [channels]
+    """
+    taps = weights.reshape(len(weights), -1)
+    words: list[Words] = []
+    first = 0
+    while first < len(taps):
+        size = CHANNELS.larger if len(taps) - first >= CHANNELS.larger else CHANNELS.smaller
+        block, *ends = (_padded(values[first : first + size], size) for values in (taps, bias, multiplier))
+        words += [
+            _whole(ends[0]),
+            np.ascontiguousarray(block.T & 0xFF, np.uint8).reshape(-1).view("<u4"),
+            _whole(ends[1]),
+        ]
         first += size
     return np.concatenate(words)
 
@@ -258,7 +296,11 @@ def _steps(block: Integers, step: int, layout: NeonLayout) -> Words:
     digits = DIGITS[layout]
     apart = block.reshape(len(block), -1, digits, step).transpose(2, 1, 0, 3)
     together: Integers = apart[0] if digits == 1 else (apart[0] & 15) | apart[1] << 4
-    return np.ascontiguousarray(together & 0xFF, np.uint8).reshape(-1).view("<u4")
+    return _bytes(together)
+
+
+def _bytes(values: Integers) -> Words:
+    return np.ascontiguousarray(values & 0xFF, np.uint8).reshape(-1).view("<u4")
 
 
 def _whole(values: Integers) -> Words:

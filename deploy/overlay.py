@@ -27,7 +27,7 @@ from policyport.deploy.layers import (
     Tensor,
     TransposedConv2d,
 )
-from policyport.deploy.layout_neon import arrangement, in_place
+from policyport.deploy.layout_neon import arrangement, groups_of, in_place
 from policyport.deploy.layout_rows import is_pointwise, rows_layout
 from policyport.deploy.placement import Overlap
 from policyport.deploy.strips import Call, row_bytes, schedule
@@ -104,12 +104,12 @@ def _of_neon(layer: Conv2d, variant: NeonVariant) -> Overlap | None:
     layout = neon_choice(layer, variant)
     if layout is None:
         return Overlap(_by_pixel(layer, _convolved(layer), not _by_channel(layer)).distance_bytes())
-    if isinstance(layer, TransposedConv2d) or layer.groups > 1:
+    if isinstance(layer, TransposedConv2d) or groups_of(layer) > 1:
         return None
     how, rows = arrangement(layer, variant), layer.output.shape[2]
     larger, rest = divmod(rows, how.larger)
-    last = (rest - 1) % 4 + 1 if rest else how.larger
-    several = larger + -(-rest // 4) > 1 and in_place(layer, variant, layout)
+    last = (rest - 1) % how.smaller + 1 if rest else how.larger
+    several = larger + -(-rest // how.smaller) > 1 and in_place(layer, variant, layout)
     needed = _from_here(_convolved(layer))[:: how.windows] * _pixel_bytes(layer.input)
     pixels = np.minimum(how.windows * np.arange(1, len(needed) + 1), layer.output.size // rows)
     rereads = last * layer.output.bits // 8 if several else 0

@@ -13,7 +13,10 @@
  *   pp_neon_dot   (larger: 16 rows)   per 4 inputs, 4 bytes of each row
  *   pp_neon_rows  (larger: 8 rows)    per 16 inputs, 16 bytes of each row; at a part's end perhaps per 8 inputs, 8 bytes
  * In `bytes` a byte is a weight. In `nibbles` it is two, the low half that of an input, the high half that of the input 4
- * further on (pp_neon_dot), 16 or at the end 8 (pp_neon_rows); what is said above of inputs doubles. */
+ * further on (pp_neon_dot), 16 or at the end 8 (pp_neon_rows); what is said above of inputs doubles.
+ *
+ * pp_neon_channels is for depthwise convolutions, in which rows are channels and parts taps: blocks of sixteen channels, then
+ * of eight, the last padded by zeros: biases, tap by tap a byte of each channel, multipliers. */
 #ifndef PP_NEON_H
 #define PP_NEON_H
 
@@ -29,15 +32,15 @@ typedef struct {
 
 /* The windows of outputs that lie at one place in the output's step: a transposed convolution has several such places. */
 typedef struct {
-    const pp_neon_run_t *runs;
-    const int32_t *offsets; /* the same in bytes */
-    uint32_t count;         /* runs of a window */
-    uint32_t pixels;        /* of each */
+    const pp_neon_run_t *runs; /* of which windows are copied */
+    uint32_t count;
+    uint32_t pixels;           /* of each run */
+    const int32_t *offsets;    /* bytes from a window's origin to each part */
     uint32_t parts;
-    uint32_t inputs;        /* of a part */
-    int32_t reach;          /* bytes from a window's origin to the end of all that is read of it */
-    const uint32_t *blocks; /* [groups] */
-    uint32_t words;         /* of a group's blocks */
+    uint32_t inputs;           /* of a part */
+    int32_t reach;             /* bytes from a window's origin to the end of all that is read of it */
+    const uint32_t *blocks;    /* [groups] */
+    uint32_t words;            /* of a group's blocks */
 } pp_neon_phase_t;
 
 typedef struct {
@@ -55,7 +58,7 @@ typedef struct {
     uint16_t step_x;
     uint16_t input_bytes;          /* of an activation */
     uint16_t output_bytes;
-    bool in_place;                 /* parts are the runs, read where they lie if the window lies inside the image */
+    bool in_place;                 /* windows inside the image are not copied */
     int8_t padding;                /* what each byte around the image holds: the zero point, or 0 for 16 bits */
     uint32_t slot_first;           /* bytes of scratch to the origin of the first window that is copied */
     uint32_t slot_step;            /* and from one to the next */
@@ -65,13 +68,15 @@ typedef struct {
     int16_t high;
 } pp_neon_t;
 
-/* `scratch`: room for as many windows as the kernel computes at once, 4 (pp_neon_dot) or 2 (pp_neon_rows), copied with the rows
- * as far apart as in the image where parts are runs. Activations are int8_t, or int16_t where the layer says two bytes; those
+/* `scratch`: room for as many windows as the kernel computes at once, 2 (pp_neon_rows) or else 4, copied with the rows
+ * as far apart as in the image where others are read in place. Activations are int8_t, or int16_t where the layer says two bytes; those
  * that a name with s16 takes are. */
 void pp_neon_dot_bytes(const pp_neon_t *layer, const void *input, void *output, void *scratch);
 void pp_neon_dot_nibbles(const pp_neon_t *layer, const void *input, void *output, void *scratch);
 void pp_neon_rows_bytes(const pp_neon_t *layer, const void *input, void *output, void *scratch);
 void pp_neon_rows_nibbles(const pp_neon_t *layer, const void *input, void *output, void *scratch);
 void pp_neon_rows_bytes_s16(const pp_neon_t *layer, const void *input, void *output, void *scratch);
+void pp_neon_channels_bytes(const pp_neon_t *layer, const void *input, void *output, void *scratch);
+void pp_neon_channels_bytes_s16(const pp_neon_t *layer, const void *input, void *output, void *scratch);
 
 #endif

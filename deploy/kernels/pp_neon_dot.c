@@ -65,7 +65,7 @@ PP_INLINE const uint32_t *block(const pp_neon_ending_t *ending, const pp_neon_wi
     const uint32_t parts = windows->phase->parts;
     const uint32_t inputs = windows->phase->inputs;
     for (uint32_t part = 0; part < parts; part++) {
-        const int32_t offset = windows->offsets[part];
+        const int32_t offset = windows->phase->offsets[part];
         const int8_t *from[WINDOWS];
         int8x16_t x[WINDOWS];
         PP_UNROLL

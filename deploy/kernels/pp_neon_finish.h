@@ -50,51 +50,53 @@ PP_INLINE int16x8_t pp_neon_clamp(int32x4_t a, int32x4_t b, const pp_neon_ending
     return vminq_s16(vmaxq_s16(q, ending->low), ending->high);
 }
 
-/* Four, eight or sixteen sums to the outputs from row `first` on; of four only those that there are. */
+/* The first outputs of a few. */
+PP_INLINE void pp_neon_store_some(int16x8_t q, const pp_neon_ending_t *ending, int8_t *to, uint32_t count)
+{
+    int16_t wide[8];
+    int8_t narrow[8];
+    if (ending->bytes == 1u) {
+        vst1_s8(narrow, vmovn_s16(q));
+        memcpy(to, narrow, count);
+    } else {
+        vst1q_s16(wide, q);
+        memcpy(to, wide, 2u * count);
+    }
+}
+
+/* Four, eight or sixteen sums to the outputs from row `first` on; of four or eight only those that there are. */
 PP_INLINE void pp_neon_store(const int32x4_t *sums, const int32x4_t *multipliers, int vectors,
                              const pp_neon_ending_t *ending, int8_t *to, uint32_t first)
 {
+    const uint32_t left = ending->share - first;
     int32x4_t q[4];
     PP_UNROLL
     for (int v = 0; v < vectors; v++) {
         q[v] = pp_neon_requantize(sums[v], multipliers[v], ending);
     }
     to += first * ending->bytes;
+    const int16x8_t low = pp_neon_clamp(q[0], q[vectors > 1 ? 1 : 0], ending);
     if (vectors == 1) {
-        int8_t four[16];
-        const int16x8_t clamped = pp_neon_clamp(q[0], q[0], ending);
-        const uint32_t left = ending->share - first;
-        if (ending->bytes == 1u) {
-            vst1_s8(four, vmovn_s16(clamped));
+        if (left >= 4u) {
+            pp_neon_store_some(low, ending, to, 4);
         } else {
-            vst1q_s16((int16_t *)(void *)four, clamped);
+            pp_neon_store_some(low, ending, to, left);
         }
-        if (left < 4u) {
-            memcpy(to, four, left * ending->bytes);
+    } else if (vectors == 2) {
+        if (left < 8u) {
+            pp_neon_store_some(low, ending, to, left);
         } else if (ending->bytes == 1u) {
-            memcpy(to, four, 4);
+            vst1_s8(to, vmovn_s16(low));
         } else {
-            memcpy(to, four, 8);
+            vst1q_s16((int16_t *)(void *)to, low);
         }
-        return;
-    }
-    PP_UNROLL
-    for (int v = 0; v < vectors; v += 4) {
-        const int16x8_t low = pp_neon_clamp(q[v], q[v + 1], ending);
-        if (vectors == 2) {
-            if (ending->bytes == 1u) {
-                vst1_s8(to, vmovn_s16(low));
-            } else {
-                vst1q_s16((int16_t *)(void *)to, low);
-            }
+    } else {
+        const int16x8_t high = pp_neon_clamp(q[vectors - 2], q[vectors - 1], ending);
+        if (ending->bytes == 1u) {
+            vst1q_s8(to, vmovn_high_s16(vmovn_s16(low), high));
         } else {
-            const int16x8_t high = pp_neon_clamp(q[v + 2], q[v + 3], ending);
-            if (ending->bytes == 1u) {
-                vst1q_s8(to, vmovn_high_s16(vmovn_s16(low), high));
-            } else {
-                vst1q_s16((int16_t *)(void *)to, low);
-                vst1q_s16((int16_t *)(void *)to + 8, high);
-            }
+            vst1q_s16((int16_t *)(void *)to, low);
+            vst1q_s16((int16_t *)(void *)to + 8, high);
         }
     }
 }

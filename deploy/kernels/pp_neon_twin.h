@@ -37,7 +37,7 @@ static inline int32_t pp_neon_sum(const pp_neon_t *layer, const pp_neon_windows_
     const uint32_t inputs = windows->phase->inputs;
     int32_t sum = 0;
     for (uint32_t part = 0; part < windows->phase->parts; part++, weights += inputs / digits * rows) {
-        const int8_t *const at = from + windows->offsets[part];
+        const int8_t *const at = from + windows->phase->offsets[part];
         for (uint32_t i = 0; i < inputs; i++) {
             sum += pp_neon_weight(weights, inputs, rows, row, i, step, digits) * pp_neon_input(layer, at, i);
         }

@@ -15,7 +15,11 @@ typedef struct {
 static inline void copy(int8_t *to, const int8_t *from, uint32_t bytes)
 {
     if (bytes >= 16u) {
-        for (uint32_t at = 0; at + 16u < bytes; at += 16u) {
+        uint32_t at = 0;
+        for (; at + 64u < bytes; at += 64u) {
+            memcpy(to + at, from + at, 64);
+        }
+        for (; at + 16u < bytes; at += 16u) {
             memcpy(to + at, from + at, 16);
         }
         memcpy(to + bytes - 16u, from + bytes - 16u, 16);
@@ -53,24 +57,21 @@ static void copy_run(const pp_neon_t *layer, const int8_t *input, int32_t y, int
     }
 }
 
-/* A window to scratch; returns its origin there. */
+/* A window to scratch, its rows as far apart as in the image or run behind run; returns its origin there. */
 static const int8_t *copy_window(const pp_neon_t *layer, const pp_neon_phase_t *phase, const int8_t *input, int32_t y,
-                                 int32_t x, int8_t *to)
+                                 int32_t x, bool inside, int8_t *to)
 {
-    const uint32_t bytes = phase->pixels * layer->input.channels * layer->input_bytes;
+    const int32_t pixel = layer->input.channels * layer->input_bytes;
+    const int32_t bytes = (int32_t)phase->pixels * pixel;
     for (uint32_t i = 0; i < phase->count; i++) {
-        int8_t *const run = layer->in_place ? to + phase->offsets[i] : to + i * bytes;
-        copy_run(layer, input, y + phase->runs[i].y, x + phase->runs[i].x, phase->pixels, run);
-    }
-    return to;
-}
-
-/* The same for one that lies inside the image, as one piece. */
-static const int8_t *copy_inside(const pp_neon_t *layer, const pp_neon_phase_t *phase, const int8_t *from, int8_t *to)
-{
-    const uint32_t bytes = phase->pixels * layer->input.channels * layer->input_bytes;
-    for (uint32_t i = 0; i < phase->count; i++) {
-        copy(to + i * bytes, from + phase->offsets[i], bytes);
+        const pp_neon_run_t run = phase->runs[i];
+        const int32_t offset = (run.y * layer->input.width + run.x) * pixel;
+        int8_t *const place = to + (layer->in_place ? offset : (int32_t)i * bytes);
+        if (inside) {
+            copy(place, input + (y * layer->input.width + x) * pixel + offset, (uint32_t)bytes);
+        } else {
+            copy_run(layer, input, y + run.y, x + run.x, phase->pixels, place);
+        }
     }
     return to;
 }
@@ -119,7 +120,7 @@ static void compute_row(waiting_t *waiting, const int8_t *input, int32_t y, int8
             *from = input + at;
         } else {
             int8_t *const slot = scratch + layer->slot_first + waiting->count * layer->slot_step;
-            *from = inside ? copy_inside(layer, phase, input + at, slot) : copy_window(layer, phase, input, y, x, slot);
+            *from = copy_window(layer, phase, input, y, x, inside, slot);
         }
         waiting->windows.to[waiting->count++] = to;
         if (waiting->count == waiting->tiles->windows) {
@@ -131,7 +132,6 @@ static void compute_row(waiting_t *waiting, const int8_t *input, int32_t y, int8
 void pp_neon_convolve(const pp_neon_t *layer, const pp_neon_tiles_t *tiles, const int8_t *input, int8_t *output,
                       int8_t *scratch)
 {
-    static const int32_t one_part[1] = {0};
     const uint32_t pixel = (uint32_t)layer->output.channels * layer->output_bytes;
     const bool has_phases = layer->step_x > 1u || layer->step_y > 1u;
     waiting_t waiting = {.layer = layer, .tiles = tiles};
@@ -141,7 +141,6 @@ void pp_neon_convolve(const pp_neon_t *layer, const pp_neon_tiles_t *tiles, cons
         for (uint32_t phase = 0; phase < layer->step_x && phase < layer->output.width; phase++) {
             const uint32_t places = (layer->output.width - phase + layer->step_x - 1u) / layer->step_x;
             waiting.windows.phase = row + phase;
-            waiting.windows.offsets = layer->in_place ? row[phase].offsets : one_part;
             compute_row(&waiting, input, origin_y, output + phase * pixel, places, scratch);
             if (has_phases && waiting.count != 0u) { /* the next have other weights */
                 compute(&waiting);

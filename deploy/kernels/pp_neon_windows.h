@@ -10,7 +10,6 @@ enum { PP_NEON_MOST = 4, PP_NEON_MOST_ROWS = 16 }; /* windows at once, rows of a
 typedef struct {
     const pp_neon_phase_t *phase;
     const uint32_t *blocks;
-    const int32_t *offsets; /* bytes from `from` to each part */
     const int8_t *from[PP_NEON_MOST];
     int8_t *to[PP_NEON_MOST];
 } pp_neon_windows_t;

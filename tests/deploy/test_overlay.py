@@ -112,7 +112,9 @@ def in_blocks(layer: Any, variant: NeonVariant, layout: NeonLayout) -> Iterator[
         pixels = np.array([y * columns + x for y, x in batch])
         first = 0
         while first < outputs:
-            rows = np.arange(first, min(first + (how.larger if outputs - first >= how.larger else 4), outputs))
+            rows = np.arange(
+                first, min(first + (how.larger if outputs - first >= how.larger else how.smaller), outputs)
+            )
             yield read if again or first == 0 else NOTHING, (pixels[:, None] * outputs + rows).reshape(-1)
             first += len(rows)
 
