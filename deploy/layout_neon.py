@@ -34,11 +34,8 @@ class Arrangement:
     """How a kernel lays out its blocks."""
 
     kernel: Literal["dot", "rows", "channels"]
-    larger: int
-    """Rows of the larger blocks."""
-
-    smaller: int
-    """Rows of the others, which come last."""
+    sizes: tuple[int, ...]
+    """Rows of blocks, falling."""
 
     step: int
     """Inputs whose weights of one row lie side by side."""
@@ -49,10 +46,22 @@ class Arrangement:
     windows: int
     """Windows that are computed at once."""
 
+    def blocks(self, rows: int) -> list[range]:
+        """Rows of each block: of the largest size that those left fill, the last perhaps fewer than its size."""
+        found: list[range] = []
+        while (first := found[-1].stop if found else 0) < rows:
+            size = next((size for size in self.sizes if rows - first >= size), rows - first)
+            found.append(range(first, first + size))
+        return found
 
-DOT = Arrangement("dot", 16, 4, 4, 4, 4)
-ROWS = Arrangement("rows", 8, 4, 16, 8, 2)
-CHANNELS = Arrangement("channels", 16, 8, 8, 8, 4)
+    def padded(self, block: range) -> int:
+        """Rows that a block has room for."""
+        return max(len(block), self.sizes[-1])
+
+
+DOT = Arrangement("dot", (16, 8, 4), 4, 4, 4)
+ROWS = Arrangement("rows", (8, 4), 16, 8, 2)
+CHANNELS = Arrangement("channels", (16, 8), 8, 8, 4)
 """Depthwise: the rows are channels, and each tap is a part."""
 
 
@@ -247,14 +256,13 @@ def pack_rows(
     :param multiplier: [rows]
     """
     words: list[Words] = []
-    first, apart = 0, rows.reshape(len(rows), parts.count, parts.taken)
+    apart = rows.reshape(len(rows), parts.count, parts.taken)
     rows = np.pad(apart, ((0, 0), (0, 0), (0, parts.inputs - parts.taken))).reshape(len(rows), -1)
-    while first < len(rows):
-        size = how.larger if len(rows) - first >= how.larger else how.smaller
-        block, *ends = (_padded(values[first : first + size], size) for values in (rows, bias, multiplier))
+    for some in how.blocks(len(rows)):
+        size = how.padded(some)
+        block, *ends = (_padded(values[some.start : some.stop], size) for values in (rows, bias, multiplier))
         weights = [_part(block[:, at : at + parts.inputs], how, layout) for at in range(0, parts.taps, parts.inputs)]
         words += [_whole(ends[0]), *weights, _whole(ends[1])]
-        first += size
     return np.concatenate(words)
 
 
@@ -267,16 +275,10 @@ def pack_channels(weights: Integers, bias: Integers, multiplier: Integers) -> Wo
     """
     taps = weights.reshape(len(weights), -1)
     words: list[Words] = []
-    first = 0
-    while first < len(taps):
-        size = CHANNELS.larger if len(taps) - first >= CHANNELS.larger else CHANNELS.smaller
-        block, *ends = (_padded(values[first : first + size], size) for values in (taps, bias, multiplier))
-        words += [
-            _whole(ends[0]),
-            np.ascontiguousarray(block.T & 0xFF, np.uint8).reshape(-1).view("<u4"),
-            _whole(ends[1]),
-        ]
-        first += size
+    for some in CHANNELS.blocks(len(taps)):
+        size = CHANNELS.padded(some)
+        block, *ends = (_padded(values[some.start : some.stop], size) for values in (taps, bias, multiplier))
+        words += [_whole(ends[0]), _bytes(block.T), _whole(ends[1])]
     return np.concatenate(words)
 
 

@@ -107,12 +107,11 @@ def _of_neon(layer: Conv2d, variant: NeonVariant) -> Overlap | None:
     if isinstance(layer, TransposedConv2d) or groups_of(layer) > 1:
         return None
     how, rows = arrangement(layer, variant), layer.output.shape[2]
-    larger, rest = divmod(rows, how.larger)
-    last = (rest - 1) % how.smaller + 1 if rest else how.larger
-    several = larger + -(-rest // how.smaller) > 1 and in_place(layer, variant, layout)
+    blocks = how.blocks(rows)
+    several = len(blocks) > 1 and in_place(layer, variant, layout)
     needed = _from_here(_convolved(layer))[:: how.windows] * _pixel_bytes(layer.input)
     pixels = np.minimum(how.windows * np.arange(1, len(needed) + 1), layer.output.size // rows)
-    rereads = last * layer.output.bits // 8 if several else 0
+    rereads = len(blocks[-1]) * layer.output.bits // 8 if several else 0
     return Overlap(Steps(pixels * _pixel_bytes(layer.output), needed, rereads).distance_bytes())
 
 

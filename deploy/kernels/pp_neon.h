@@ -8,15 +8,15 @@
  * lie side by side in the image, or all at once where it was copied. A part's `inputs` are a multiple of what the layout takes
  * at once, so it may reach beyond its run, to where weights are zero. Several windows share each load of weights.
  *
- * Rows lie in blocks: as many of the larger size as there are whole ones, then blocks of four, the last padded by zeros.
+ * Rows lie in blocks, each of the largest size that the rows left fill, the last of the smallest and padded by zeros.
  * A block is a run of words: biases, weights part by part, multipliers.
- *   pp_neon_dot   (larger: 16 rows)   per 4 inputs, 4 bytes of each row
- *   pp_neon_rows  (larger: 8 rows)    per 16 inputs, 16 bytes of each row; at a part's end perhaps per 8 inputs, 8 bytes
+ *   pp_neon_dot   (16, 8 or 4 rows)  per 4 inputs, 4 bytes of each row
+ *   pp_neon_rows  (8 or 4 rows)      per 16 inputs, 16 bytes of each row; at a part's end perhaps per 8 inputs, 8 bytes
  * In `bytes` a byte is a weight. In `nibbles` it is two, the low half that of an input, the high half that of the input 4
  * further on (pp_neon_dot), 16 or at the end 8 (pp_neon_rows); what is said above of inputs doubles.
  *
- * pp_neon_channels is for depthwise convolutions, in which rows are channels and parts taps: blocks of sixteen channels, then
- * of eight, the last padded by zeros: biases, tap by tap a byte of each channel, multipliers. */
+ * pp_neon_channels is for depthwise convolutions, in which rows are channels and parts taps: blocks of 16 or 8 channels:
+ * biases, tap by tap a byte of each channel, multipliers. */
 #ifndef PP_NEON_H
 #define PP_NEON_H
 

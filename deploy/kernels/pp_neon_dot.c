@@ -40,6 +40,7 @@ PP_INLINE const uint32_t *block(const pp_neon_ending_t *ending, const pp_neon_wi
         w[0] = four.val[0], w[1] = four.val[1], w[2] = four.val[2], w[3] = four.val[3]; \
     } else { \
         w[0] = vld1q_s8(weights); \
+        w[1] = vectors == 2 ? vld1q_s8(weights + 16) : w[0]; \
     } \
     weights += 16 * vectors;
 
@@ -142,6 +143,10 @@ PP_INLINE void tile(const pp_neon_t *layer, const pp_neon_windows_t *windows, in
     uint32_t first = 0;
     for (; ending.share - first >= LARGER; first += LARGER) {
         words = block(&ending, windows, words, count, LARGER / 4, nibbles, first);
+    }
+    if (ending.share - first >= 8u) {
+        words = block(&ending, windows, words, count, 2, nibbles, first);
+        first += 8u;
     }
     for (; first < ending.share; first += 4u) {
         words = block(&ending, windows, words, count, 1, nibbles, first);

@@ -69,7 +69,7 @@ static inline void pp_neon_tile(const pp_neon_t *layer, const pp_neon_windows_t 
     uint32_t rows = 0;
     for (uint32_t first = 0; first < layer->share; first += rows, block += rows * (2u + weight_words)) {
         const uint32_t left = layer->share - first;
-        rows = left >= larger ? larger : 4u;
+        rows = left >= larger ? larger : left >= 8u ? 8u : 4u;
         const uint32_t written = left < rows ? left : rows;
         const uint32_t *const multipliers = block + rows * (1u + weight_words);
         int32_t sums[PP_NEON_MOST][PP_NEON_MOST_ROWS];

@@ -110,13 +110,9 @@ def in_blocks(layer: Any, variant: NeonVariant, layout: NeonLayout) -> Iterator[
         batch = at[i : i + how.windows]
         read = all_channels(np.concatenate([window_pixels(layer, y, x) for y, x in batch]), channels)
         pixels = np.array([y * columns + x for y, x in batch])
-        first = 0
-        while first < outputs:
-            rows = np.arange(
-                first, min(first + (how.larger if outputs - first >= how.larger else how.smaller), outputs)
-            )
-            yield read if again or first == 0 else NOTHING, (pixels[:, None] * outputs + rows).reshape(-1)
-            first += len(rows)
+        for block in how.blocks(outputs):
+            written = (pixels[:, None] * outputs + np.arange(block.start, block.stop)).reshape(-1)
+            yield read if again or block.start == 0 else NOTHING, written
 
 
 def by_group(layer: Any) -> Iterator[Event]:
