@@ -21,8 +21,9 @@ from policyport.deploy.choice import (
 )
 from policyport.deploy.choice_neon import neon_choice
 from policyport.deploy.kernel_cost import conv_instructions
+from policyport.deploy.kernel_cost_neon import neon_instructions, neon_plain_instructions
 from policyport.deploy.layers import Affine, Conv2d, FullyConnected, TransposedConv2d
-from policyport.deploy.layout_neon import arrangement, neon_phases, pack_phase, weight_bytes
+from policyport.deploy.layout_neon import neon_kernels, neon_phases, pack_phase, weight_bytes
 from policyport.deploy.layout_rows import pack, rows_layout
 from policyport.deploy.variant import NeonVariant, Variant
 
@@ -44,7 +45,7 @@ class Candidate:
     """Why it is not exact for the layer, or not to be had; empty where it could compute it."""
 
     instructions: int | None = None
-    """Estimate for a Cortex-M4, of :mod:`policyport.deploy.kernel_cost`; None where there is no formula."""
+    """Estimate for a Cortex-M4, or for AArch64; None where there is no formula."""
 
     block_bytes: int | None = None
     """Weights, start values and multipliers in flash; None where it is not known beforehand."""
@@ -58,7 +59,7 @@ def candidates(layer: Affine, optimize: str, variant: Variant = "dsp") -> tuple[
     :param variant: any but ``c``
     """
     if variant == "neon" or variant == "neon_dot":
-        return _in_neon(layer, variant)
+        return _in_neon(layer, optimize, variant)
     if variant == "mve" or variant == "thumb":
         layout = rows_layout(layer, variant, optimize)
         if layout is not None:
@@ -72,12 +73,19 @@ def candidates(layer: Affine, optimize: str, variant: Variant = "dsp") -> tuple[
     return _of_convolution(layer, optimize)
 
 
-def _in_neon(layer: Affine, variant: NeonVariant) -> tuple[Candidate, ...]:
-    layout = neon_choice(layer, variant)
-    if layout is None:
-        return (Candidate(PLAIN, True),)
-    size = weight_bytes([pack_phase(layer, phase, variant, layout) for phase in neon_phases(layer)])
-    return Candidate(f"{arrangement(layer, variant).kernel} {layout}", True, block_bytes=size), Candidate(PLAIN, False)
+def _in_neon(layer: Affine, optimize: str, variant: NeonVariant) -> tuple[Candidate, ...]:
+    chosen = neon_choice(layer, variant, optimize)
+    found = [
+        Candidate(
+            kernel.name,
+            kernel == chosen,
+            "" if chosen else "more instructions than plain C",
+            neon_instructions(layer, kernel),
+            weight_bytes([pack_phase(layer, phase, kernel) for phase in neon_phases(layer)]),
+        )
+        for kernel in neon_kernels(layer, variant)
+    ]
+    return (*found, Candidate(PLAIN, chosen is None, "", neon_plain_instructions(layer)))
 
 
 def _in_thumb(layer: Affine, optimize: str) -> tuple[Candidate, ...]:

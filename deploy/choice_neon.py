@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from policyport.deploy.kernel_cost_neon import neon_instructions, neon_plain_instructions
 from policyport.deploy.layers import Affine
-from policyport.deploy.layout_neon import NeonLayout, neon_layout, scratch_bytes
+from policyport.deploy.layout_neon import NeonKernel, neon_kernels, scratch_bytes
 from policyport.deploy.variant import NeonVariant
 
 
-def neon_choice(layer: Affine, variant: NeonVariant) -> NeonLayout | None:
-    """The layout of the kernels' rows, or None where the plain C kernel computes a layer."""
-    return neon_layout(layer, variant)
+def neon_choice(layer: Affine, variant: NeonVariant, optimize: str) -> NeonKernel | None:
+    """The kernel for a layer, or None where the plain C kernel computes it in fewer instructions.
+
+    :param optimize: ``speed`` takes the fewest instructions, ``size`` the smallest weights
+    """
+    found = neon_kernels(layer, variant)
+    if not found:
+        return None
+    best = min(found, key=lambda kernel: neon_instructions(layer, kernel)) if optimize == "speed" else found[0]
+    return best if neon_instructions(layer, best) < neon_plain_instructions(layer) else None
 
 
-def neon_scratch_bytes(layer: Affine, variant: NeonVariant) -> int:
+def neon_scratch_bytes(layer: Affine, variant: NeonVariant, optimize: str) -> int:
     """Scratch of the kernel that computes a layer."""
-    layout = neon_choice(layer, variant)
-    return 0 if layout is None else scratch_bytes(layer, variant, layout)
+    kernel = neon_choice(layer, variant, optimize)
+    return 0 if kernel is None else scratch_bytes(layer, kernel)

@@ -96,7 +96,7 @@ def layer_code(
     if variant == "c":
         return codegen_c.layer_code(number, layer, memory, constants)
     if variant == "neon" or variant == "neon_dot":
-        return codegen_neon.layer_code(number, layer, memory, constants, variant)
+        return codegen_neon.layer_code(number, layer, memory, constants, variant, optimize)
     if variant == "dsp":
         return codegen_dsp.layer_code(number, layer, memory, constants, optimize)
     return codegen_rows.layer_code(number, layer, memory, constants, variant, optimize)

@@ -85,7 +85,7 @@ def _scratch_bytes(layer: Layer, storages: Mapping[str, Storage], variant: Varia
     if variant == "c":
         return []
     if variant == "neon" or variant == "neon_dot":
-        size = neon_scratch_bytes(layer, variant) if isinstance(layer, Affine) else 0
+        size = neon_scratch_bytes(layer, variant, optimize) if isinstance(layer, Affine) else 0
         return [size] if size else []
     if isinstance(layer, Affine) and (variant == "mve" or variant == "thumb"):
         layout = rows_layout(layer, variant, optimize)

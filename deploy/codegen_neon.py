@@ -13,8 +13,8 @@ from policyport.deploy.codegen_text import Constants, LayerCode, initializer, st
 from policyport.deploy.layers import Affine, Conv2d, Layer, TransposedConv2d
 from policyport.deploy.layout_blocks import Words
 from policyport.deploy.layout_neon import (
+    NeonKernel,
     NeonLayout,
-    arrangement,
     depth_of,
     groups_of,
     in_place,
@@ -36,33 +36,33 @@ SHARED = (
 )
 
 
-def layer_code(number: int, layer: Layer, memory: Memory, constants: Constants, variant: NeonVariant) -> LayerCode:
+def layer_code(
+    number: int, layer: Layer, memory: Memory, constants: Constants, variant: NeonVariant, optimize: str
+) -> LayerCode:
     """Constants and call of a layer.
 
     :param number: the layer's, counted from 1
+    :param optimize: ``size`` or ``speed``
     """
-    layout = neon_choice(layer, variant) if isinstance(layer, Affine) else None
-    if layout is None:
-        return codegen_c.layer_code(number, layer, memory, constants)
-    assert isinstance(layer, Affine)
-    return _affine(number, layer, layout, memory, constants, variant)
+    kernel = neon_choice(layer, variant, optimize) if isinstance(layer, Affine) else None
+    if isinstance(layer, Affine) and kernel is not None:
+        return _affine(number, layer, kernel, memory, constants)
+    return codegen_c.layer_code(number, layer, memory, constants)
 
 
-def _affine(
-    number: int, layer: Affine, layout: NeonLayout, memory: Memory, constants: Constants, variant: NeonVariant
-) -> LayerCode:
-    how, name = arrangement(layer, variant), f"pp_l{number}"
+def _affine(number: int, layer: Affine, kernel: NeonKernel, memory: Memory, constants: Constants) -> LayerCode:
+    name = f"pp_l{number}"
     definitions, table = fused_table(layer, constants)
     found = neon_phases(layer)
-    packed = [pack_phase(layer, phase, variant, layout) for phase in found]
-    definitions += _blocks(name, layer, packed, layout, constants)
-    definitions += _phases(name, layer, found, packed, variant, layout, constants)
-    definitions += initializer("pp_neon_t", name, _fields(name, layer, variant, layout))
-    scratch = memory.scratch_bytes(number, 0) if scratch_bytes(layer, variant, layout) else "NULL"
-    kernel = f"pp_neon_{how.kernel}_{layout}{'_s16' if layer.input.bits == 16 else ''}"
+    packed = [pack_phase(layer, phase, kernel) for phase in found]
+    definitions += _blocks(name, layer, packed, kernel.layout, constants)
+    definitions += _phases(name, layer, found, packed, kernel, constants)
+    definitions += initializer("pp_neon_t", name, _fields(name, layer, kernel))
+    scratch = memory.scratch_bytes(number, 0) if scratch_bytes(layer, kernel) else "NULL"
+    function = f"pp_neon_{kernel.how.name}_{kernel.layout}{'_s16' if layer.input.bits == 16 else ''}"
     source, target = memory.at(layer.input), memory.at(layer.output)
-    call = f"    {kernel}(&{name}, {source}, {target}, {scratch});\n"
-    kernels: tuple[str, ...] = (f"pp_neon_{how.kernel}.c", *SHARED)
+    call = f"    {function}(&{name}, {source}, {target}, {scratch});\n"
+    kernels: tuple[str, ...] = (f"pp_neon_{kernel.how.name}.c", *SHARED)
     if layer.table is not None:
         call += f"    pp_lookup_s{layer.output.bits}({table}, {target}, {target}, {layer.output.size});\n"
         kernels += ("pp_lookup.c",)
@@ -85,18 +85,17 @@ def _phases(
     layer: Affine,
     found: Sequence[Phase],
     packed: Sequence[Sequence[Words]],
-    variant: NeonVariant,
-    layout: NeonLayout,
+    kernel: NeonKernel,
     constants: Constants,
 ) -> str:
     """The runs of all phases, and the phases."""
     runs = [runs_of(phase) for phase in found]
-    offsets = [offset for phase in found for offset in offsets_of(layer, phase, variant, layout)]
+    offsets = [offset for phase in found for offset in offsets_of(layer, phase, kernel)]
     all_runs = [{"y": y, "x": x} for part in runs for y, x, _ in part]
     table: list[dict[str, object]] = []
     run = part = word = 0
     for phase, of_phase, groups in zip(found, runs, packed, strict=True):
-        parts = parts_of(layer, phase, variant, layout)
+        parts = parts_of(layer, phase, kernel)
         table.append(
             {
                 "runs": f"{name}_runs + {run}",
@@ -105,7 +104,7 @@ def _phases(
                 "offsets": f"{name}_offsets + {part}",
                 "parts": parts.count,
                 "inputs": parts.inputs,
-                "reach": reach_of(layer, phase, variant, layout),
+                "reach": reach_of(layer, phase, kernel),
                 "blocks": f"{name}_blocks + {word}",
                 "words": len(groups[0]),
             }
@@ -118,10 +117,10 @@ def _phases(
     )
 
 
-def _fields(name: str, layer: Affine, variant: NeonVariant, layout: NeonLayout) -> dict[str, object]:
+def _fields(name: str, layer: Affine, kernel: NeonKernel) -> dict[str, object]:
     """The fields of ``pp_neon_t``."""
     before, share = layer.before_table, len(layer.weights) // groups_of(layer)
-    scratch = scratch_of(layer, variant, layout)
+    scratch = scratch_of(layer, kernel)
     origin, stride, step = (0, 0), (1, 1), (1, 1)
     images: tuple[dict[str, object], dict[str, object]] = (
         {"height": 1, "width": 1, "channels": layer.input.size},
@@ -140,10 +139,11 @@ def _fields(name: str, layer: Affine, variant: NeonVariant, layout: NeonLayout) 
         "groups": groups_of(layer),
         "depth": depth_of(layer),
         "share": share,
+        "block_rows": kernel.how.sizes[0],
         **{f"{what}_{axis}": pair[i] for what, pair in _steps(origin, stride, step) for i, axis in enumerate("yx")},
         "input_bytes": layer.input.bits // 8,
         "output_bytes": layer.output.bits // 8,
-        "in_place": "true" if in_place(layer, variant, layout) else "false",
+        "in_place": "true" if in_place(layer, kernel) else "false",
         "padding": layer.input.zero_point if layer.input.bits == 8 else 0,
         "slot_first": scratch.first,
         "slot_step": scratch.step,

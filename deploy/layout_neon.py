@@ -33,7 +33,7 @@ SPARE_BITS = 4
 class Arrangement:
     """How a kernel lays out its blocks."""
 
-    kernel: Literal["dot", "rows", "channels"]
+    name: Literal["dot", "rows", "channels"]
     sizes: tuple[int, ...]
     """Rows of blocks, falling."""
 
@@ -61,6 +61,9 @@ class Arrangement:
 
 DOT = Arrangement("dot", (16, 8, 4), 4, 4, 4)
 ROWS = Arrangement("rows", (8, 4), 16, 8, 2)
+ROWS_BY_FOUR = Arrangement("rows", (4,), 16, 8, 2)
+"""Nibbles of convolutions: for two windows of eight rows, sums of 16 and of 32 bits do not fit in the registers."""
+
 CHANNELS = Arrangement("channels", (16, 8), 8, 8, 4)
 """Depthwise: the rows are channels, and each tap is a part."""
 
@@ -82,24 +85,48 @@ class Parts:
         return self.count * self.inputs
 
 
-def arrangement(layer: Affine, variant: NeonVariant) -> Arrangement:
-    """SDOT multiplies bytes alone."""
-    if is_depthwise(layer):
-        return CHANNELS
-    return DOT if variant == "neon_dot" and layer.input.bits == 8 else ROWS
+@dataclass(frozen=True)
+class NeonKernel:
+    """A kernel of ``pp_neon.h``."""
+
+    how: Arrangement
+    layout: NeonLayout
+
+    @property
+    def digits(self) -> int:
+        """Weights in a byte."""
+        return DIGITS[self.layout]
+
+    @property
+    def unit(self) -> int:
+        """Inputs of a part are a multiple of it."""
+        return self.how.least * self.digits
+
+    @property
+    def name(self) -> str:
+        """As :mod:`policyport.deploy.explain` names it."""
+        return f"{self.how.name} {self.layout}"
 
 
-def neon_layout(layer: Affine, variant: NeonVariant) -> NeonLayout | None:
-    """The smallest layout that is exact for a layer with weights, None where the kernels do not take it."""
+def neon_kernels(layer: Affine, variant: NeonVariant) -> tuple[NeonKernel, ...]:
+    """The kernels that are exact for a layer with weights, that of the fewest bytes first; none where they do not take
+    it. SDOT multiplies bytes alone.
+    """
     sides = (layer.input.size,) if isinstance(layer, FullyConnected) else (*layer.input.shape, *layer.output.shape)
     if max(sides) > LARGEST_SIDE:
-        return None
+        return ()
     low, high = int(layer.weights.min(initial=0)), int(layer.weights.max(initial=0))
-    kernel, bits = arrangement(layer, variant).kernel, layer.input.bits
-    if bits == 8 and low >= -8 and high <= 7 and (kernel == "rows" or (kernel == "dot" and _has_spare_bits(layer))):
-        return "nibbles"
     # Two products of -128 by -128 do not fit in int16.
-    return None if kernel != "dot" and bits == 8 and low < -127 else "bytes"
+    in_halfwords = layer.input.bits == 16 or low >= -127
+    narrow = layer.input.bits == 8 and low >= -8 and high <= 7
+    if is_depthwise(layer):
+        return (NeonKernel(CHANNELS, "bytes"),) if in_halfwords else ()
+    if variant == "neon_dot" and layer.input.bits == 8:
+        nibbles = (NeonKernel(DOT, "nibbles"),) if narrow and _has_spare_bits(layer) else ()
+        return (*nibbles, NeonKernel(DOT, "bytes"))
+    by = ROWS_BY_FOUR if isinstance(layer, Conv2d) else ROWS
+    nibbles = (NeonKernel(by, "nibbles"),) if narrow else ()
+    return (*nibbles, NeonKernel(ROWS, "bytes")) if in_halfwords else nibbles
 
 
 def is_depthwise(layer: Affine) -> bool:
@@ -140,33 +167,33 @@ def read_runs(layer: Affine, phase: Phase) -> list[tuple[int, int, int]]:
     return phase.runs(layer.groups if isinstance(layer, Conv2d) else 1) or [(0, 0, 1)]
 
 
-def in_place(layer: Affine, variant: NeonVariant, layout: NeonLayout) -> bool:
+def in_place(layer: Affine, kernel: NeonKernel) -> bool:
     """Whether windows are read run by run where they lie, each run rounded up to whole steps: where that costs less
     than to copy all runs of a window behind one another. Copies have the channels of all groups, so groups are read so.
     """
     if groups_of(layer) > 1 or is_depthwise(layer):
         return True
-    unit, depth = arrangement(layer, variant).least * DIGITS[layout], depth_of(layer)
+    depth = depth_of(layer)
     more = copied = 0.0
     for phase in neon_phases(layer):
         runs = [pixels * depth for _, _, pixels in read_runs(layer, phase)]
-        inputs = sum(_whole_steps(run, unit) for run in runs)
-        more += (inputs - _whole_steps(sum(runs), unit)) * len(layer.weights)
+        inputs = sum(_whole_steps(run, kernel.unit) for run in runs)
+        more += (inputs - _whole_steps(sum(runs), kernel.unit)) * len(layer.weights)
         copied += 20 + 16 * len(runs) + sum(runs) / 8
-    return more * INPUT_INSTRUCTIONS[arrangement(layer, variant).kernel] <= copied
+    return more * INPUT_INSTRUCTIONS[kernel.how.name] <= copied
 
 
 def _whole_steps(inputs: int, unit: int) -> int:
     return -(-inputs // unit) * unit
 
 
-def parts_of(layer: Affine, phase: Phase, variant: NeonVariant, layout: NeonLayout) -> Parts:
+def parts_of(layer: Affine, phase: Phase, kernel: NeonKernel) -> Parts:
     """The parts of a window: its runs where they are read in place, else one."""
-    runs, unit = read_runs(layer, phase), arrangement(layer, variant).least * DIGITS[layout]
+    runs = read_runs(layer, phase)
     run = runs[0][2] * depth_of(layer)
-    if in_place(layer, variant, layout):
-        return Parts(len(runs), run, _whole_steps(run, unit))
-    return Parts(1, len(runs) * run, _whole_steps(len(runs) * run, unit))
+    if in_place(layer, kernel):
+        return Parts(len(runs), run, _whole_steps(run, kernel.unit))
+    return Parts(1, len(runs) * run, _whole_steps(len(runs) * run, kernel.unit))
 
 
 @dataclass(frozen=True)
@@ -182,9 +209,9 @@ class Scratch:
     size: int
 
 
-def offsets_of(layer: Affine, phase: Phase, variant: NeonVariant, layout: NeonLayout) -> list[int]:
+def offsets_of(layer: Affine, phase: Phase, kernel: NeonKernel) -> list[int]:
     """Bytes from a window's origin to each of its parts."""
-    return _image_offsets(layer, phase) if in_place(layer, variant, layout) else [0]
+    return _image_offsets(layer, phase) if in_place(layer, kernel) else [0]
 
 
 def _image_offsets(layer: Affine, phase: Phase) -> list[int]:
@@ -192,24 +219,24 @@ def _image_offsets(layer: Affine, phase: Phase) -> list[int]:
     return [(y * width + x) * channels * layer.input.bits // 8 for y, x, _ in read_runs(layer, phase)]
 
 
-def reach_of(layer: Affine, phase: Phase, variant: NeonVariant, layout: NeonLayout) -> int:
+def reach_of(layer: Affine, phase: Phase, kernel: NeonKernel) -> int:
     """Bytes from a window's origin to the end of all that is read of it in the image."""
-    parts, depth = parts_of(layer, phase, variant, layout), depth_of(layer)
-    run = parts.inputs if in_place(layer, variant, layout) else runs_of(phase)[0][2] * depth
+    parts, depth = parts_of(layer, phase, kernel), depth_of(layer)
+    run = parts.inputs if in_place(layer, kernel) else runs_of(phase)[0][2] * depth
     return max(_image_offsets(layer, phase)) + (run + (groups_of(layer) - 1) * depth) * layer.input.bits // 8
 
 
-def scratch_of(layer: Affine, variant: NeonVariant, layout: NeonLayout) -> Scratch:
+def scratch_of(layer: Affine, kernel: NeonKernel) -> Scratch:
     """Windows that are read in place lie there with their rows as far apart as in the image, beside one another where
     a row has room; the others one behind the other.
     """
-    found, windows = neon_phases(layer), arrangement(layer, variant).windows
-    if not in_place(layer, variant, layout):
-        taps = max(parts_of(layer, phase, variant, layout).taps for phase in found)
+    found, windows = neon_phases(layer), kernel.how.windows
+    if not in_place(layer, kernel):
+        taps = max(parts_of(layer, phase, kernel).taps for phase in found)
         step = taps * layer.input.bits // 8
         return Scratch(0, step, windows * step)
     first = -min(0, *(offset for phase in found for offset in _image_offsets(layer, phase)))
-    reach = max(reach_of(layer, phase, variant, layout) for phase in found)
+    reach = max(reach_of(layer, phase, kernel) for phase in found)
     step = first + reach
     if isinstance(layer, Conv2d):
         extent = max(_extent(phase) for phase in found)
@@ -224,31 +251,29 @@ def _extent(phase: Phase) -> int:
     return max(x + pixels for _, x, pixels in runs) - min(x for _, x, _ in runs)
 
 
-def scratch_bytes(layer: Affine, variant: NeonVariant, layout: NeonLayout) -> int:
+def scratch_bytes(layer: Affine, kernel: NeonKernel) -> int:
     """Bytes of the windows that are copied; 0 where all are read in place."""
     padded = isinstance(layer, Conv2d) and (isinstance(layer, TransposedConv2d) or any(layer.window.pads))
-    whole = all(p.taken == p.inputs for p in (parts_of(layer, x, variant, layout) for x in neon_phases(layer)))
-    return 0 if in_place(layer, variant, layout) and whole and not padded else scratch_of(layer, variant, layout).size
+    whole = all(p.taken == p.inputs for p in (parts_of(layer, x, kernel) for x in neon_phases(layer)))
+    return 0 if in_place(layer, kernel) and whole and not padded else scratch_of(layer, kernel).size
 
 
-def pack_phase(layer: Affine, phase: Phase, variant: NeonVariant, layout: NeonLayout) -> list[Words]:
+def pack_phase(layer: Affine, phase: Phase, kernel: NeonKernel) -> list[Words]:
     """The blocks of each group of a phase."""
-    parts, how = parts_of(layer, phase, variant, layout), arrangement(layer, variant)
+    parts = parts_of(layer, phase, kernel)
     if isinstance(layer, Conv2d) and is_depthwise(layer):
         return [pack_channels(layer.weights, layer.bias, layer.requantize.multiplier)]
     if isinstance(layer, Conv2d):
         found = group_rows(layer, phase)
-        return [pack_rows(_or_zeros(rows, parts), bias, by, parts, how, layout) for rows, bias, by in found]
-    return [pack_rows(layer.weights, layer.bias, layer.requantize.multiplier, parts, how, layout)]
+        return [pack_rows(_or_zeros(rows, parts), bias, by, parts, kernel) for rows, bias, by in found]
+    return [pack_rows(layer.weights, layer.bias, layer.requantize.multiplier, parts, kernel)]
 
 
 def _or_zeros(rows: Integers, parts: Parts) -> Integers:
     return rows if rows.shape[1] else np.zeros((len(rows), parts.count * parts.taken), np.int64)
 
 
-def pack_rows(
-    rows: Integers, bias: Integers, multiplier: Integers, parts: Parts, how: Arrangement, layout: NeonLayout
-) -> Words:
+def pack_rows(rows: Integers, bias: Integers, multiplier: Integers, parts: Parts, kernel: NeonKernel) -> Words:
     """All blocks of some rows: see ``pp_neon.h``.
 
     :param rows: [rows, inputs], the parts padded here
@@ -258,10 +283,10 @@ def pack_rows(
     words: list[Words] = []
     apart = rows.reshape(len(rows), parts.count, parts.taken)
     rows = np.pad(apart, ((0, 0), (0, 0), (0, parts.inputs - parts.taken))).reshape(len(rows), -1)
-    for some in how.blocks(len(rows)):
-        size = how.padded(some)
+    for some in kernel.how.blocks(len(rows)):
+        size = kernel.how.padded(some)
         block, *ends = (_padded(values[some.start : some.stop], size) for values in (rows, bias, multiplier))
-        weights = [_part(block[:, at : at + parts.inputs], how, layout) for at in range(0, parts.taps, parts.inputs)]
+        weights = [_part(block[:, at : at + parts.inputs], kernel) for at in range(0, parts.taps, parts.inputs)]
         words += [_whole(ends[0]), *weights, _whole(ends[1])]
     return np.concatenate(words)
 
@@ -286,16 +311,16 @@ def _padded(values: Integers, size: int) -> Integers:
     return np.pad(values, ((0, size - len(values)), *[(0, 0)] * (values.ndim - 1)))
 
 
-def _part(block: Integers, how: Arrangement, layout: NeonLayout) -> Words:
+def _part(block: Integers, kernel: NeonKernel) -> Words:
     """[rows, inputs] of a part."""
-    group = how.step * DIGITS[layout]
+    group = kernel.how.step * kernel.digits
     whole = block.shape[1] // group * group
-    return np.concatenate([_steps(block[:, :whole], how.step, layout), _steps(block[:, whole:], how.least, layout)])
+    steps = (block[:, :whole], kernel.how.step), (block[:, whole:], kernel.how.least)
+    return np.concatenate([_steps(some, step, kernel.digits) for some, step in steps])
 
 
-def _steps(block: Integers, step: int, layout: NeonLayout) -> Words:
-    """Step by step, of each row the weights of that many inputs; nibbles hold those of two steps."""
-    digits = DIGITS[layout]
+def _steps(block: Integers, step: int, digits: int) -> Words:
+    """Step by step, of each row the weights of that many inputs; two digits are those of two steps."""
     apart = block.reshape(len(block), -1, digits, step).transpose(2, 1, 0, 3)
     together: Integers = apart[0] if digits == 1 else (apart[0] & 15) | apart[1] << 4
     return _bytes(together)

@@ -27,7 +27,7 @@ from policyport.deploy.layers import (
     Tensor,
     TransposedConv2d,
 )
-from policyport.deploy.layout_neon import arrangement, groups_of, in_place
+from policyport.deploy.layout_neon import groups_of, in_place
 from policyport.deploy.layout_rows import is_pointwise, rows_layout
 from policyport.deploy.placement import Overlap
 from policyport.deploy.strips import Call, row_bytes, schedule
@@ -78,7 +78,7 @@ def overlaps(layer: Layer, variant: Variant, optimize: str) -> dict[str, Overlap
 
 def _of_convolution(layer: Conv2d, variant: Variant, optimize: str) -> Overlap | None:
     if variant == "neon" or variant == "neon_dot":
-        return _of_neon(layer, variant)
+        return _of_neon(layer, variant, optimize)
     if variant == "mve" or variant == "thumb":
         layout = rows_layout(layer, variant, optimize)
         if layout is not None:
@@ -99,16 +99,16 @@ def _of_convolution(layer: Conv2d, variant: Variant, optimize: str) -> Overlap |
     return Overlap(steps.distance_bytes())
 
 
-def _of_neon(layer: Conv2d, variant: NeonVariant) -> Overlap | None:
+def _of_neon(layer: Conv2d, variant: NeonVariant, optimize: str) -> Overlap | None:
     """Several windows are read before any of their outputs is written, in place once for each block of rows."""
-    layout = neon_choice(layer, variant)
-    if layout is None:
+    kernel = neon_choice(layer, variant, optimize)
+    if kernel is None:
         return Overlap(_by_pixel(layer, _convolved(layer), not _by_channel(layer)).distance_bytes())
     if isinstance(layer, TransposedConv2d) or groups_of(layer) > 1:
         return None
-    how, rows = arrangement(layer, variant), layer.output.shape[2]
+    how, rows = kernel.how, layer.output.shape[2]
     blocks = how.blocks(rows)
-    several = len(blocks) > 1 and in_place(layer, variant, layout)
+    several = len(blocks) > 1 and in_place(layer, kernel)
     needed = _from_here(_convolved(layer))[:: how.windows] * _pixel_bytes(layer.input)
     pixels = np.minimum(how.windows * np.arange(1, len(needed) + 1), layer.output.size // rows)
     rereads = len(blocks[-1]) * layer.output.bits // 8 if several else 0

@@ -10,8 +10,8 @@
  *
  * Rows lie in blocks, each of the largest size that the rows left fill, the last of the smallest and padded by zeros.
  * A block is a run of words: biases, weights part by part, multipliers.
- *   pp_neon_dot   (16, 8 or 4 rows)  per 4 inputs, 4 bytes of each row
- *   pp_neon_rows  (8 or 4 rows)      per 16 inputs, 16 bytes of each row; at a part's end perhaps per 8 inputs, 8 bytes
+ *   pp_neon_dot   (16, 8 or 4 rows)          per 4 inputs, 4 bytes of each row
+ *   pp_neon_rows  (8 or 4 rows, or 4 alone)  per 16 inputs, 16 bytes of each row; at a part's end perhaps per 8 inputs, 8 bytes
  * In `bytes` a byte is a weight. In `nibbles` it is two, the low half that of an input, the high half that of the input 4
  * further on (pp_neon_dot), 16 or at the end 8 (pp_neon_rows); what is said above of inputs doubles.
  *
@@ -50,6 +50,7 @@ typedef struct {
     uint16_t groups;
     uint16_t depth;                /* channels of the input that each output sees */
     uint16_t share;                /* outputs that see the same channels: the rows */
+    uint16_t block_rows;           /* of the largest blocks */
     int16_t origin_y;              /* of the first window */
     int16_t origin_x;
     uint16_t stride_y;             /* from the origin of a window to that of the next of its phase */

@@ -159,7 +159,7 @@ PP_INLINE void tile(const pp_neon_t *layer, const pp_neon_windows_t *windows, in
 
 static void tile(const pp_neon_t *layer, const pp_neon_windows_t *windows, uint32_t count, bool nibbles)
 {
-    pp_neon_tile(layer, windows, count, LARGER, 4, nibbles ? 2u : 1u);
+    pp_neon_tile(layer, windows, count, 4, nibbles ? 2u : 1u);
 }
 
 #endif

@@ -223,7 +223,7 @@ PP_INLINE void tile(const pp_neon_t *layer, const pp_neon_windows_t *windows, in
     const pp_neon_ending_t ending = pp_neon_ending(layer);
     const uint32_t *words = windows->blocks;
     uint32_t first = 0;
-    for (; ending.share - first >= LARGER; first += LARGER) {
+    for (; layer->block_rows == LARGER && ending.share - first >= LARGER; first += LARGER) {
         words = block(&ending, windows, words, count, LARGER, kind, first);
     }
     for (; first < ending.share; first += 4u) {
@@ -237,7 +237,7 @@ PP_INLINE void tile(const pp_neon_t *layer, const pp_neon_windows_t *windows, in
 
 static void tile(const pp_neon_t *layer, const pp_neon_windows_t *windows, uint32_t count, kind_t kind)
 {
-    pp_neon_tile(layer, windows, count, LARGER, 16, kind == NIBBLES ? 2u : 1u);
+    pp_neon_tile(layer, windows, count, 16, kind == NIBBLES ? 2u : 1u);
 }
 
 #endif

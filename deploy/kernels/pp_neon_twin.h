@@ -59,17 +59,16 @@ static inline void pp_neon_write(const pp_neon_t *layer, int8_t *to, uint32_t ro
 }
 
 /* All blocks of some windows; outputs may lie over inputs that no later block reads, so a block is summed before it is
- * written.
- *   larger  rows of the larger blocks */
+ * written. */
 static inline void pp_neon_tile(const pp_neon_t *layer, const pp_neon_windows_t *windows, uint32_t count,
-                                uint32_t larger, uint32_t step, uint32_t digits)
+                                uint32_t step, uint32_t digits)
 {
     const uint32_t weight_words = windows->phase->parts * windows->phase->inputs / digits / 4u;
     const uint32_t *block = windows->blocks;
     uint32_t rows = 0;
     for (uint32_t first = 0; first < layer->share; first += rows, block += rows * (2u + weight_words)) {
         const uint32_t left = layer->share - first;
-        rows = left >= larger ? larger : left >= 8u ? 8u : 4u;
+        rows = left >= layer->block_rows ? layer->block_rows : left >= 8u && layer->block_rows > 8u ? 8u : 4u;
         const uint32_t written = left < rows ? left : rows;
         const uint32_t *const multipliers = block + rows * (1u + weight_words);
         int32_t sums[PP_NEON_MOST][PP_NEON_MOST_ROWS];

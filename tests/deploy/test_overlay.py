@@ -19,13 +19,13 @@ from policyport.deploy.codegen import write_sources
 from policyport.deploy.codegen_memory import plan_memory, scratch_bytes, storages_of
 from policyport.deploy.host import HostLibrary
 from policyport.deploy.layers import Add, Conv2d, Layer, Pad, Pool, Resize, Tensor, TransposedConv2d
-from policyport.deploy.layout_neon import NeonLayout, arrangement, in_place
+from policyport.deploy.layout_neon import NeonKernel, in_place
 from policyport.deploy.layout_rows import is_pointwise, rows_layout
 from policyport.deploy.overlay import overlaps
 from policyport.deploy.planner import plan_program
 from policyport.deploy.program import Program
 from policyport.deploy.random_graph import RandomGraph
-from policyport.deploy.variant import VARIANTS, NeonVariant, Variant
+from policyport.deploy.variant import VARIANTS, Variant
 from policyport.deploy.vectors import random_inputs
 
 Event = tuple[Integers, Integers]
@@ -101,10 +101,10 @@ def in_fours(layer: Any) -> Iterator[Event]:
             yield read, pixel * outputs + np.arange(first, min(first + 4, outputs))
 
 
-def in_blocks(layer: Any, variant: NeonVariant, layout: NeonLayout) -> Iterator[Event]:
+def in_blocks(layer: Any, kernel: NeonKernel) -> Iterator[Event]:
     """Some windows, for each block of rows where they are read in place, then that block's outputs."""
     channels, outputs, columns = layer.input.shape[2], layer.output.shape[2], layer.output.shape[1]
-    how, again = arrangement(layer, variant), in_place(layer, variant, layout)
+    how, again = kernel.how, in_place(layer, kernel)
     at = places(layer)
     for i in range(0, len(at), how.windows):
         batch = at[i : i + how.windows]
@@ -178,8 +178,8 @@ def events(layer: Any, variant: Variant, optimize: str) -> Iterator[Event]:
 def convolution_events(layer: Conv2d, variant: Variant, optimize: str) -> Iterator[Event]:
     at = places(layer)
     if variant == "neon" or variant == "neon_dot":
-        found = neon_choice(layer, variant)
-        return plain(layer) if found is None else in_blocks(layer, variant, found)
+        found = neon_choice(layer, variant, optimize)
+        return plain(layer) if found is None else in_blocks(layer, found)
     if variant in ("mve", "thumb"):
         layout = rows_layout(layer, variant, optimize)  # type: ignore[arg-type]
         if layout == "depthwise":
