@@ -11,6 +11,12 @@ typedef enum { BYTES, NIBBLES, BYTES_S16 } kind_t;
 
 enum { MOST_GROUPS = 7 }; /* of 32 nibbles that int16 holds: each lane adds four products, at most 8 * 128 each */
 
+/* A vector of inputs that is used again only after two sums are there: else compilers compute products of many rows before
+ * they add the first, and run out of registers. */
+#define PP_AFTER(input, sum, other) __asm__("" : "+w"(input) : "w"(sum), "w"(other))
+
+enum { CHAINS = 4 }; /* products that wait for one another at once: as many as each takes cycles */
+
 /* Sums [window][row] over lanes. */
 typedef struct {
     int32x4_t of[WINDOWS][LARGER];
@@ -39,6 +45,12 @@ PP_INLINE const int8_t *bytes(sums_t *sums, const int8_t *const *at, const int8_
             for (int i = 0; i < count; i++) {
                 const int16x8_t product = vmull_s8(vget_low_s8(x[i]), vget_low_s8(w));
                 sums->of[i][row] = vpadalq_s16(sums->of[i][row], vmlal_high_s8(product, x[i], w));
+            }
+            if ((row + 1) * count % CHAINS == 0) {
+                PP_UNROLL
+                for (int i = 0; i < count; i++) {
+                    PP_AFTER(x[i], sums->of[i][row - 1], sums->of[i][row]);
+                }
             }
         }
         weights += 16 * rows;
