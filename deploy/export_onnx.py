@@ -199,7 +199,10 @@ def _fully_connected(writer: _Writer, layer: FullyConnected) -> str:
 
 def _window(layer: Conv2d | Pool) -> dict[str, Any]:
     window = layer.window
-    return {"strides": list(window.stride), "dilations": list(window.dilation), "pads": list(window.pads)}
+    attributes = {"strides": list(window.stride), "pads": list(window.pads)}
+    if max(window.dilation) == 1:  # the default; onnxruntime's quantized pooling does not take the attribute
+        return attributes
+    return {**attributes, "dilations": list(window.dilation)}
 
 
 def _convolution(writer: _Writer, layer: Conv2d) -> str:

@@ -105,8 +105,8 @@ def provenance(rows: Sequence[Row]) -> str:
     emulators = sorted({row.emulator for row in rows if row.emulator})
     compilers = sorted({row.compiler for row in rows if row.compiler})
     equal, measured = sum(row.parity for row in rows), sum(not row.error for row in rows)
-    seconds = [row.deploy_s for row in rows if row.deploy_s is not None]
-    slowest = f" No deploy took more than {max(seconds):.1f} s on the machine that measured." if seconds else ""
+    seconds = [row.deploy_cpu_s for row in rows if row.deploy_cpu_s is not None]
+    slowest = f" No deploy took more than {max(seconds):.1f} processor seconds." if seconds else ""
     return (
         f"{len(rows)} measurements; {', '.join(emulators)}; {', '.join(compilers)};"
         f" in {equal} of {measured} every integer of every layer equals the reference.{slowest}"

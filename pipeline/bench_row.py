@@ -71,9 +71,9 @@ class Row:
     error: str = ""
     """Why there is no measurement; empty where there is one."""
 
-    deploy_s: float | None = None
-    """What the deploy stage took on the machine that measured: lowering, choice of kernels, C, its check on this
-    machine, the firmware's build and the exports. None where an earlier benchmark did it and did not say."""
+    deploy_cpu_s: float | None = None
+    """Processor seconds of the deploy stage: lowering, choice of kernels, C, its check on this machine, the firmware's
+    build and the exports, compilers included. None where it was done before and did not say."""
 
     @property
     def key(self) -> tuple[str, str, str]:

@@ -32,7 +32,7 @@ REFERENCE_CORE = "cortex-m4"
 COLUMNS = (
     *("network", "label", "board", "core", "variant", "emulator", "compiler", "macs"),
     *("instructions", "instructions_max", "cycles", "instructions_per_mac", "cycles_per_mac"),
-    *("code_bytes", "constant_bytes", "arena_bytes", "stack_bytes", "parity", "deploy_s", "error"),
+    *("code_bytes", "constant_bytes", "arena_bytes", "stack_bytes", "parity", "deploy_cpu_s", "error"),
 )
 """Of the CSV file, the runtimes' agreement behind them."""
 

@@ -75,6 +75,12 @@ def test_dense_weights_have_the_zero_points_that_onnxruntime_fuses(models: dict[
     assert len(dense) == 2 and all(len(producers[node.input[1]].input) == 3 for node in dense)
 
 
+def test_pooling_has_no_attribute_that_onnxruntime_refuses_where_it_fuses(models: dict[str, Path]) -> None:
+    graph = onnx.load_from_string(integer_onnx(lower(models["image"] / "model.onnx"))).graph
+    (pool,) = [node for node in graph.node if node.op_type == "AveragePool"]
+    assert {attribute.name for attribute in pool.attribute} <= {"kernel_shape", "strides", "pads", "count_include_pad"}
+
+
 def test_inputs_span_the_range(program: Program) -> None:
     q = random_inputs(program)
     assert q.shape == (bench_linux_peers.INFERENCES, program.input.size)
