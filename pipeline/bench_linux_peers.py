@@ -8,6 +8,7 @@ input and of the output, which a board of ours does not do either.
 from __future__ import annotations
 
 import json
+import logging
 import statistics
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -19,11 +20,13 @@ from policyport.core.artifact import sha256_file, sha256_json
 from policyport.core.errors import ToolError, UnsupportedModelError
 from policyport.core.progress import progress
 from policyport.deploy.board import load_board
+from policyport.hil.tcg_plugin import build_plugin
 from policyport.pipeline import block_counts
 from policyport.pipeline.arm64_root import LINUX_CORES, Arm64Root, LinuxCore, installed_version, make_root
 from policyport.pipeline.bench_peers import PeerRow, Peers
 from policyport.pipeline.block_counts import (
     COUNTER,
+    QEMU,
     Region,
     count_words,
     library_instructions,
@@ -36,6 +39,8 @@ if TYPE_CHECKING:
     from policyport.core.semantics import Integers
     from policyport.deploy.program import Program
     from policyport.pipeline.bench import Request
+
+log = logging.getLogger(__name__)
 
 GUEST = Path(__file__).with_name("arm64_guest.py")
 
@@ -90,11 +95,11 @@ def run_peers(request: Request, recorded: Peers, say: Callable[[PeerRow], None])
 
     :param recorded: into which the rows go
     :param say: is told of each row
-    :raises ToolError: no QEMU, or no folder for AArch64 and none can be made
+    :raises ToolError: no QEMU that takes plugins, or no folder for AArch64 and none can be made
     """
     from policyport.pipeline.bench import VARIANTS, find_contenders, quantized, work_folder
 
-    qemu_version()
+    build_plugin(QEMU, COUNTER)
     contenders, cores, root = find_contenders(request), peer_cores(request.boards), make_root()
     rows: list[PeerRow] = []
     with progress("peers on AArch64", len(contenders)) as advance:
@@ -126,11 +131,10 @@ def peer_sources(root: Arm64Root) -> dict[str, str]:
 
 
 def measure_peers(model: Path, network: str, cores: Sequence[str], root: Arm64Root, folder: Path) -> Iterator[PeerRow]:
-    """Every runtime on every core; a runtime that cannot hold the network is left out.
+    """Every runtime on every core; one that cannot hold the network or does not run it is left out with a warning.
 
     :param model: what deploy takes
     :param folder: where the models are written, and rows kept until something of what they follow from changes
-    :raises ToolError: no QEMU, or a runtime failed
     """
     from policyport.deploy.lower import lower
     from policyport.deploy.stage import model_file
@@ -140,10 +144,10 @@ def measure_peers(model: Path, network: str, cores: Sequence[str], root: Arm64Ro
     for tool in TOOLS:
         try:
             path = _write_model(program, tool, folder)
-        except UnsupportedModelError:
-            continue
-        for core in cores:
-            yield _kept(program, network, tool, path, LINUX_CORES[core], root)
+            for core in cores:
+                yield _kept(program, network, tool, path, LINUX_CORES[core], root)
+        except (UnsupportedModelError, ToolError) as error:
+            log.warning("%s does not run %s: %s", tool.name, network, error)
 
 
 def _kept(program: Program, network: str, tool: Tool, model: Path, core: LinuxCore, root: Arm64Root) -> PeerRow:

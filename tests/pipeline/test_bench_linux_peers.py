@@ -143,6 +143,21 @@ def test_a_row_is_measured_again_only_where_what_it_follows_from_changed(
     assert len(measured) == 3 * len(TOOLS)
 
 
+def test_a_runtime_that_fails_is_left_out_and_told_of(
+    models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def measure(program: Program, network: str, tool: object, *_: object) -> PeerRow:
+        if tool == ONNX:
+            raise ToolError("an emulated program failed", got="invalid graph")
+        return row_of(network)
+
+    monkeypatch.setattr(bench_linux_peers, "_measure", measure)
+    monkeypatch.setattr(bench_linux_peers, "qemu_version", lambda: "qemu 7")
+    rows = list(measure_peers(models["mlp"], "mlp", ["cortex-a53"], Arm64Root(tmp_path), tmp_path / "peers"))
+    assert rows == [row_of("mlp")]
+    assert "onnxruntime does not run mlp" in caplog.text and "invalid graph" in caplog.text
+
+
 def test_the_recorded_file_is_written_as_it_is() -> None:
     assert record_peers.peers_text(load_peers()) == FILE.read_text(encoding="utf-8")
 
@@ -179,6 +194,7 @@ def test_the_command_measures_peers_and_keeps_their_rows(tmp_path: Path, monkeyp
 
     monkeypatch.setattr(bench, "NETWORKS", BUILT_IN[:1])
     monkeypatch.setattr(bench_linux_peers, "make_root", lambda: Arm64Root(tmp_path))
+    monkeypatch.setattr(bench_linux_peers, "build_plugin", lambda *_: None)
     monkeypatch.setattr(bench_linux_peers, "qemu_version", lambda: "qemu 7")
     monkeypatch.setattr(bench_linux_peers, "peer_sources", lambda root: {TFLITE.source: "a stand-in"})
     monkeypatch.setattr(bench_linux_peers, "_measure", lambda program, network, *_: row_of(network))
