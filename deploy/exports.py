@@ -17,20 +17,21 @@ ONNX_NAME = "policy.qdq.onnx"
 TFLITE_NAME = "policy.tflite"
 
 
-def tflite_interpreter(model: Path | bytes) -> Any:
+def tflite_interpreter(model: Path | bytes, xnnpack: bool = False) -> Any:
     """An interpreter of a TFLite model, tensors allocated, from whichever runtime works here.
 
     ``tflite_runtime`` imports beside numpy 2 and then fails when an interpreter is built, so one is
     built before it counts as there; ``ai_edge_litert`` is its maintained successor.
 
     :param model: a file or its content
+    :param xnnpack: with the delegate that is the default elsewhere, which announces itself on standard error
     :raises ToolError: no runtime builds an interpreter
     """
     given: dict[str, Any] = {"model_content": model} if isinstance(model, bytes) else {"model_path": str(model)}
     failures = []
     for package in ("tflite_runtime", "ai_edge_litert"):
         try:
-            interpreter = _interpreter(package, given)
+            interpreter = _interpreter(package, given, xnnpack)
             interpreter.allocate_tensors()
             return interpreter
         except (ImportError, SystemError, RuntimeError, ValueError) as error:
@@ -42,13 +43,13 @@ def tflite_interpreter(model: Path | bytes) -> Any:
     )
 
 
-def _interpreter(package: str, given: dict[str, Any]) -> Any:
-    """TFLite's own kernels alone: the delegate that is the default elsewhere announces itself on standard error."""
+def _interpreter(package: str, given: dict[str, Any], xnnpack: bool) -> Any:
     import importlib
 
     module = importlib.import_module(f"{package}.interpreter")
-    own = module.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
-    return module.Interpreter(**given, experimental_op_resolver_type=own)
+    kernels = module.OpResolverType
+    chosen = kernels.BUILTIN if xnnpack else kernels.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    return module.Interpreter(**given, experimental_op_resolver_type=chosen, num_threads=1)
 
 
 def write_exports(program: Program, source: Path, q: Integers, folder: Path) -> dict[str, Any]:
@@ -107,22 +108,35 @@ def run_tflite(interpreter: Any, program: Program, q: Integers) -> Integers:
     source, target = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
     outputs = []
     for row in q:
-        interpreter.set_tensor(source["index"], _as_typed(row, source, program.input).reshape(source["shape"]))
+        interpreter.set_tensor(source["index"], tflite_input(row, source, program.input))
         interpreter.invoke()
-        given = interpreter.get_tensor(target["index"]).reshape(-1)
-        if given.dtype == np.float32:
-            given = np.rint(given / np.float32(program.output.scale)) + program.output.zero_point
-        outputs.append(given.astype(np.int64) - (128 if given.dtype == np.uint8 else 0))
+        outputs.append(tflite_output(interpreter.get_tensor(target["index"]), program.output))
     return np.array(outputs)
 
 
-def _as_typed(row: Integers, details: Any, tensor: Tensor) -> Any:
-    """Integers of the program's input as a file's input type takes them."""
+def tflite_input(row: Integers, details: Any, tensor: Tensor) -> Any:
+    """Integers of the program's input, [inputs], as a file's input takes them, in its type and shape.
+
+    :param details: what the interpreter says of its input
+    """
     import numpy as np
 
     if details["dtype"] == np.float32:
-        return ((row - tensor.zero_point) * np.float64(tensor.scale)).astype(np.float32)
-    return (row + (128 if details["dtype"] == np.uint8 else 0)).astype(details["dtype"])
+        typed = ((row - tensor.zero_point) * np.float64(tensor.scale)).astype(np.float32)
+    else:
+        typed = (row + (128 if details["dtype"] == np.uint8 else 0)).astype(details["dtype"])
+    return typed.reshape(details["shape"])
+
+
+def tflite_output(given: Any, tensor: Tensor) -> Integers:
+    """What an interpreter gave as integers of the program's output, [outputs]."""
+    import numpy as np
+
+    flat = given.reshape(-1)
+    if flat.dtype == np.float32:
+        flat = np.rint(flat / np.float32(tensor.scale)) + tensor.zero_point
+    shifted: Integers = flat.astype(np.int64) - (128 if flat.dtype == np.uint8 else 0)
+    return shifted
 
 
 def _row(runtime: str, layer: str, wanted: Integers, got: Integers) -> dict[str, Any]:

@@ -64,6 +64,9 @@ TRACE_REQUEST = struct.Struct("<HHI")
 TRACE_REPLY = struct.Struct("<II")
 """Ticks, first element."""
 
+NAME_BYTES = 32
+"""Of a board's or compiler's name, at most."""
+
 _HELLO = struct.Struct("<HHIIBBBBII16s32sHBBI")
 _LAYER = struct.Struct("<HBB")
 _MEMORY = struct.Struct("<III")
@@ -115,7 +118,8 @@ class Identity:
             fields = _HELLO.unpack_from(payload)
             layer_count, board_bytes, compiler_bytes = fields[12:15]
             texts_end = _HELLO.size + board_bytes + compiler_bytes
-            texts = payload[_HELLO.size : texts_end].decode()
+            board = payload[_HELLO.size : _HELLO.size + board_bytes].decode()
+            compiler = payload[_HELLO.size + board_bytes : texts_end].decode()
             layers = tuple(
                 _LAYER.unpack_from(payload, texts_end + _LAYER.size * layer)[:2] for layer in range(layer_count)
             )
@@ -131,13 +135,25 @@ class Identity:
             output_size=fields[9],
             output_bits=fields[7],
             layers=layers,
-            board=texts[:board_bytes],
+            board=board,
             clock_hz=fields[2],
             counter=COUNTERS.get(fields[4], "none"),
             counter_overhead_ticks=fields[3],
             reset_cause=RESET_CAUSES.get(fields[5], "unknown"),
-            compiler=texts[board_bytes:],
+            compiler=compiler,
         )
+
+    def pack(self) -> bytes:
+        """A HELLO reply that :meth:`parse` reads as this; of names, what 32 bytes hold."""
+        board, compiler = (_cut(name) for name in (self.board, self.compiler))
+        head = _HELLO.pack(
+            *(self.protocol, self.max_payload, self.clock_hz, self.counter_overhead_ticks),
+            *(_number(COUNTERS, self.counter), _number(RESET_CAUSES, self.reset_cause)),
+            *(self.input_bits, self.output_bits, self.input_size, self.output_size),
+            *(bytes.fromhex(self.build_id), bytes.fromhex(self.model_sha256)),
+            *(len(self.layers), len(board), len(compiler), 0),
+        )
+        return head + board + compiler + b"".join(_LAYER.pack(size, bits, 0) for size, bits in self.layers)
 
 
 @dataclass(frozen=True)
@@ -182,6 +198,19 @@ class Memory:
         if len(payload) != _MEMORY.size:
             raise ProtocolError("the board's MEMORY does not read as one", got=payload.hex())
         return cls(*_MEMORY.unpack(payload))
+
+    def pack(self) -> bytes:
+        """The reply that :meth:`parse` reads as this."""
+        return _MEMORY.pack(self.stack_bytes, self.stack_used_bytes, self.ram_static_bytes)
+
+
+def _cut(name: str) -> bytes:
+    """As much of a name as fits, no character in half."""
+    return name.encode()[:NAME_BYTES].decode(errors="ignore").encode()
+
+
+def _number(names: dict[int, str], name: str) -> int:
+    return next(number for number, known in names.items() if known == name)
 
 
 def describe_fault(payload: bytes) -> str:

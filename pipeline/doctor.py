@@ -27,6 +27,8 @@ def examine() -> list[Finding]:
         _compiler(),
         _emulator(),
         _boards(),
+        _linux_compiler(),
+        _user_mode(),
         _host_compiler(),
         _tflite(),
         port_doctor.flash_programs(),
@@ -81,6 +83,17 @@ def _compiler() -> Finding:
     return Finding(what, "missing", "neither arm-none-eabi-gcc nor ziglang", cures)
 
 
+def _linux_compiler() -> Finding:
+    """The compiler for boards that run Linux."""
+    what = "AArch64 Linux compiler"
+    gcc = _program("aarch64-linux-gnu-gcc")
+    zig = _version("ziglang")
+    if gcc or zig:
+        return Finding(what, "ok", gcc or f"zig cc, ziglang {zig}")
+    cures = (pip_install("[rig]"), *system_install("aarch64-linux-gnu-gcc"))
+    return Finding(what, "optional", "neither aarch64-linux-gnu-gcc nor ziglang; boards that run Linux want one", cures)
+
+
 def _host_compiler() -> Finding:
     """A compiler for this machine: the same C as a shared library, for parity on the host."""
     what = "host C compiler"
@@ -104,6 +117,15 @@ def _emulator() -> Finding:
         return Finding(what, "ok", found, system_install("qemu-system-arm"))
     cures = (pip_install("[rig]"), *system_install("qemu-system-arm"))
     return Finding(what, "missing", "neither qemu-system-arm nor unicorn", cures)
+
+
+def _user_mode() -> Finding:
+    """Who runs the program of a board that runs Linux."""
+    what = "Linux program emulator"
+    qemu = _program("qemu-aarch64")
+    if qemu:
+        return Finding(what, "ok", qemu)
+    return Finding(what, "optional", "no qemu-aarch64; boards that run Linux want it", system_install("qemu-aarch64"))
 
 
 def _tflite() -> Finding:
