@@ -54,7 +54,7 @@ class Request:
     """Model files, or folders of them; none for the built-in networks."""
 
     boards: tuple[str, ...] = ()
-    """None for one of each core that an emulator here runs."""
+    """None for one of each Cortex-M that an emulator here runs."""
 
     quick: bool = False
     """Two small networks on two boards, in int8."""
@@ -123,7 +123,7 @@ def find_contenders(request: Request) -> list[Contender]:
 
 
 def find_boards(request: Request) -> list[Board]:
-    """The boards that are asked for; of those not asked for, the first of each core that an emulator here runs.
+    """The boards that are asked for; of each Cortex-M that an emulator here runs, the first.
 
     :raises ToolError: there is none
     """
@@ -134,7 +134,7 @@ def find_boards(request: Request) -> list[Board]:
     found: dict[str, Board] = {}
     missing: ToolError | None = None
     names = QUICK_BOARDS if request.quick else board_names()
-    for board in sorted(map(load_board, names), key=_bench_order):
+    for board in sorted((board for board in map(load_board, names) if not board.linux), key=_bench_order):
         try:
             choose_emulator(board, request.emulator)
         except ToolError as error:

@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="ONNX or TFLite files, or folders of them [default: networks of known shapes, weights from a seed]",
     )
     parser.add_argument(
-        "--boards", nargs="+", default=(), metavar="BOARD", help="boards [default: one of each core that runs here]"
+        "--boards", nargs="+", default=(), metavar="BOARD", help="boards [default: one of each Cortex-M that runs here]"
     )
     parser.add_argument(
         "--peers",

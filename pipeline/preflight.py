@@ -19,7 +19,8 @@ def deploy(configs: Mapping[str, Any]) -> None:
     """
     from policyport.deploy.toolchain import find_toolchain
 
-    find_toolchain(configs["deploy"].toolchain, load_board(configs["deploy"].board).linux)
+    board = load_board(configs["deploy"].board)
+    find_toolchain(configs["deploy"].toolchain, board.linux)
 
 
 def flash(configs: Mapping[str, Any]) -> None:
