@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from policyport.core.artifact import Artifact
 from policyport.core.errors import BoardError, BoardFaultError, ConfigError, ToolError
-from policyport.deploy import DeployConfig, FlashConfig, deploy, flash
+from policyport.deploy import DeployConfig, FlashConfig, bootloader, deploy, flash
 from policyport.deploy.board import load_board
 from policyport.deploy.firmware import build_firmware, image_file
 from policyport.deploy.toolchain import find_toolchain
@@ -329,3 +329,19 @@ def test_no_period_is_held_on_an_emulated_board(image: Artifact, tmp_path: Path)
     config = HilConfig(episodes=1, parity_observations=1, latency_observations=2, period_s=0.01)
     result = Result.read(hil(image.path, flashed.path, config, tmp_path / "hil").path / "result.json")
     assert result.deadline is None
+
+
+def test_the_same_sources_give_the_same_program(image: Artifact, tmp_path: Path) -> None:
+    toolchain = find_toolchain(linux=True)
+    if toolchain.version != image.manifest.tools["compiler"]:
+        pytest.skip("another compiler by now")
+    shutil.copytree(image.path / "src", tmp_path / "src")
+    again = build_firmware(tmp_path / "src", BOARD, toolchain, tmp_path)
+    assert again.build_id == image.manifest.figures["build_id"]
+    assert again.elf.read_bytes() == image.file("firmware.elf").read_bytes()
+
+
+def test_it_has_no_bootloader() -> None:
+    with pytest.raises(ConfigError, match="bootloader") as caught:
+        bootloader.slots_of(BOARD)
+    assert "stm32f405" in str(caught.value.expected)
