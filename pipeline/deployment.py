@@ -168,7 +168,7 @@ def _integer_code(trained: Artifact, width: Width, place: Path, episodes: int, s
             )
 
     def write(core: Core, folder: Path) -> None:
-        write_sources(program, "dsp" if core.dsp else "c", folder)
+        write_sources(program, core.variant, folder)
 
     return _Code(
         write=write,

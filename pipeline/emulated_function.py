@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from policyport.core.errors import ProtocolError, ToolError
 from policyport.core.install import pip_install
 from policyport.deploy.board import load_board
-from policyport.deploy.toolchain import Toolchain, find_toolchain, run
+from policyport.deploy.toolchain import find_toolchain, run
+from policyport.deploy.variant import Variant
 from policyport.hil.cortex_m import PAGE_BYTES, scan_instructions
 
 CODE_BASE, DATA_BASE, STACK_BASE, EXCHANGE_BASE = 0x0001_0000, 0x2000_0000, 0x3000_0000, 0x3800_0000
@@ -84,8 +85,8 @@ class Core:
     wide: bool
     """AArch64, instead of Thumb."""
 
-    dsp: bool
-    """Whether it runs the DSP kernels."""
+    variant: Variant
+    """The fastest kernels that it runs."""
 
     flash_bytes: int
     """What a program can take of it."""
@@ -122,21 +123,19 @@ def cortex_m4f() -> Core:
     board, toolchain = load_board("mps2-an386"), find_toolchain()
     command = (*toolchain.command, *toolchain.target_flags(board), "-mthumb")
     title = f"Cortex-M4F ({board.name})"
-    return Core("cortex-m4f", title, command, False, True, board.flash.size, toolchain.version)
+    return Core("cortex-m4f", title, command, False, board.variant, board.flash.size, toolchain.version)
 
 
 def cortex_a53() -> Core:
-    """The core of a Raspberry Pi 3, in AArch64 code for Linux, built by the ``ziglang`` package.
+    """The core of the board ``raspberrypi3``, in AArch64 code for Linux, built by the ``ziglang`` package.
 
     :raises ToolError: the package is not installed
     """
     if importlib.util.find_spec("ziglang") is None:
         raise ToolError("no compiler for AArch64 Linux", expected="the package ziglang", cure=pip_install("[rig]"))
-    toolchain: Toolchain = find_toolchain("zig")
-    flags = ("-target", "aarch64-linux-musl", "-mcpu=cortex_a53", "-fno-sanitize=all")
-    return Core(
-        "cortex-a53", "Cortex-A53 (Linux)", (*toolchain.command, *flags), True, False, 1 << 30, toolchain.version
-    )
+    board, toolchain = load_board("raspberrypi3"), find_toolchain("zig", linux=True)
+    command = (*toolchain.command, *toolchain.target_flags(board))
+    return Core("cortex-a53", "Cortex-A53 (Linux)", command, True, board.variant, board.ram.size, toolchain.version)
 
 
 def build(core: Core, folder: Path, more_flags: tuple[str, ...] = ()) -> Built:

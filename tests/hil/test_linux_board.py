@@ -7,6 +7,7 @@ import os
 import select
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from policyport.core.errors import BoardError, BoardFaultError, ConfigError, Too
 from policyport.deploy import DeployConfig, FlashConfig, bootloader, deploy, flash
 from policyport.deploy.board import load_board
 from policyport.deploy.firmware import build_firmware, image_file
+from policyport.deploy.host import find_compiler
 from policyport.deploy.toolchain import find_toolchain
 from policyport.firmware_bridge.client import Bridge
 from policyport.hil import HilConfig, hil, open_board, qemu_user_board
@@ -345,3 +347,22 @@ def test_it_has_no_bootloader() -> None:
     with pytest.raises(ConfigError, match="bootloader") as caught:
         bootloader.slots_of(BOARD)
     assert "stm32f405" in str(caught.value.expected)
+
+
+def test_sources_build_on_the_board_itself(image: Artifact, tmp_path: Path) -> None:
+    """The documentation's line, with this machine for the board: the same integers, in nanoseconds."""
+    if sys.platform != "linux":
+        pytest.skip("not Linux")
+    program = tmp_path / "firmware"
+    sources = sorted(str(path) for path in (image.path / "src").glob("*.c"))
+    compiler = find_compiler()
+    subprocess.run([*compiler, "-std=c99", "-O3", *sources, "-lpthread", "-o", str(program)], check=True)
+    with running([str(program), "--listen", "127.0.0.1:0", "--count", "clock"]) as url:
+        observations = np.random.default_rng(4).uniform(-0.15, 0.15, (4, 4)).astype(np.float32)
+        with open_board(image.path, url) as board:
+            expected = ReferencePolicy(board.program, board.task).predict(observations)[0]
+            assert np.array_equal(board.policy.predict(observations)[0], expected)
+            assert board.rig.unit == "nanoseconds" and max(board.counts) < 1_000_000_000
+            assert 0 < board.bridge.memory().stack_used_bytes < BOARD.stack_bytes
+    with running([str(program), "--listen", "127.0.0.1:0"]) as url, open_board(image.path, url) as board:
+        assert board.identity.counter in ("perf", "clock")

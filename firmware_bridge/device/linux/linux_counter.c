@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <linux/perf_event.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -31,6 +32,10 @@ static int open_cycles(void) {
 }
 
 bool counter_open(const char *count_file) {
+    kind = PP_COUNTER_CLOCK;
+    if (count_file != NULL && strcmp(count_file, COUNT_CLOCK) == 0) {
+        return true;
+    }
     if (count_file == NULL) {
         uint64_t now;
         cycles = open_cycles();

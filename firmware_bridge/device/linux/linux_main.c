@@ -22,9 +22,10 @@ typedef struct {
 
 static __attribute__((noreturn)) void usage(const char *program, const char *what) {
     (void)fprintf(stderr,
-                  "%s%susage: %s [--listen [ADDRESS:]PORT | --serial DEVICE [--baud N]] [--count FILE]\n"
+                  "%s%susage: %s [--listen [ADDRESS:]PORT | --serial DEVICE [--baud N]] [--count FILE|clock]\n"
                   "Serves the policy built for %s over policyport's bridge: TCP, a serial device, or standard input and\n"
-                  "output. --count names a file in which an emulator counts instructions.\n",
+                  "output. An inference is counted in cycles where that is allowed, else in nanoseconds: --count clock has it so\n"
+                  "in any case, --count FILE counts what an emulator writes there.\n",
                   what, *what == '\0' ? "" : "\n", program, PP_BOARD_NAME);
     exit(*what == '\0' ? EXIT_SUCCESS : EXIT_USAGE);
 }

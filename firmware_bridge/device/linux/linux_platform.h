@@ -18,13 +18,16 @@ enum {
     EXIT_RESET = 11    /* plus a pp_reset_cause_t: start again */
 };
 
+#define COUNT_CLOCK "clock"
+
 /* Answer a host, in a process made for it; does not return.
  * count_file: holds what the emulator counts, see counter_open */
 __attribute__((noreturn)) void platform_serve(line_t line, pp_reset_cause_t cause, const char *count_file);
 
-/* Choose the counter: instructions as an emulator writes them, 64 bits at the begin of a file; else the processor's
- * cycles in user mode, where the kernel lets this process count them; else the clock, in ns.
- * count_file: NULL without an emulator that counts. Returns whether it can be read. */
+/* Choose the counter: the processor's cycles in user mode, where the kernel lets this process count them, else the clock,
+ * in ns.
+ * count_file: NULL for that choice; COUNT_CLOCK for the clock in any case; else a file in which an emulator counts
+ * instructions, 64 bits at its begin. Returns whether it can be read. */
 bool counter_open(const char *count_file);
 
 #endif
