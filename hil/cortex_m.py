@@ -25,6 +25,8 @@ NOWHERE = 0xFFFFFFFE
 
 PAGE_BYTES = 4096
 
+SYSTICK_VECTOR = 15
+
 
 class CoreFault(Exception):
     """The processor hit something that it cannot execute; the text says what and where."""
@@ -89,6 +91,7 @@ class CortexM:
         self._controller = controller
         self._watchdog = Stm32Watchdog(lambda: self.executed, watchdog_clock_hz) if watchdog_clock_hz else None
         self._deadline = math.inf
+        self._tick_at = math.inf  # the count at which SysTick's exception comes
         self._counts = counts
         self._core = core
         self._memory = memory
@@ -108,11 +111,32 @@ class CortexM:
         import unicorn
         from unicorn.arm_const import UC_ARM_REG_PC
 
-        try:
-            self._machine.emu_start(self._pc | 1, NOWHERE)
-        except unicorn.UcError as error:
-            raise CoreFault(self._describe(error)) from error
-        self._pc = self._machine.reg_read(UC_ARM_REG_PC)
+        while True:
+            try:
+                self._machine.emu_start(self._pc | 1, NOWHERE)
+                self._pc = self._machine.reg_read(UC_ARM_REG_PC)
+                if self.executed < self._tick_at or self.reset_requested:
+                    return
+                self._take_systick()
+                if self.reset_requested:  # by the firmware's own watchdog
+                    return
+            except unicorn.UcError as error:
+                raise CoreFault(self._describe(error)) from error
+
+    def _take_systick(self) -> None:
+        """Run SysTick's handler between two blocks, as a call; nothing of it counts, and all registers are kept."""
+        from unicorn import arm_const
+
+        machine, executed, recorder = self._machine, self.executed, self._recorder
+        self._tick_at, self._recorder = math.inf, None
+        if not machine.reg_read(arm_const.UC_ARM_REG_PRIMASK):
+            context = machine.context_save()
+            vector = self._memory.vectors + 4 * SYSTICK_VECTOR  # also where the handler returns to: no code lies there
+            machine.reg_write(arm_const.UC_ARM_REG_LR, vector | 1)
+            machine.emu_start(int.from_bytes(machine.mem_read(vector, 4), "little"), vector)
+            machine.context_restore(context)
+        self.executed, self._recorder = executed, recorder
+        self._tick_at = self._system.next_wrap()
 
     def reset(self) -> None:
         """Start again from the vector table; RAM keeps its content, as over a system reset of the real core."""
@@ -123,7 +147,7 @@ class CortexM:
         for device in (self._controller, self._watchdog):
             if device is not None:
                 device.reset()
-        self._deadline = math.inf
+        self._deadline = self._tick_at = math.inf
         self._machine = self._power_up(ram)
         self._pc = self._start_address()
 
@@ -163,7 +187,7 @@ class CortexM:
         """Put the registers on the buses and the counter on the blocks."""
         import unicorn
 
-        system = SystemRegisters(self._core, lambda: self.executed, self._request_reset)
+        system = self._system = SystemRegisters(self._core, lambda: self.executed, self._request_reset)
         uart = self._make_uart()
         devices: list[tuple[range, Any]] = [(range(self._memory.uart_base, self._memory.uart_base + PAGE_BYTES), uart)]
         devices += [(d.registers, d) for d in (self._controller, self._watchdog) if d is not None]
@@ -190,6 +214,8 @@ class CortexM:
 
         def write_system(_machine: Any, offset: int, _size: int, value: int, _data: Any) -> None:
             system.write(PRIVATE_BUS[0] + offset, value)
+            if not system.has_dwt:
+                self._tick_at = system.next_wrap()
 
         machine.mmio_map(*PERIPHERALS, read_peripheral, None, write_peripheral, None)
         machine.mmio_map(*PRIVATE_BUS, read_system, None, write_system, None)
@@ -220,6 +246,9 @@ class CortexM:
         block = self._blocks.get((address, size))
         if block is None:
             block = self._blocks[address, size] = scan_instructions(machine.mem_read(address, size))
+        if self.executed >= self._tick_at:
+            machine.emu_stop()  # before the block, which is entered again after the exception
+            return
         count, last = block
         self.executed += count
         if self.executed >= self._deadline:

@@ -4,12 +4,13 @@ What the firmware may set and read back is plain storage; only these have a beha
 
 - DWT CYCCNT and SysTick count executed instructions, one tick each;
 - AIRCR.SYSRESETREQ asks for a reset;
-- ICSR.PENDSTSET and CSR.COUNTFLAG tell that SysTick wrapped (no exception is taken);
+- ICSR.PENDSTSET and CSR.COUNTFLAG tell that SysTick wrapped; a core without CYCCNT takes its exception then;
 - interrupt and fault status registers read as "nothing pending".
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 DWT_CTRL, DWT_CYCCNT = 0xE0001000, 0xE0001004
@@ -23,6 +24,7 @@ TRACE_ENABLE = 1 << 24
 PENDSTSET = 1 << 26
 COUNTFLAG = 1 << 16
 SYSTICK_ENABLE = 1 << 0
+SYSTICK_EXCEPTION = 1 << 1
 RESET_REQUEST = 0x05FA0004
 """VECTKEY and SYSRESETREQ."""
 
@@ -47,7 +49,7 @@ class SystemRegisters:
     def __init__(self, core: str, executed: Callable[[], int], reset: Callable[[], None]) -> None:
         self._executed = executed
         self._reset = reset
-        self._has_dwt = core != "cortex-m0"
+        self.has_dwt = core != "cortex-m0"
         self._stored = {CPUID: CPUID_OF_CORE[core]}
         self._cyccnt_start = 0
         self._systick_start = 0
@@ -77,15 +79,25 @@ class SystemRegisters:
         elif address not in NVIC and address not in (CPUID, MPU_TYPE):
             self._stored[address] = value
 
+    def next_wrap(self) -> float:
+        """The count of executed instructions at which SysTick wraps next and raises its exception; infinity: never."""
+        control = self._stored.get(SYST_CSR, 0)
+        if not (control & SYSTICK_ENABLE and control & SYSTICK_EXCEPTION):
+            return math.inf
+        return self._systick_start + (self._systick()[0] + 1) * self._period()
+
+    def _period(self) -> int:
+        return (self._stored.get(SYST_RVR, 0) & 0xFFFFFF) + 1
+
     def _cyccnt(self) -> int:
         enabled = self._stored.get(DEMCR, 0) & TRACE_ENABLE and self._stored.get(DWT_CTRL, 0) & CYCCNT_ENABLE
-        return (self._executed() - self._cyccnt_start) & 0xFFFFFFFF if enabled and self._has_dwt else 0
+        return (self._executed() - self._cyccnt_start) & 0xFFFFFFFF if enabled and self.has_dwt else 0
 
     def _systick(self) -> tuple[int, int]:
         """Wraps since the counter was last cleared, and its value, which counts down."""
         if not self._stored.get(SYST_CSR, 0) & SYSTICK_ENABLE:
             return 0, 0
-        period = (self._stored.get(SYST_RVR, 0) & 0xFFFFFF) + 1
+        period = self._period()
         wraps, phase = divmod(self._executed() - self._systick_start, period)
         return wraps, (period - phase) % period
 

@@ -8,8 +8,8 @@ standard error and exit code :data:`FAULT_EXIT`.
 
 What is modelled: the core's instructions, flash, RAM, the UART as a polled driver sees it, DWT CYCCNT,
 SysTick and reset requests; where a bootloader was written for the board also the controller of its flash and its
-watchdog. Exceptions are not taken; WFI waits for the host's next byte, so an idle board
-uses no processor time.
+watchdog. Of the exceptions SysTick's alone is taken, where the core has no CYCCNT; WFI waits for the host's next
+byte, so an idle board uses no processor time.
 """
 
 from __future__ import annotations
