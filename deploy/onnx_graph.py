@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from policyport.core.errors import ArtifactError, UnsupportedModelError
+from policyport.core.onnx_tensor import read_tensor
 from policyport.core.semantics import Integers, Reals
 
 SUPPORTED = (
@@ -164,12 +165,10 @@ def _needed(graph: Any, constants: Mapping[str, Constant]) -> tuple[Any, ...]:
 
 def _constants(graph: Any, path: Path) -> dict[str, Constant]:
     """Every value known beforehand: initializers, Constant nodes, and what is made of them alone."""
-    from onnx import numpy_helper
-
-    known: dict[str, Constant] = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    known: dict[str, Constant] = {tensor.name: read_tensor(tensor, path) for tensor in graph.initializer}
     for node in graph.node:
         if node.op_type == "Constant" and node.attribute[0].name == "value":
-            known[node.output[0]] = numpy_helper.to_array(node.attribute[0].t)
+            known[node.output[0]] = read_tensor(node.attribute[0].t, path)
         elif node.op_type in _FOLDED and node.input[0] in known:
             known[node.output[0]] = _FOLDED[node.op_type](node, known, path)
     return known

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from policyport.core.errors import ArtifactError, UnsupportedModelError
+from policyport.core.onnx_tensor import read_tensor
 from policyport.core.task import StateVector
 
 PASSED_OVER = ("Identity", "Dropout", "Cast")
@@ -129,12 +130,10 @@ def open_onnx(path: Path, state: Sequence[StateVector] = ()) -> OnnxFile:
     :raises ArtifactError: missing, torn, or no ONNX
     :raises UnsupportedModelError: already quantized; several inputs or outputs; an input of another kind
     """
-    from onnx import numpy_helper
-
     model = _load(path)
     graph = model.graph
     _refuse_quantized(graph, path)
-    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    constants = {tensor.name: read_tensor(tensor, path) for tensor in graph.initializer}
     nodes, names = _without_passed_over(graph)
     carried = {vector.output for vector in state}
     results = [value.name for value in graph.output if value.name not in carried]

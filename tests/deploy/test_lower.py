@@ -332,6 +332,25 @@ def test_torn_and_missing_files(tmp_path: Path) -> None:
         lower(torn)
 
 
+def test_a_bias_of_another_size_than_the_outputs(lowered: Lowered) -> None:
+    """Found by a fuzzer."""
+    model = make(Spelling(bias="float"))
+    name = next(node.input[2] for node in model.graph.node if node.op_type == "Gemm")
+    bias = next(tensor for tensor in model.graph.initializer if tensor.name == name)
+    bias.CopyFrom(onnx.numpy_helper.from_array(np.zeros(24, np.float32), name))
+    refused(lowered, model, "bias of another size", "1 or 6 values", "24")
+
+
+def test_a_constant_of_no_type(tmp_path: Path) -> None:
+    """Found by a fuzzer: onnx's checker lets it pass."""
+    model = make(Spelling())
+    model.graph.initializer[0].data_type = 91
+    path = tmp_path / "strange.onnx"
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(ArtifactError, match="torn model"):
+        lower(path)
+
+
 def test_spellings_differ_where_they_should(lowered: Lowered) -> None:
     """A network without biases is another network: the comparison above can fail."""
     plain, other = lowered(make(Spelling())), lowered(make(replace(Spelling(), bias="none")))

@@ -69,9 +69,11 @@ def rig(firmware: tuple[str, Path], emulator: str) -> Iterator[EmulatedRig]:
 
 
 def test_no_wrap_is_lost(rig: EmulatedRig) -> None:
+    """On QEMU a tick is a tenth of an instruction here, and 30 wraps' handlers are known to one instruction only."""
+    longest = 300_000 if (rig.board.name, rig.emulator) == ("stm32f405", "qemu") else 800_000
     with Bridge.open(rig.url, timeout_s=60) as bridge:
         overhead = bridge.hello().counter_overhead_ticks
-        for rounds in (1000, 2**24 // ROUND - 1, 2**24 // ROUND, 800_000):
+        for rounds in (1000, 2**24 // ROUND - 1, 2**24 // ROUND, longest):
             (ticks,) = struct.unpack("<I", bridge.user(0x40, struct.pack("<I", rounds)))
             assert rig.instructions(ticks, overhead) == rounds * ROUND
 
