@@ -50,7 +50,7 @@ def hil(image: Path, board: Path, config: HilConfig, out: Path) -> Artifact:
     from policyport.hil.partial import open_partial
 
     deployed, flashed = open_artifact(image, "deploy"), open_artifact(board, "flash")
-    inputs = {"image": deployed.key, "board": flashed.key}
+    inputs = {"image": deployed.key, "board": flashed.key, **machine_inputs(config)}
     code = code_version(*CODE)
     partial = open_partial(out, stage_key("hil", inputs, to_table(config), code))
     with write_artifact(out, "hil", inputs=inputs, config=to_table(config), code=code) as writer:
@@ -63,6 +63,17 @@ def hil(image: Path, board: Path, config: HilConfig, out: Path) -> Artifact:
     artifact = open_artifact(out, "hil")
     gates.require_passed(result.gates, artifact.path / "result.json")
     return artifact
+
+
+def machine_inputs(config: HilConfig) -> dict[str, str]:
+    """What of this machine the figures depend on: the emulator that is asked for, or that ``auto`` prefers here."""
+    from policyport.hil.provenance import emulator_version
+    from policyport.hil.qemu_board import machines
+
+    if config.port or config.hardware_map is not None:
+        return {}
+    emulator = config.emulator if config.emulator != "auto" else "qemu" if machines() else "unicorn"
+    return {"emulator": emulator_version(emulator) or "none"}
 
 
 def _figures(result: Result) -> dict[str, Any]:

@@ -42,14 +42,15 @@ def run_single(stage: Stage, arguments: argparse.Namespace, say: Say, stages: tu
 
 
 def _input(stage: Stage, name: str, given: Path | None, before: Mapping[str, Path], recipe: Recipe | None) -> Path:
-    """The path that was given, else that of the recipe's run, else what lies beside the input before it."""
+    """The path that was given, else what lies beside the input before it, or of the first that of the recipe's run."""
     source = stage.inputs[name]
     if given is None and recipe is None and not before:
         raise ConfigError(f"no {name} given", where=f"policyport {stage.name}", expected=stage.takes[name])
-    run = recipe.folder if recipe else next(iter(before.values()), RUNS).resolve().parent
+    run = next((path.resolve().parent for path in before.values()), recipe.folder if recipe else RUNS)
     path = run / source if given is None else given
     if not path.exists():
-        cure = f"policyport {source} --recipe {recipe.path}" if recipe and given is None else None
+        of_recipe = recipe is not None and given is None and run == recipe.folder.resolve()
+        cure = f"policyport {source} --recipe {recipe.path}" if recipe and of_recipe else None
         raise ArtifactError(f"no such {name}", where=path, expected=stage.takes[name], cure=cure)
     return path
 

@@ -150,6 +150,7 @@ STAGES: tuple[Stage, ...] = (
         function="policyport.hil.stage:hil",
         options="policyport.hil.config:HilConfig",
         code="policyport.hil.stage:CODE",
+        machine="policyport.hil.stage:machine_inputs",
         preflight="policyport.pipeline.preflight:hil",
         inputs={"image": "deploy", "board": "flash"},
         takes={"image": "folder of a deploy artifact", "board": "folder of a flash artifact: what lies on the board"},

@@ -40,6 +40,7 @@ from policyport.hil.margin import FRESH_SEEDS, RANDOM_EPISODES, random_returns
 from policyport.hil.policy import BoardPolicy, FloatPolicy, HostPolicy, ReferencePolicy
 from policyport.hil.result import Result
 from policyport.hil.rig import EmulatedRig
+from policyport.hil.stage import machine_inputs
 from policyport.quantize import QuantizeConfig, quantize
 from tiny import SHORT, Built
 
@@ -371,3 +372,13 @@ def test_the_port_of_a_real_board(tmp_path: Path) -> None:
         campaign._port(HilConfig(), record | {"port": None})
     with pytest.raises(BoardError, match="not plugged in"):
         campaign._port(HilConfig(), record | {"board_id": "no such serial number"})
+
+
+def test_the_key_knows_the_emulator_that_auto_picks(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert machine_inputs(HilConfig(port="/dev/ttyACM0")) == {}
+    asked = {name: machine_inputs(HilConfig(emulator=name)) for name in ("qemu", "unicorn", "auto")}
+    assert asked["auto"] in (asked["qemu"], asked["unicorn"])
+    monkeypatch.setattr(qemu_board, "machines", lambda: frozenset())
+    assert machine_inputs(HilConfig()) == asked["unicorn"]
+    monkeypatch.setattr(qemu_board, "machines", lambda: frozenset({"mps2-an386"}))
+    assert machine_inputs(HilConfig()) == asked["qemu"]

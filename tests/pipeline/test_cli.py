@@ -192,6 +192,22 @@ def test_a_second_input_is_taken_from_beside_the_first(stubbed: Any, capsys: pyt
     assert inputs == {"image": keys["deploy"], "board": keys["flash"]}
 
 
+def test_a_second_input_is_beside_a_first_that_is_not_the_recipes(
+    stubbed: Any, recipe_file: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = str(recipe_file(""))
+    for stage in ("train", "deploy", "flash"):
+        assert cli.main([stage, "--recipe", recipe]) == 0
+    cli.main(["train", "--out", "somewhere/train"])
+    cli.main(["deploy", "somewhere/train"])
+    assert cli.main(["hil", "somewhere/deploy", "--recipe", recipe]) == 2
+    assert "somewhere/flash" in capsys.readouterr().err
+    cli.main(["flash", "somewhere/deploy"])
+    assert cli.main(["hil", "somewhere/deploy", "--recipe", recipe]) == 0
+    inputs = json.loads(Path("runs/job/hil/manifest.json").read_text())["inputs"]
+    assert inputs["board"] == json.loads(Path("somewhere/flash/manifest.json").read_text())["key"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "what"),
     [
