@@ -8,6 +8,7 @@ machine or on many.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -22,13 +23,19 @@ from policyport.pipeline.quarl_agents import StudyAgent, find_agents, trained_ag
 from policyport.pipeline.quarl_cell import Cell, CellResult, measured, recall
 from policyport.pipeline.quarl_methods import DESCRIPTIONS, FLOAT, widths
 from policyport.pipeline.quarl_plan import LEAST_EPISODES, Bounds, Plan, pilot_cells, plans_of, to_json
-from policyport.pipeline.quarl_rows import Study, study_of
+from policyport.pipeline.quarl_rows import WIDE, Study, study_of
 from policyport.pipeline.run import Say
 
 METHODS = ("weights", "fp16", "integer", "lattice", "last-layer")
 """Those that take seconds a cell; ``adaround`` and ``qat`` take minutes."""
 
 BITS = (32, 16, 8, 7, 6, 5, 4, 3, 2)
+
+CELLS = {8: "cells", 16: "cells-16"}
+"""Folder of the results, by width of activations."""
+
+UNQUANTIZED = (FLOAT, "fp16", "weights")
+"""Methods whose activations are no integers."""
 
 Done = Callable[[CellResult], None]
 
@@ -45,7 +52,9 @@ class StudyRequest:
     algorithms: tuple[str, ...] = ()
     bits: tuple[int, ...] = BITS
     methods: tuple[str, ...] = METHODS
-    activation_bits: int = 8
+    activation_bits: tuple[int, ...] = (8,)
+    """Of hidden layers, for the methods that quantize them: 8, 16 or both."""
+
     seeds: tuple[int, ...] = (0,)
     """Of the trainings."""
 
@@ -81,9 +90,12 @@ def run_study(request: StudyRequest, say: Say, done: Done) -> Study:
     agents = _agents(request, say)
     plans = _plan(agents, request)
     agents = [agent for agent in agents if agent.group in plans]
-    cells = [cell for agent in agents for cell in _cells(agent, request, plans[agent.group].episodes)]
-    found = _results(cells, "cells", request, done)
-    study = study_of(agents, [found[cell] for cell in cells if cell in found], plans)
+    results: list[CellResult] = []
+    for width in dict.fromkeys((8, *request.activation_bits)):
+        cells = [cell for agent in agents for cell in _cells(agent, request, width, plans[agent.group].episodes)]
+        found = _results(cells, CELLS[width], request, done)
+        results += [_named(found[cell], width) for cell in cells if cell in found]
+    study = study_of(agents, results, plans)
     if not study.rows:
         raise ConfigError("nothing is measured that could be summed up", where=request.out / "cells")
     return study
@@ -118,6 +130,9 @@ def _check(request: StudyRequest) -> None:
     for method in request.methods:
         if method not in DESCRIPTIONS:
             raise ConfigError("no such method", where="methods", expected=", ".join(DESCRIPTIONS), got=method)
+    for width in request.activation_bits:
+        if width not in CELLS:
+            raise ConfigError("no such width of activations", where="activation_bits", expected="8, 16", got=width)
     for bits in request.bits:
         if not 2 <= bits <= 32:
             raise ConfigError("no such width of weights", where="bits", expected="2 to 32", got=bits)
@@ -148,11 +163,18 @@ def _agents(request: StudyRequest, say: Say) -> list[StudyAgent]:
     return trained_agents(place, request.environments, request.algorithms, request.seeds, say)
 
 
-def _cells(agent: StudyAgent, request: StudyRequest, episodes: int) -> list[Cell]:
-    pairs = [(FLOAT, 32)]
-    pairs += [(m, bits) for m in request.methods if m != FLOAT for bits in widths(m, request.bits)]
-    more = request.activation_bits, episodes, request.first_seed
-    return [Cell(agent.name, str(agent.artifact.resolve()), method, bits, *more) for method, bits in pairs]
+def _cells(agent: StudyAgent, request: StudyRequest, width: int, episodes: int) -> list[Cell]:
+    """Those of one width of activations; those without quantized activations belong to 8 bits."""
+    methods = [method for method in request.methods if method not in UNQUANTIZED and width in request.activation_bits]
+    if width == 8:
+        methods = [FLOAT, *(method for method in request.methods if method in UNQUANTIZED[1:]), *methods]
+    place, more = (agent.name, str(agent.artifact.resolve())), (width, episodes, request.first_seed)
+    return [Cell(*place, method, bits, *more) for method in methods for bits in widths(method, request.bits)]
+
+
+def _named(result: CellResult, width: int) -> CellResult:
+    """The result under the name that its method has in tables."""
+    return result if width == 8 else dataclasses.replace(result, method=f"{result.method}{WIDE}")
 
 
 def _measure(cells: list[Cell], folder: Path, request: StudyRequest) -> Iterator[tuple[Cell, CellResult]]:

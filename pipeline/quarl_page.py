@@ -8,10 +8,16 @@ from typing import Any
 from policyport.core import page
 from policyport.core.drawing import BOARD, FLOAT, INK, MUTED, drawing
 from policyport.core.page import Figure, Tile
-from policyport.pipeline.quarl_methods import DESCRIPTIONS
 from policyport.pipeline.quarl_methods import FLOAT as EXACT
 from policyport.pipeline.quarl_rows import Study, Weights
-from policyport.pipeline.quarl_tables import differences_table, plan_table, returns_table, weights_table, widths_table
+from policyport.pipeline.quarl_tables import (
+    described,
+    differences_table,
+    plan_table,
+    returns_table,
+    weights_table,
+    widths_table,
+)
 
 TEMPLATE = Path(__file__).with_name("quarl.html.j2")
 
@@ -30,7 +36,7 @@ def render_page(study: Study) -> str:
         "widths": widths_table(study),
         "differences": differences_table(study),
         "weights": weights_table(study),
-        "returns": [(method, DESCRIPTIONS[method], returns_table(study, method)) for method in study.methods],
+        "returns": [(method, described(method), returns_table(study, method)) for method in study.methods],
         "basis": {group: plan.margin.basis for group, plan in study.plans.items()},
     }
     return page.render(TEMPLATE, values)

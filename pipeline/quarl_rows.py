@@ -17,6 +17,9 @@ from policyport.quantize.source import open_source
 
 BINS = 61
 
+WIDE = " int16"
+"""Behind the name of a method whose hidden activations have 16 bits, not 8."""
+
 
 @dataclass(frozen=True)
 class Weights:
@@ -40,6 +43,8 @@ class Row:
 
     group: str
     method: str
+    """With :data:`WIDE` behind it where it has that."""
+
     bits: int
     runs: int
     """Agents, each of its own training."""

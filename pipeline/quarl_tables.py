@@ -9,7 +9,7 @@ import json
 from collections.abc import Sequence
 
 from policyport.pipeline.quarl_methods import DESCRIPTIONS, FLOAT
-from policyport.pipeline.quarl_rows import Row, Study
+from policyport.pipeline.quarl_rows import WIDE, Row, Study
 
 COLUMNS = (
     *("group", "method", "bits", "runs", "episodes", "mean", "mean_low", "mean_high", "iqm", "iqm_low", "iqm_high"),
@@ -41,11 +41,17 @@ def to_markdown(study: Study) -> str:
     """What was stated beforehand, returns by width for each method, the lowest equivalent widths, the weights."""
     parts = ["### Stated beforehand", "", *_table(plan_table(study)), ""]
     for method in study.methods:
-        parts += [f"### {method}: {DESCRIPTIONS[method]}", "", *_table(returns_table(study, method)), ""]
+        parts += [f"### {method}: {described(method)}", "", *_table(returns_table(study, method)), ""]
     parts += ["### Lowest equivalent width", "", *_table(widths_table(study)), ""]
     parts += ["### Difference from float32, in % of the span", "", *_table(differences_table(study)), ""]
     parts += ["### Weights", "", *_table(weights_table(study)), ""]
     return "\n".join(parts).rstrip() + "\n"
+
+
+def described(method: str) -> str:
+    """What a method does."""
+    words = DESCRIPTIONS[method.removesuffix(WIDE)]
+    return f"{words}; hidden activations of 16 bits" if method.endswith(WIDE) else words
 
 
 def plan_table(study: Study) -> list[list[str]]:

@@ -39,7 +39,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="float32, weights, fp16, integer, lattice, adaround, last-layer, qat [default: all but adaround and qat]; "
         "of the study last-layer: nearest, gptq, lattice [default: all]",
     )
-    add("--activation-bits", type=int, choices=(8, 16), default=8, help="where they are quantized [default: 8]")
+    add(
+        "--activation-bits",
+        nargs="+",
+        type=int,
+        choices=(8, 16),
+        default=(8,),
+        metavar="BITS",
+        help="8 or 16, where they are quantized; of the study quarl both if you like [default: 8]",
+    )
     add("--seeds", nargs="+", type=int, default=(0,), metavar="SEED", help="of the trainings [default: 0]")
     add(
         "--episodes",
@@ -223,7 +231,7 @@ def _qat(arguments: argparse.Namespace, tell: Tell) -> Files:
         tuple(arguments.recipes or study.RECIPES),
         tuple(arguments.bits or WEIGHT_BITS),
         tuple(arguments.delays),
-        arguments.activation_bits,
+        _one_width(arguments),
         arguments.episodes or 20,
         arguments.seeds[0],
     )
@@ -328,6 +336,20 @@ def _codec(arguments: argparse.Namespace, tell: Tell) -> Files:
     return {"study.csv": study.to_csv(found), "study.md": table, "study.html": render(found, others, arguments.out)}
 
 
+def _one_width(arguments: argparse.Namespace) -> int:
+    """The width of activations, of a study that takes one.
+
+    :raises ConfigError: several are given
+    """
+    from policyport.core.errors import ConfigError
+
+    if len(arguments.activation_bits) != 1:
+        raise ConfigError(
+            "several widths of activations", where="activation_bits", expected="one", got=arguments.activation_bits
+        )
+    return int(arguments.activation_bits[0])
+
+
 def _quarl(arguments: argparse.Namespace, tell: Tell) -> Files:
     from policyport.pipeline.quarl import BITS, METHODS, StudyRequest, run_study
     from policyport.pipeline.quarl_page import render_page
@@ -340,7 +362,7 @@ def _quarl(arguments: argparse.Namespace, tell: Tell) -> Files:
         tuple(arguments.algos),
         tuple(arguments.bits or BITS),
         tuple(arguments.methods or METHODS),
-        arguments.activation_bits,
+        tuple(arguments.activation_bits),
         tuple(arguments.seeds),
         arguments.episodes or 0,
         arguments.most_episodes,

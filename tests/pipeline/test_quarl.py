@@ -106,6 +106,20 @@ def test_what_is_there_can_be_summed_up_and_nothing_measured(
         run_study(request_of(tmp_path, measured_only=True), silent, lambda _: None)
 
 
+def test_activations_of_16_bits_are_rows_of_their_own(request_of: Callable[..., StudyRequest], tmp_path: Path) -> None:
+    request = request_of(tmp_path, bits=(16, 8), activation_bits=(8, 16))
+    seen: list[CellResult] = []
+    study = run_study(request, silent, seen.append)
+    keys = [(row.method, row.bits) for row in study.rows]
+    assert keys == [("float32", 32), ("weights", 16), ("weights", 8), ("integer", 8), ("integer int16", 8)]
+    assert len(seen) == 5 and study.methods == ("weights", "integer", "integer int16")
+    assert "integer int16: weights and activations as integers" in to_markdown(study)
+    assert "16 bits" in render_page(study)
+    wide = run_study(dataclasses.replace(request, activation_bits=(16,)), silent, seen.append)
+    assert [(row.method, row.bits) for row in wide.rows] == [key for key in keys if key != ("integer", 8)]
+    assert len(seen) == 5
+
+
 def test_cells_of_other_settings_are_not_taken(request_of: Callable[..., StudyRequest], tmp_path: Path) -> None:
     run_study(request_of(tmp_path), silent, lambda _: None)
     seen: list[CellResult] = []
@@ -293,6 +307,7 @@ def test_tables_and_page_say_the_same(request_of: Callable[..., StudyRequest], t
         ({"episodes": 1}, "episodes"),
         ({"most_episodes": 10}, "episodes"),
         ({"margin_share": 0.0}, "margin"),
+        ({"activation_bits": (4,)}, "width"),
         ({"environments": ("Pendulum-v1",)}, "no agents"),
     ],
 )
