@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -91,13 +92,16 @@ class Study:
 
     def lowest_equivalent(self, group: str, method: str) -> int | None:
         """The smallest width at which it, and every wider one measured, is equivalent to float32."""
-        found = None
+        return self._lowest(group, method, lambda row: row.equivalence.equivalent)
+
+    def lowest_no_worse(self, group: str, method: str) -> int | None:
+        """Likewise of what is no worse than float32, and perhaps better."""
+        return self._lowest(group, method, lambda row: row.equivalence.no_worse)
+
+    def _lowest(self, group: str, method: str, holds: Callable[[Row], bool]) -> int | None:
         mine = [row for row in self.rows if row.group == group and row.method == method]
-        for row in sorted(mine, key=lambda row: -row.bits):
-            if not row.equivalence.equivalent:
-                break
-            found = row.bits
-        return found
+        held = itertools.takewhile(holds, sorted(mine, key=lambda row: -row.bits))
+        return min((row.bits for row in held), default=None)
 
 
 def study_of(agents: Sequence[StudyAgent], results: Sequence[CellResult], plans: Mapping[str, Plan]) -> Study:

@@ -79,13 +79,21 @@ def returns_table(study: Study, method: str) -> list[list[str]]:
 
 
 def widths_table(study: Study) -> list[list[str]]:
-    """The lowest width that is equivalent to float32, by method, and the lowest of any."""
-    lines = [["agent", *study.methods, "lowest"]]
+    """The lowest width that is equivalent to float32, by method, then of any; the lowest of any that is no worse."""
+    lines = [["agent", *study.methods, "any", "any, no worse"]]
     for group in study.groups:
         found = [study.lowest_equivalent(group, method) for method in study.methods]
-        lowest = min((bits for bits in found if bits is not None), default=None)
-        lines.append([group, *("none" if bits is None else str(bits) for bits in (*found, lowest))])
+        no_worse = [study.lowest_no_worse(group, method) for method in study.methods]
+        lines.append([group, *map(_width, (*found, _least(found), _least(no_worse)))])
     return lines
+
+
+def _least(found: Sequence[int | None]) -> int | None:
+    return min((bits for bits in found if bits is not None), default=None)
+
+
+def _width(bits: int | None) -> str:
+    return "none" if bits is None else str(bits)
 
 
 def differences_table(study: Study) -> list[list[str]]:

@@ -274,6 +274,18 @@ def test_the_lowest_equivalent_width_has_none_that_fails_above_it(
     assert with_outcomes({8: False, 4: True}) is None
 
 
+def test_what_is_better_is_no_worse_and_not_equivalent(request_of: Callable[..., StudyRequest], tmp_path: Path) -> None:
+    study = run_study(request_of(tmp_path), silent, lambda _: None)
+    row = study.rows[0]
+    better = dataclasses.replace(row.equivalence, equivalent=False, difference=50.0, low=40.0, high=60.0)
+    found = dataclasses.replace(
+        study, rows=(row, dataclasses.replace(row, method="weights", bits=8, equivalence=better))
+    )
+    assert found.lowest_equivalent(row.group, "weights") is None and found.lowest_no_worse(row.group, "weights") == 8
+    assert f"{row.mean.value:.1f} ± {(row.mean.high - row.mean.low) / 2:.1f}+ |" in to_markdown(found)
+    assert f"| {row.group} | none | none | 8 |" in to_markdown(found)
+
+
 def test_the_command_writes_its_files(zips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     given = ["study", "quarl", "--agents", str(zips), "--bits", "8", "--methods", "weights", "--episodes", "2"]
     assert main([*given, "--out", str(tmp_path)]) == 0
