@@ -74,17 +74,24 @@ def returns_table(study: Study, method: str) -> list[list[str]]:
     for group in study.groups:
         row = study.row(group, FLOAT, 32)
         cells = [study.row(group, method, width) for width in bits]
+        if not any(cells):
+            continue
         lines.append([group, shown(row), *(shown(cell, marked=True) for cell in cells)])
     return lines
 
 
 def widths_table(study: Study) -> list[list[str]]:
-    """The lowest width that is equivalent to float32, by method, then of any; the lowest of any that is no worse."""
+    """The lowest width that is equivalent to float32, by method, then of any; the lowest of any that is no worse.
+
+    A method that was not measured has an empty cell.
+    """
     lines = [["agent", *study.methods, "any", "any, no worse"]]
     for group in study.groups:
         found = [study.lowest_equivalent(group, method) for method in study.methods]
         no_worse = [study.lowest_no_worse(group, method) for method in study.methods]
-        lines.append([group, *map(_width, (*found, _least(found), _least(no_worse)))])
+        measured = {row.method for row in study.rows if row.group == group}
+        mine = [_width(bits) if method in measured else "" for method, bits in zip(study.methods, found, strict=True)]
+        lines.append([group, *mine, _width(_least(found)), _width(_least(no_worse))])
     return lines
 
 

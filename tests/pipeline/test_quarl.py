@@ -22,7 +22,7 @@ from policyport.pipeline.quarl_cell import Cell, CellResult, play_together
 from policyport.pipeline.quarl_methods import DESCRIPTIONS, outputs_of, widths
 from policyport.pipeline.quarl_page import render_page
 from policyport.pipeline.quarl_plan import LEAST_EPISODES, Bounds, plans_of
-from policyport.pipeline.quarl_tables import to_markdown
+from policyport.pipeline.quarl_tables import returns_table, to_markdown, widths_table
 from policyport.pipeline.speak import silent
 from policyport.quantize.choose import quantized
 from policyport.quantize.config import QuantizeConfig
@@ -101,6 +101,10 @@ def test_what_is_there_can_be_summed_up_and_nothing_measured(
     monkeypatch.delattr(quarl_cell, "measure")
     part = run_study(request_of(tmp_path, measured_only=True), silent, lambda _: None)
     assert part.rows == tuple(row for row in whole.rows if (row.method, row.bits) != ("integer", 2))
+    (row,) = (row for row in part.rows if (row.method, row.bits) == ("integer", 8))
+    other = dataclasses.replace(part, rows=(*part.rows, dataclasses.replace(row, group="other", method="float32")))
+    assert [line[0] for line in returns_table(other, "integer")] == ["agent", "PPO CartPole-v1"]
+    assert widths_table(other)[2] == ["other", "", "", "none", "none"]
     (tmp_path / "cells" / "ppo-CartPole-v1.float32.32.json").unlink()
     with pytest.raises(ConfigError, match="nothing is measured"):
         run_study(request_of(tmp_path, measured_only=True), silent, lambda _: None)
