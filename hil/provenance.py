@@ -26,7 +26,7 @@ def package_versions() -> dict[str, str]:
 
 
 def emulator_version(emulator: str) -> str:
-    """``qemu 7.2.22``, ``qemu-user 7.2.22``, ``unicorn 2.1.4``; empty for a real board, and where it is not installed."""
+    """``qemu 7.2.22``, ``qemu-user 7.2.22``, ``unicorn 2.1.4``; empty for a real board or without that emulator."""
     if emulator == "unicorn":
         return f"unicorn {found}" if (found := package_versions().get("unicorn")) else ""
     programs = {"qemu": qemu_board.QEMU, "qemu-user": qemu_user_board.QEMU}
