@@ -20,7 +20,7 @@ from policyport.pipeline.stages import stage_named
 @pytest.fixture(autouse=True)
 def any_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing here comes as far as compiling."""
-    monkeypatch.setattr(toolchain, "find_toolchain", lambda _: toolchain.Toolchain("gcc", ("false",), "none"))
+    monkeypatch.setattr(toolchain, "find_toolchain", lambda *_: toolchain.Toolchain("gcc", ("false",), "none"))
 
 
 def model(operator: str = "Erf") -> bytes:
