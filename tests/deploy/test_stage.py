@@ -104,8 +104,8 @@ def test_unknown_board(tmp_path: Path) -> None:
 
 
 def test_the_compiler_that_auto_picks_is_an_input(monkeypatch: pytest.MonkeyPatch) -> None:
-    def found(preference: str) -> toolchain.Toolchain:
-        assert preference == "auto"
+    def found(preference: str, linux: bool) -> toolchain.Toolchain:
+        assert (preference, linux) == ("auto", False)
         return toolchain.Toolchain("gcc", ("false",), "arm-none-eabi-gcc 13.2.1")
 
     monkeypatch.setattr(toolchain, "find_toolchain", found)
@@ -114,7 +114,7 @@ def test_the_compiler_that_auto_picks_is_an_input(monkeypatch: pytest.MonkeyPatc
 
 
 def test_without_a_compiler_there_is_still_a_status(monkeypatch: pytest.MonkeyPatch) -> None:
-    def none(_: str) -> toolchain.Toolchain:
+    def none(*_: object) -> toolchain.Toolchain:
         raise ToolError("no ARM compiler on this machine")
 
     monkeypatch.setattr(toolchain, "find_toolchain", none)
