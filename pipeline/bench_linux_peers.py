@@ -170,18 +170,19 @@ def _measure(program: Program, network: str, tool: Tool, model: Path, core: Linu
     q = random_inputs(program)
     regions, answer = _run(tool, model, _shaped(program, tool, q), core, root)
     maps = read_maps(answer["maps"])
-    binding, *inferences = (library_instructions(region, maps) for region in regions)
-    counts = [count - binding for count in inferences]
+    counts = [library_instructions(region, maps) for region in regions]
+    binding = statistics.median_low(counts[:INFERENCES])
+    inferences = [count - binding for count in counts[INFERENCES:]]
     return PeerRow(
-        *(network, tool.name, core.name, int(statistics.median_low(counts)), tool.source),
-        instructions_max=max(counts),
+        *(network, tool.name, core.name, statistics.median_low(inferences), tool.source),
+        instructions_max=max(inferences),
         dot_products=count_words(regions[-1], maps, DOT_PRODUCTS),
         agreement=_agreement(program, tool, answer["outputs"], reference.run(program, q)[-1]),
     )
 
 
 def _run(tool: Tool, model: Path, inputs: Any, core: LinuxCore, root: Arm64Root) -> tuple[list[Region], dict[str, Any]]:
-    """The counted regions, the first without an inference, and the guest's answer."""
+    """The counted regions, the first half without an inference, and the guest's answer."""
     import numpy as np
 
     with tempfile.TemporaryDirectory(prefix="policyport-peers-") as scratch:
@@ -192,8 +193,8 @@ def _run(tool: Tool, model: Path, inputs: Any, core: LinuxCore, root: Arm64Root)
         command = [str(root.python), str(GUEST.resolve()), str(job)]
         regions = run_counted(command, core.name, root.of_core(core), environment, TIMEOUT_S)
         answer: dict[str, Any] = json.loads((job / "answer.json").read_text())
-    if len(regions) != 1 + len(inputs):
-        raise ToolError("an emulated runtime was not counted", expected=1 + len(inputs), got=len(regions))
+    if len(regions) != 2 * len(inputs):
+        raise ToolError("an emulated runtime was not counted", expected=2 * len(inputs), got=len(regions))
     return regions, answer
 
 

@@ -18,6 +18,7 @@ from policyport.deploy.program import Program
 from policyport.pipeline import arm64_root, bench_linux_peers, bench_output, block_counts, cli, record_peers
 from policyport.pipeline.arm64_root import LINUX_CORES, Arm64Root, cpuinfo, find_root, make_root
 from policyport.pipeline.bench_linux_peers import TOOLS, integer_onnx, measure_peers, peer_cores, random_inputs
+from policyport.pipeline.bench_networks import NETWORKS as BUILT_IN
 from policyport.pipeline.bench_networks import Conv, Dense, Network, Pool, write_network
 from policyport.pipeline.bench_peers import FILE, PeerRow, load_peers
 from policyport.pipeline.bench_row import Row
@@ -162,6 +163,15 @@ def test_the_recorded_file_is_written_as_it_is() -> None:
     assert record_peers.peers_text(load_peers()) == FILE.read_text(encoding="utf-8")
 
 
+def test_every_network_of_the_benchmark_has_recorded_peers_on_linux_boards() -> None:
+    rows = [row for row in load_peers().rows if row.core in LINUX_CORES]
+    wanted = {(network.id, tool.name, core) for network in BUILT_IN for tool in TOOLS for core in LINUX_CORES}
+    assert {row.place for row in rows} == wanted and len(rows) == len(wanted)
+    assert {row.source for row in rows} == {tool.source for tool in TOOLS}
+    assert all(row.dot_products == 0 for row in rows if row.core == "cortex-a53")
+    assert all(row.instructions <= (row.instructions_max or 0) for row in rows)
+
+
 def test_what_is_measured_takes_the_place_of_what_is_recorded() -> None:
     recorded = dataclasses.replace(load_peers(), rows=(row_of("a"), row_of("b")))
     both = recorded.beside([row_of("b", instructions=7), row_of("c")], {TFLITE.source: "anew"})
@@ -190,7 +200,6 @@ def test_ours_stands_beside_the_peers_on_linux_boards() -> None:
 def test_the_command_measures_peers_and_keeps_their_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The emulated runtimes are stood in for; the board is measured."""
     from policyport.pipeline import bench
-    from policyport.pipeline.bench_networks import NETWORKS as BUILT_IN
 
     monkeypatch.setattr(bench, "NETWORKS", BUILT_IN[:1])
     monkeypatch.setattr(bench_linux_peers, "make_root", lambda: Arm64Root(tmp_path))
