@@ -74,7 +74,7 @@ class Toolchain:
         if board.linux:
             # Without the processor: zig builds its libc at the first link, once for all boards then.
             machine = ("-target", board.zig_target) if self.name == "zig" else ()
-            static = ("-static", "-no-pie", "-pthread", "-Wl,--gc-sections", "-Wl,--strip-debug", *build_id)
+            static = ("-static", "-no-pie", "-pthread", "-Wl,--gc-sections", *build_id)
             return [*self.command, *machine, *objects, *static, "-o", target]
         return [
             *self.command,
