@@ -60,6 +60,10 @@ class FlashConfig:
     runner: str = option(
         "auto", "program that flashes a real board; auto takes the first that is installed, none leaves what is on it"
     )
+    installed: Path | None = option(
+        None,
+        "update file of policyport sign that the board was given: its images count as the image's; none: no update",
+    )
     verify: bool = option(True, "ask the running firmware who it is, afterwards")
     timeout_s: float = option(120.0, "seconds that flashing may take", low=1.0)
     wait_s: float = option(0.0, "seconds to wait for a port that another process holds", low=0.0)

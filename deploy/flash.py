@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from policyport.core.artifact import Artifact, code_version, open_artifact, write_artifact
@@ -32,7 +32,9 @@ Identify = Callable[[Board, Path, str, float], str]
 """Board, its flash content, its port and seconds to wait for that, to the build id that the board reports."""
 
 
-def flash(image: Path, config: FlashConfig, out: Path, identify: Identify | None = None) -> Artifact:
+def flash(
+    image: Path, config: FlashConfig, out: Path, identify: Identify | None = None, installed: Sequence[str] = ()
+) -> Artifact:
     """Put a firmware on a board and ask it who it is.
 
     An emulated board's flash, or its program under Linux, is the file ``flash.bin`` that this writes; a real one is
@@ -41,6 +43,7 @@ def flash(image: Path, config: FlashConfig, out: Path, identify: Identify | None
 
     :param image: folder of a deploy artifact
     :param identify: asks the running firmware for its build id; None asks nobody
+    :param installed: build ids that are as good as the image's: of the update that was installed since
     :raises ConfigError: the image was built for another board
     :raises BoardError: another board is plugged in, several, or none; or its port is busy
     :raises ToolError: no runner is installed, or it failed
@@ -56,7 +59,8 @@ def flash(image: Path, config: FlashConfig, out: Path, identify: Identify | None
         expected = built.manifest.figures["build_id"]
         if identify is not None and config.verify and (place.port or runner == EMULATOR):
             got = identify(board, writer.path / "flash.bin", place.port, config.wait_s)
-            _verify(got, expected, place.port or board.name)
+            _verify(got, (expected, *installed), place.port or board.name)
+            expected = got
         record = {
             "board": board.name,
             "runner": runner,
@@ -142,12 +146,12 @@ def _files(built: Artifact) -> dict[str, Path]:
     return {kind: built.file(name).resolve() for kind, name in names.items() if name in built.manifest.files}
 
 
-def _verify(got: str, expected: str, where: str) -> None:
-    if got != expected:
+def _verify(got: str, expected: Sequence[str], where: str) -> None:
+    if got not in expected:
         raise IdentityError(
             "the board runs another firmware than the one that was flashed",
             where=where,
-            expected=f"build {expected}",
+            expected=f"build {' or '.join(expected)}",
             got=f"build {got}",
-            cure="check that the runner and the port belong to the same board",
+            cure="check that the runner and the port belong to the same board; --installed names an update's file",
         )

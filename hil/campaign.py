@@ -73,7 +73,7 @@ class Campaign:
             (self.partial / "serial.log").open("w") as log,
             connect(self.board, flash_bin, self.port, self.line, WireLog(log)) as (rig, bridge),
         ):
-            identity = require_identity(bridge, self.deployed, self.program, self.port)
+            identity = require_identity(bridge, self.deployed, self.program, self.port, self._build_id())
             rig.learn_counter(identity.counter)
             compared = self._parity(bridge, writer)
             latency = self._latency(rig, bridge, identity, writer)
@@ -92,6 +92,11 @@ class Campaign:
         junit.write(result, writer.path / "junit.xml")
         provenance.write(writer.path / "env.json", rig.emulator, self.port)
         return result
+
+    def _build_id(self) -> str:
+        """Of what was found on the board when this image was flashed, which an installed update can be."""
+        of_this_image = self.flashed.manifest.inputs.get("image") == self.deployed.key
+        return str(self.record["build_id"]) if of_this_image else ""
 
     def _require_meter(self) -> None:
         """Refuse what cannot be measured before anything is.

@@ -134,16 +134,17 @@ def connect(
             raise
 
 
-def require_identity(bridge: Bridge, image: Artifact, program: Program, port: str) -> Identity:
+def require_identity(bridge: Bridge, image: Artifact, program: Program, port: str, build_id: str = "") -> Identity:
     """What runs on a board, which must be the firmware of an image.
 
+    :param build_id: of the firmware, where it is another build of the image; empty for its own
     :raises IdentityError: it is another
     """
     from policyport.deploy.program import program_sha256
 
     identity = bridge.hello()
     wanted = {
-        "build id": (image.manifest.figures["build_id"], identity.build_id),
+        "build id": (build_id or image.manifest.figures["build_id"], identity.build_id),
         "model": (program_sha256(program), identity.model_sha256),
     }
     for what, (expected, got) in wanted.items():

@@ -35,6 +35,8 @@ class Job:
     """Folder for what comes of it: ``flash`` and ``hil``."""
 
     force: bool = False
+    installed: Path | None = None
+    """Update file that the board was given."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,7 @@ def _stages(job: Job) -> Artifact:
 
     port = port_of(job.place)
     # What a real board runs was flashed before; an emulated one's flash is the image.
-    flash = FlashConfig(port=port, runner="none" if port else "auto", verify=bool(port))
+    flash = FlashConfig(port=port, runner="none" if port else "auto", verify=bool(port), installed=job.installed)
     flashed = _stage("flash", {"image": job.image}, flash, job)
     return _stage(
         "hil", {"image": job.image, "board": flashed.path}, replace(job.config, port=port, hardware_map=None), job

@@ -50,6 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="boards: of the map, kinds (emulated; one named twice is two), or names and where they are "
         "[default: all of the map, else one emulated board for each image]",
     )
+    add("--installed", type=Path, metavar="FILE", help="update file that the boards were given [default: none]")
     add("--jobs", type=int, metavar="N", help="boards measured at the same time [default: one for each core]")
     add("--out", type=Path, metavar="DIR", help="folder to write [default: hil-VERB beside the first image]")
     add("--force", action="store_true", help="measure from scratch, though it be done [default: no]")
@@ -107,7 +108,10 @@ def find_jobs(arguments: argparse.Namespace) -> list[Job]:
     places = choose(arguments.board, known) or choose([image.manifest.figures["board"] for image in images])
     places = _with_port(places, config.port)
     out = arguments.out or images[0].path.resolve().parent / f"hil-{arguments.verb}"
-    return [Job(place, image_of(place, images).path, config, out / place.name, arguments.force) for place in places]
+    return [
+        Job(place, image_of(place, images).path, config, out / place.name, arguments.force, arguments.installed)
+        for place in places
+    ]
 
 
 def _with_port(places: Sequence[Place], port: str) -> tuple[Place, ...]:

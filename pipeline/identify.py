@@ -12,9 +12,15 @@ from policyport.deploy.config import FlashConfig
 from policyport.deploy.flash import EMULATOR, find_place
 
 
-def flash_arguments(_: FlashConfig) -> dict[str, Any]:
-    """What the flash stage takes beside its inputs and options."""
-    return {"identify": running_build}
+def flash_arguments(config: FlashConfig) -> dict[str, Any]:
+    """What the flash stage takes beside its inputs and options.
+
+    :raises ArtifactError: an update file that does not read
+    """
+    from policyport.firmware_bridge.image import read_images
+
+    images = read_images(config.installed) if config.installed else ()
+    return {"identify": running_build, "installed": [image.header.build_id for image in images]}
 
 
 def running_build(board: Board, flash_bin: Path, port: str, wait_s: float = 0.0) -> str:

@@ -91,3 +91,28 @@ def test_a_dry_run_prints_and_runs_nothing(
     assert not out.exists()
     assert main(["flash", str(built), "--dry-run"]) == 0
     assert capsys.readouterr().out.startswith("# stm32f405 is emulated")
+
+
+def test_a_board_that_got_an_update_is_measured(
+    built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The image that runs is another build than the deploy artifact's, of the same integers."""
+    pytest.importorskip("unicorn", reason="the package unicorn is not installed")
+    pytest.importorskip("cryptography", reason="signing needs policyport[update]")
+    key, update, factory = tmp_path / "key", tmp_path / "update.ppu", tmp_path / "factory.bin"
+    assert main(["keys", "new", str(key)]) == 0
+    sign = ["sign", str(built), "--key", str(key), "--version-number", "3"]
+    assert main([*sign, "--out", str(update), "--factory", str(factory)]) == 0
+    with EmulatedRig(load_board("stm32f405"), factory, "unicorn", link="socket", keep=True) as rig:
+        flash = ["flash", str(built), "--port", rig.url, "--runner", "none", "--out", str(tmp_path / "flash")]
+        assert main(flash) == 4
+        assert "--installed" in capsys.readouterr().err
+        assert main([*flash, "--installed", str(update)]) == 0
+        hil = ["hil", str(built), str(tmp_path / "flash"), "--port", rig.url]
+        few = ["--episodes", "1", "--latency-observations", "4", "--parity-observations", "2", "-q"]
+        assert main([*hil, *few, "--out", str(tmp_path / "hil")]) == 0
+        bench = ["hil", "bench", str(built), "--board", f"left={rig.url}", "--installed", str(update)]
+        assert main([*bench, "--latency-observations", "4", "--out", str(tmp_path / "bench"), "-q"]) == 0
+    result = json.loads((tmp_path / "hil" / "result.json").read_text())
+    assert result["parity"]["equal"]
+    assert result["firmware"]["build_id"] != json.loads((built / "manifest.json").read_text())["figures"]["build_id"]
