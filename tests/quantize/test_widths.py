@@ -71,7 +71,7 @@ def test_a_layer_may_have_a_width_of_its_own(make_graph):
     config = QuantizeConfig(weight_bits=4, layer_weight_bits=("output=8", "hidden1=2"))
     network = quantize_graph(graph, observations, config, 8)
     assert [layer.weight_bits for layer in network.layers] == [4, 2, 8]
-    for wrong in ("hidden7=4", "output=5", "output", "=4"):
+    for wrong in ("hidden7=4", "output=9", "output", "=4"):
         with pytest.raises(ConfigError, match="layer_weight_bits") as error:
             quantize_graph(graph, observations, QuantizeConfig(layer_weight_bits=(wrong,)), 8)
         assert "hidden1" in str(error.value.expected)
