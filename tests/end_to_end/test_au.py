@@ -57,6 +57,18 @@ def test_the_board_recognizes_as_its_integers_do(run: Path) -> None:
     assert "mean F1 on the board" in page and "F1 of AU12" in page
 
 
+@pytest.mark.slow
+def test_two_depthwise_views_are_one_network_on_the_board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POLICYPORT_CACHE", str(tmp_path / "cache"))
+    changed = RECIPE.replace("side = 32", 'side = 32\nbackbone = "depthwise"\nviews = 2')
+    (tmp_path / "two.toml").write_text(changed.replace("min_agreement = 0.5", ""))
+    assert main(["run", str(tmp_path / "two.toml"), "--out", str(tmp_path / "run"), "-q"]) == 0
+    result = json.loads((tmp_path / "run/hil/result.json").read_text())
+    assert result["parity"]["equal"] and result["model"] == "AU-depthwise-32"
+    layers = [layer["name"] for layer in result["parity"]["layers"]]
+    assert sum("mean" in name for name in layers) == 2, "both views end in the mean over their picture"
+
+
 def test_a_photograph_is_looked_at_by_float_integers_and_board(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
