@@ -30,7 +30,7 @@ LARGEST_LAYER = 2**16 - 1
 
 POLICY_FILES = ("policy.c", "policy.h")
 
-_NAMES = "blocks channels conv depthwise digits kernels mve neon quads quartets s8x4 taps winograd"
+_NAMES = "blocks channels conv depthwise digits kernels mve neon neon_points quads quartets s8x4 taps winograd"
 
 CONTRACTS = frozenset(f"pp_{name}.h" for name in _NAMES.split())
 """Headers that ``policy.c`` includes where it calls what they declare; others are the kernels' own."""

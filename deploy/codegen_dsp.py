@@ -25,7 +25,7 @@ KERNELS = ("pp_blocks.S", "pp_blocks.c", *HEADERS)
 DIGIT_KERNELS = ("pp_digits.S", "pp_digits.c", "pp_digits.h", *KERNELS, "pp_lookup.c")
 WIDTHS = ("pp_kernels.h", "pp_moves.c")
 SUM = ("pp_s8x4.c", *S8X4_HEADERS)
-POOL = ("pp_pool_s8x4.c", *S8X4_HEADERS)
+POOL = ("pp_pool_part.h", "pp_pool_s8x4.c", *S8X4_HEADERS)
 
 MEAN_PIXELS = 255
 """Most pixels of a mean that is summed in halfwords: 255 * 128 fits."""

@@ -10,7 +10,7 @@ from policyport.deploy.choice_neon import neon_choice
 from policyport.deploy.codegen_affine import fused_table, image
 from policyport.deploy.codegen_memory import Memory
 from policyport.deploy.codegen_text import Constants, LayerCode, initializer, struct_array
-from policyport.deploy.layers import Affine, Conv2d, Layer, TransposedConv2d
+from policyport.deploy.layers import Add, Affine, Conv2d, Layer, Lookup, Pool, TransposedConv2d
 from policyport.deploy.layout_blocks import Words
 from policyport.deploy.layout_neon import (
     NeonKernel,
@@ -30,6 +30,14 @@ from policyport.deploy.layout_neon import (
 from policyport.deploy.layout_taps import Phase
 from policyport.deploy.variant import NeonVariant
 
+POINTS = (
+    *("pp_finish.h", "pp_intrinsics.h", "pp_kernels.h", "pp_neon.h", "pp_neon_finish.h"),
+    *("pp_neon_points.c", "pp_neon_points.h"),
+)
+POOLS = (
+    *("pp_finish.h", "pp_intrinsics.h", "pp_kernels.h", "pp_neon.h", "pp_neon_finish.h"),
+    *("pp_neon_points.h", "pp_neon_pools.c", "pp_pool_part.h"),
+)
 SHARED = (
     *("pp_finish.h", "pp_intrinsics.h", "pp_kernels.h", "pp_neon.h", "pp_neon_finish.h", "pp_neon_twin.h"),
     *("pp_neon_windows.c", "pp_neon_windows.h"),
@@ -47,7 +55,21 @@ def layer_code(
     kernel = neon_choice(layer, variant, optimize) if isinstance(layer, Affine) else None
     if isinstance(layer, Affine) and kernel is not None:
         return _affine(number, layer, kernel, memory, constants)
-    return codegen_c.layer_code(number, layer, memory, constants)
+    return _sixteen_at_a_time(layer, codegen_c.layer_code(number, layer, memory, constants))
+
+
+def _sixteen_at_a_time(layer: Layer, code: LayerCode) -> LayerCode:
+    """The same structs and operands with a kernel of sixteen int8 at a time, where there is one."""
+    if any(tensor.bits != 8 for tensor in (*layer.inputs, layer.output)):
+        return code
+    if isinstance(layer, Pool) and layer.window.dilation == (1, 1):
+        return LayerCode(code.definitions, code.call.replace(f"pp_{layer.kind}_", f"pp_neon_{layer.kind}_"), POOLS)
+    if isinstance(layer, (Add, Lookup)):
+        call = code.call
+        for plain, name in (("sum_s8_s8_s8(", "sum_s8("), ("rescale_s8_s8(", "rescale_s8("), ("lookup_s8(",) * 2):
+            call = call.replace(f"pp_{plain}", f"pp_neon_{name}")
+        return LayerCode(code.definitions, call, POINTS)
+    return code
 
 
 def _affine(number: int, layer: Affine, kernel: NeonKernel, memory: Memory, constants: Constants) -> LayerCode:
@@ -64,8 +86,10 @@ def _affine(number: int, layer: Affine, kernel: NeonKernel, memory: Memory, cons
     call = f"    {function}(&{name}, {source}, {target}, {scratch});\n"
     kernels: tuple[str, ...] = (f"pp_neon_{kernel.how.name}.c", *SHARED)
     if layer.table is not None:
-        call += f"    pp_lookup_s{layer.output.bits}({table}, {target}, {target}, {layer.output.size});\n"
-        kernels += ("pp_lookup.c",)
+        narrow = layer.output.bits == 8
+        lookup = "pp_neon_lookup_s8" if narrow else "pp_lookup_s16"
+        call += f"    {lookup}({table}, {target}, {target}, {layer.output.size});\n"
+        kernels += POINTS if narrow else ("pp_lookup.c",)
     return LayerCode(definitions, call, kernels)
 
 

@@ -60,6 +60,18 @@ def every_kind(rng: np.random.Generator) -> Program:
     return graph.finish(graph.dense(graph.dense(x, 27, weight_bits=2), 5, weight_bits=4))
 
 
+def every_point(rng: np.random.Generator) -> Program:
+    """Sums, changes of scale, functions and pools, of sixteen channels and of some more."""
+    graph = RandomGraph(rng, (17, 16, 19))
+    x = graph.max_pool(graph.input, Window((3, 3), pads=SAME))
+    x = graph.add(graph.lookup(x, "Tanh"), graph.rescale(graph.input, clamp=(0.0, 1.0)), clamp=RELU)
+    wide = graph.average_pool(x, Window((17, 16)))
+    x = graph.average_pool(x, Window((3, 2), (2, 2), pads=(1, 0, 1, 1)))
+    x = graph.average_pool(x, Window((2, 2), pads=SAME), count_padding=True)
+    x = graph.convolution(x, 18, Window((2, 2)))
+    return graph.finish(graph.add(graph.dense(x, 5), graph.dense(graph.lookup(wide, "Sigmoid"), 5)))
+
+
 def inputs_of(program: Program, count: int, rng: np.random.Generator) -> Integers:
     """Random ones, and the two extremes."""
     found = random_inputs(program, count + 2, rng)
@@ -69,9 +81,12 @@ def inputs_of(program: Program, count: int, rng: np.random.Generator) -> Integer
 
 @pytest.mark.parametrize("core", CORES)
 @pytest.mark.parametrize("compiler", ["gcc", "zig"])
-def test_every_kind_on_each_core_by_each_compiler(tmp_path: Path, core: str, compiler: str) -> None:
+@pytest.mark.parametrize("made", [every_kind, every_point])
+def test_each_core_by_each_compiler(
+    tmp_path: Path, core: str, compiler: str, made: Callable[[np.random.Generator], Program]
+) -> None:
     rng = np.random.default_rng(2)
-    program = every_kind(rng)
+    program = made(rng)
     inputs = inputs_of(program, 2, rng)
     got = Machine(tmp_path, core, program, compiler=compiler).infer(inputs)
     np.testing.assert_array_equal(got, reference.run(program, inputs)[-1].reshape(len(inputs), -1))
@@ -168,6 +183,29 @@ def test_cost(
     kernel = neon_choice(made, CORES[core], "size")  # type: ignore[arg-type]
     assert kernel is not None
     assert machine.instructions == pytest.approx(neon_instructions(made, kernel), rel=0.2)
+
+
+POINTS = [
+    ((32, 32, 16), lambda g, x: g.add(x, x), 2.6),
+    ((32, 32, 16), lambda g, x: g.max_pool(x, Window((2, 2), (2, 2))), 1.8),
+    ((20, 20, 16), lambda g, x: g.average_pool(x, Window((20, 20))), 0.8),
+    ((4096,), lambda g, x: g.lookup(x, "Tanh"), 1.2),
+]
+"""Shapes, layers, and instructions for each input."""
+
+
+@pytest.mark.parametrize(("shape", "layer", "per_input"), POINTS)
+def test_cost_of_points(
+    tmp_path: Path, shape: tuple[int, ...], layer: Callable[[RandomGraph, Any], Any], per_input: float
+) -> None:
+    rng = np.random.default_rng(3)
+    graph = RandomGraph(rng, shape)
+    program = graph.finish(layer(graph, graph.input))
+    inputs = inputs_of(program, 1, rng)
+    machine = Machine(tmp_path, "cortex-a53", program)
+    expected = reference.run(program, inputs)[-1].reshape(3, -1)
+    np.testing.assert_array_equal(machine.infer(inputs), expected)
+    assert machine.instructions <= per_input * program.input.size
 
 
 def layer_of(program: Program) -> Affine:
