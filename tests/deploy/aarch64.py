@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import importlib.util
 import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 from elftools.elf.elffile import ELFFile
 from policyport.core.semantics import Integers
-from policyport.deploy.codegen import Optimize, write_sources
+from policyport.deploy.codegen import KERNEL_FOLDER, Optimize, write_sources
 from policyport.deploy.host import FLAGS, find_compiler
 from policyport.deploy.program import Program
 from policyport.deploy.variant import Variant
@@ -87,11 +89,12 @@ class Machine:
     ) -> None:
         compiler = compiler or (compilers() or ["zig"])[0]
         need_tools(compiler)
-        write_sources(program, variant or CORES[core], folder, optimize)
+        generated = write_sources(program, variant or CORES[core], folder, optimize)
         (folder / "main.c").write_text(MAIN)
         self._program, self._core, self._folder = program, core, folder
-        sources = sorted(str(path) for path in folder.glob("*.c"))
-        command = [*_command(compiler, core), *FLAGS, "-static", "-o", str(folder / "program"), *sources]
+        kernels = [_compiled(compiler, core, name) for name in generated.kernels if name.endswith(".c")]
+        files = [str(path) for path in (folder / "main.c", folder / "policy.c", *kernels)]
+        command = [*_command(compiler, core), *FLAGS, "-static", "-o", str(folder / "program"), *files]
         subprocess.run(command, check=True)
         self.instructions = 0
         """Of the inference that ran last."""
@@ -116,6 +119,22 @@ def _command(compiler: str, core: str) -> list[str]:
     if compiler == "gcc":
         return [GCC, f"-mcpu={core}"]
     return [sys.executable, "-m", "ziglang", "cc", "-target", "aarch64-linux-musl", f"-mcpu={core.replace('-', '_')}"]
+
+
+@functools.cache
+def _compiled(compiler: str, core: str, name: str) -> Path:
+    """The object of a kernel file; many programs call the same."""
+    target = _objects() / f"{compiler}-{core}-{Path(name).stem}.o"
+    command = [*_command(compiler, core), *FLAGS, "-c", str(KERNEL_FOLDER / name), "-o", str(target)]
+    subprocess.run(command, check=True)
+    return target
+
+
+@functools.cache
+def _objects() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="policyport-aarch64-"))
+    atexit.register(shutil.rmtree, folder)
+    return folder
 
 
 def _write_markers(elf: Path, markers: Path) -> None:

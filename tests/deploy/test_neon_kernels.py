@@ -93,7 +93,7 @@ def test_each_core_by_each_compiler(
 
 
 @pytest.mark.parametrize("core", CORES)
-@pytest.mark.parametrize("case", CASES[:: max(1, len(CASES) // 6)], ids=lambda case: case.name)
+@pytest.mark.parametrize("case", CASES[:: max(1, len(CASES) // 4)], ids=lambda case: case.name)
 def test_golden_vectors_on_each_core(tmp_path: Path, core: str, case: vectors.Case) -> None:
     np.testing.assert_array_equal(Machine(tmp_path, core, case.program).infer(case.input), case.layers[-1])
 
