@@ -134,7 +134,7 @@ def build_firmware(src: Path, board: Board, toolchain: Toolchain, out: Path) -> 
     elf, flash, hexadecimal, linked = (out / f"firmware.{suffix}" for suffix in ("elf", "bin", "hex", "map"))
     if board.linux:
         elf.chmod(0o755)
-        shutil.copyfile(LINUX / UNIT, out / UNIT)
+        shutil.copyfile(LINUX / f"{UNIT}.in", out / UNIT)
     else:
         _write_images(elf, board, out)
     return Firmware(elf, flash, hexadecimal, linked, build_id, figures)
