@@ -318,11 +318,14 @@ def test_what_makes_no_sense_is_refused(built: Built, image: Artifact, tmp_path:
         EmulatedRig(BOARD, image_file(image), profile=tmp_path)
 
 
-def test_a_closed_host_does_not_end_it(image: Artifact) -> None:
-    with EmulatedRig(BOARD, image_file(image)) as rig:
+@pytest.mark.parametrize("link", ["pty", "socket"])
+def test_a_closed_host_does_not_end_it(image: Artifact, link: str) -> None:
+    with EmulatedRig(BOARD, image_file(image), link=link) as rig:
         for _ in range(3):
             with Bridge.open(rig.url, timeout_s=20) as bridge:
                 assert bridge.hello().board == BOARD.name
+            if link == "socket":
+                _await_free(rig.url)
         rig.check_alive()
 
 

@@ -139,12 +139,13 @@ class TestPlugin:
         assert "--emulator unicorn" in str(caught.value)
 
     def test_an_interface_from_the_future_is_refused_by_qemu(self) -> None:
-        library = tcg_plugin._library(("cc",), 99)
+        library = tcg_plugin._library(("cc",), 99, tcg_plugin.SOURCE)
         assert "requires API version 99" in tcg_plugin._probe(qemu_board.QEMU, library)
 
-    def test_it_compiles_without_a_warning(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("source", [tcg_plugin.SOURCE, tcg_plugin.COUNTER], ids=lambda path: path.stem)
+    def test_it_compiles_without_a_warning(self, tmp_path: Path, source: Path) -> None:
         flags = [*tcg_plugin.FLAGS, "-Wshadow", "-Wpedantic", "-Wstrict-prototypes"]
-        subprocess.run(["cc", *flags, str(tcg_plugin.SOURCE), "-o", str(tmp_path / "plugin.so")], check=True)
+        subprocess.run(["cc", *flags, str(source), "-o", str(tmp_path / "plugin.so")], check=True)
 
 
 def test_a_torn_file_of_regions_is_no_region(tmp_path: Path) -> None:
