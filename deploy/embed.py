@@ -13,7 +13,7 @@ BRIDGE = ("pp_bridge.c", "pp_frame.c", "pp_codec_bridge.c")
 
 PLATFORM = (
     *("main.c", "pp_counter.c", "pp_memory.c", "pp_mlperf.c", "pp_platform.c", "pp_startup.c"),
-    *("linux_main.c", "linux_counter.c", "linux_platform.c"),
+    *("linux_main.c", "linux_counter.c", "linux_platform.c", "linux_serial.c", "linux_tcp.c"),
 )
 """What only a whole firmware has: its start-up, its ways of a Cortex-M or of Linux. So has the board's port."""
 

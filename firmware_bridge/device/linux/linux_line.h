@@ -22,6 +22,13 @@ line_t line_wait(const line_options_t *options);
 
 void line_close(line_t line);
 
+/* The two ways of line_wait: linux_serial.c, linux_tcp.c. */
+line_t line_open_serial(const char *device, uint32_t baud);
+line_t line_accept(const char *address);
+
+/* End the program with what could not be done, to which device or address, and errno's reason. */
+__attribute__((noreturn)) void line_fail(const char *what, const char *which);
+
 /* The three below are for the process that answers. They end it with EXIT_CLOSED where the line has gone. */
 uint8_t line_read(line_t line);
 
