@@ -110,15 +110,21 @@ def link_speed(board: OpenBoard, rounds: int = ROUNDS, round_trips: int = ROUND_
     return LinkSpeed(median(bare), median(loop))
 
 
-def link_table(speed: LinkSpeed, emulator: str) -> str:
+def link_table(speed: LinkSpeed, emulator: str, load: float) -> str:
     """The closed loop against the bare link, as Markdown."""
     rows = (
         ("echo of an observation's bytes", f"{speed.bare:,.0f}"),
         ("closed-loop steps, environment and policy included", f"{speed.loop:,.0f}"),
     )
     lines = ["| | round trips each second |", "|---|---:|", *(f"| {what} | {figure} |" for what, figure in rows)]
-    note = f"{100 * speed.loop / speed.bare:.0f} % of the bare link, emulated by {emulator}, medians of {ROUNDS} turns."
+    made = f"emulated by {emulator}, medians of {ROUNDS} turns"
+    note = f"{100 * speed.loop / speed.bare:.0f} % of the bare link; {made}; {_busy(load)}."
     return "\n".join([*lines, "", note])
+
+
+def _busy(load: float) -> str:
+    """What else the machine did."""
+    return f"the machine of {cores()} cores had a load average of {load:.1f} before"
 
 
 def scaling_s(image: Path) -> dict[int, float]:
@@ -145,7 +151,7 @@ def scaling_table(took: dict[int, float], load: float) -> str:
     """How many boards scale with the cores, as Markdown."""
     lines = ["| boards at a time | seconds for four | as fast as one at a time |", "|---:|---:|---:|"]
     lines += [f"| {count} | {seconds:.1f} | {took[1] / seconds:.2f} |" for count, seconds in took.items()]
-    note = f"{EPISODES} episodes each on {cores()} cores; the machine's load average before was {load:.1f}."
+    note = f"{EPISODES} episodes each; {_busy(load)}."
     return "\n".join([*lines, "", note])
 
 
@@ -175,7 +181,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.image:
         load = os.getloadavg()[0]
         with open_board(given.image) as board:
-            blocks["link"] = link_table(link_speed(board), board.rig.emulator)
+            blocks["link"] = link_table(link_speed(board), board.rig.emulator, load)
         blocks["scaling"] = scaling_table(scaling_s(given.image), load)
     write_blocks(given.pages, blocks)
     return 0

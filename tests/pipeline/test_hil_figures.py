@@ -65,11 +65,11 @@ def test_the_link_and_the_loop_are_measured(image: Path) -> None:
         before = board.bridge.round_trips
         speed = hil_figures.link_speed(board, rounds=2, round_trips=20)
         assert board.bridge.round_trips - before == 80
-        table = hil_figures.link_table(speed, board.rig.emulator)
+        table = hil_figures.link_table(speed, board.rig.emulator, 0.5)
     assert speed.bare > 0 and speed.loop > 0
     assert f"{100 * speed.loop / speed.bare:.0f} % of the bare link" in table
 
 
 def test_the_scaling_table() -> None:
     table = hil_figures.scaling_table({1: 8.0, 2: 4.0}, 0.25)
-    assert "| 2 | 4.0 | 2.00 |" in table and "load average before was 0.2" in table
+    assert "| 2 | 4.0 | 2.00 |" in table and "load average of 0.2" in table
