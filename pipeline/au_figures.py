@@ -1,8 +1,8 @@
 """Measured tables of the page on action units: `python -m policyport.pipeline.au_figures docs/au.md`.
 
 Runs the recipes, each of which measures its network at 8 and at 4 bits on the emulated board, where that is not done.
-Takes the study of the losses from ``runs/au-study`` (``policyport study au --out runs/au-study``), every cell that is
-there; a setting that has none there keeps its row of the page.
+Takes the study of the losses from ``runs/au-study`` (``policyport study au --out runs/au-study``): every setting that
+has three seeds or more there; one that has not keeps its row of the page.
 """
 
 from __future__ import annotations
@@ -17,12 +17,14 @@ from typing import Any
 
 from policyport.core.artifact import open_artifact
 from policyport.core.errors import UsageError
-from policyport.pipeline.au_study import REGIMES, VARIANTS, markdown, recorded, rows_of
+from policyport.pipeline.au_study import REGIMES, VARIANTS, markdown, recorded, rows_of, units_markdown
 from policyport.pipeline.figures import write_blocks
 from policyport.pipeline.recipe import Recipe, read_recipe
 
 RECIPES = (Path("recipes/au.toml"), Path("recipes/au-depthwise.toml"))
 STUDY = Path("runs/au-study/cells")
+SEEDS = 3
+"""What a setting of the study has at least on the page."""
 
 
 @dataclass(frozen=True)
@@ -148,10 +150,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return code
     found = [one for recipe in given.recipes for one in measured(read_recipe(recipe))]
     blocks = {"au": "\n\n".join((note(found), results_table(found), units_table(found)))}
-    rows = rows_of(recorded(STUDY)) if STUDY.is_dir() else []
+    rows = [row for row in rows_of(recorded(STUDY)) if len(row.f1) >= SEEDS]
     for page in given.pages:
         if rows:
             blocks["au-study"] = with_kept_rows(markdown(rows), block_of(page, "au-study"))
+        alone = [row for row in rows if row.setting.variant == "labels"]
+        if alone:
+            blocks["au-units"] = units_markdown(alone[0])
         write_blocks([page], blocks)
     return 0
 
