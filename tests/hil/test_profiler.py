@@ -139,10 +139,10 @@ class TestPlugin:
         assert "--emulator unicorn" in str(caught.value)
 
     def test_an_interface_from_the_future_is_refused_by_qemu(self) -> None:
-        library = tcg_plugin._library(("cc",), 99, tcg_plugin.SOURCE)
-        assert "requires API version 99" in tcg_plugin._probe(qemu_board.QEMU, library)
+        library = tcg_plugin._library(("cc",), 99, tcg_plugin.PROFILER)
+        assert "requires API version 99" in tcg_plugin._probe(qemu_board.QEMU, library, tcg_plugin.PROFILER)
 
-    @pytest.mark.parametrize("source", [tcg_plugin.SOURCE, tcg_plugin.COUNTER], ids=lambda path: path.stem)
+    @pytest.mark.parametrize("source", [tcg_plugin.SOURCE, tcg_plugin.COUNTER.source], ids=lambda path: path.stem)
     def test_it_compiles_without_a_warning(self, tmp_path: Path, source: Path) -> None:
         flags = [*tcg_plugin.FLAGS, "-Wshadow", "-Wpedantic", "-Wstrict-prototypes"]
         subprocess.run(["cc", *flags, str(source), "-o", str(tmp_path / "plugin.so")], check=True)
