@@ -26,7 +26,7 @@ from policyport.firmware_bridge.client import Bridge
 from policyport.hil import HilConfig, hil, open_board, qemu_user_board
 from policyport.hil.policy import ReferencePolicy
 from policyport.hil.result import Result
-from policyport.hil.rig import EmulatedRig, choose_emulator
+from policyport.hil.rig import EmulatedRig, SerialRig, choose_emulator
 from policyport.pipeline.identify import running_build
 from tiny import SHORT, Built
 
@@ -369,3 +369,13 @@ def test_sources_build_on_the_board_itself(image: Artifact, tmp_path: Path) -> N
             assert 0 < board.bridge.memory().stack_used_bytes < BOARD.stack_bytes
     with running([str(program), "--listen", "127.0.0.1:0"]) as url, open_board(image.path, url) as board:
         assert board.identity.counter in ("perf", "clock")
+
+
+@pytest.mark.parametrize(
+    ("counter", "unit"),
+    [("dwt", "cycles"), ("perf", "cycles"), ("clock", "nanoseconds"), ("emulator", "instructions")],
+)
+def test_a_counter_has_a_unit(counter: str, unit: str) -> None:
+    rig = SerialRig(BOARD, "socket://pi:3333")
+    rig.learn_counter(counter)
+    assert rig.unit == unit and rig.instructions(500, 20) == 480
