@@ -52,7 +52,7 @@ class Candidate:
 
     network: QuantizedNetwork
     calibration: Closeness
-    """On the observations it was calibrated with: the choice is made by these."""
+    """On the observations it was calibrated with."""
 
     held_out: Closeness
     """On observations of other episodes: these are reported."""
@@ -70,11 +70,14 @@ class Candidate:
     """How widths were chosen within a budget, where there is one."""
 
     def suffices(self, config: QuantizeConfig) -> bool:
-        """Whether its actions are close enough to the float ones."""
-        agreement, error = self.calibration.action_agreement, self.calibration.action_error
-        if agreement is not None:
-            return agreement >= config.agreement_target
-        return error is not None and error <= config.action_tolerance
+        """Whether its actions are close enough to the float ones, on both."""
+        return all(_close(part, config) for part in (self.calibration, self.held_out))
+
+
+def _close(found: Closeness, config: QuantizeConfig) -> bool:
+    if found.action_agreement is not None:
+        return found.action_agreement >= config.agreement_target
+    return found.action_error is not None and found.action_error <= config.action_tolerance
 
 
 def candidates(source: Source, config: QuantizeConfig, partial: Path | None = None) -> list[Candidate]:
