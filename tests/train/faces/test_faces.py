@@ -165,6 +165,13 @@ class TestPictures:
         assert len(shown) == len(UNITS) + 1
         assert all((picture != shown[0][0]).any() for picture, _ in shown[1:])
 
+    def test_speed_is_pictures_over_the_processor_time_they_took(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        from policyport.train.faces import dataset
+
+        clock = iter((10.0, 12.5))
+        monkeypatch.setattr(dataset.time, "process_time", lambda: next(clock))
+        assert dataset.speed(dataset.FaceSpec(persons=2, images_per_person=5, side=32)) == 4
+
     def test_a_set_does_not_depend_on_processes_nor_on_interruption(self, tmp_path: Path) -> None:
         from policyport.train.faces import dataset
 
