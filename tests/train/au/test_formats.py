@@ -246,6 +246,7 @@ class TestPhotographs:
         import numpy as np
         from policyport.train.au.photographs import photographs, subjects_of, unlabelled
 
+        caplog.set_level("WARNING", "policyport.train.au.photographs")  # a command that was quiet left it at errors
         listing = READERS["csv"](folder)
         faces = photographs(listing, (12, 25, 4), 64, colour=False)
         assert faces.images.shape == (8, 1, 64, 64) and faces.labels[:2].tolist() == [[1, 0, -1], [1, 1, -1]]
