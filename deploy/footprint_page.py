@@ -109,17 +109,7 @@ def render_page(found: FootprintMap, title: str) -> str:
         f"is at step {found.peak_step}. Rectangles of one place and overlapping steps are operators in place; where "
         "one covers a part of another, it is written over what its layer has read."
     )
-    header = [
-        "layer",
-        "name",
-        "kind",
-        "kernel",
-        "MACs",
-        "weights",
-        "bits",
-        "instructions, estimated for Cortex-M4",
-        "share",
-    ]
+    header = ["layer", "name", "kind", "kernel", "MACs", "weights", "bits", "instructions, estimated", "share"]
     rows = [[_word(value) for value in asdict(row).values()] for row in found.layers]
     figure = Figure(picture(found.arena, found.arena_bytes), caption)
     template = Path(__file__).with_name("footprint.html.j2")

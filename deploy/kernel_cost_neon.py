@@ -53,12 +53,13 @@ def _block(rows: int, windows: int, parts: Parts, layer: Affine, kernel: NeonKer
     if kernel.how.name == "dot":
         (steps, rest), vectors = divmod(parts.inputs, 16), rows / 4
         unpack = 0 if kernel.digits == 1 else 4 * vectors if windows == 1 else 12 * vectors
-        step = 11 + windows + 4 * vectors * windows + unpack
+        wide = layer.input.bits // 8
+        step = 11 + (4 * wide - 3) * windows + 4 * vectors * windows * wide + unpack
         return end + parts.count * (10 + windows + steps * step + rest / 4 * (vectors * windows + 4 + 2 * windows))
     products, unpack, moved = {
         ("bytes", 8): (3, 0.5, 6),
         ("nibbles", 8): (2, 1.5, 14),
-        ("bytes", 16): (4, 4, 12),
+        ("bytes", 16): (4, 2.5, 3) if windows == 1 else (4, 4, 12),
     }[kernel.layout, layer.input.bits]
     step = moved + windows + rows * (products * windows + unpack)
     return end + 1.75 * rows * windows + parts.count * (10 + windows + parts.inputs / 16 * step)

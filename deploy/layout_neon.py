@@ -60,6 +60,9 @@ class Arrangement:
 
 
 DOT = Arrangement("dot", (16, 8, 4), 4, 4, 4)
+DOT_S16 = Arrangement("dot", (16, 8, 4), 4, 4, 2)
+"""Inputs of 16 bits, multiplied byte by byte: the lower bytes less 128, for which biases make up."""
+
 ROWS = Arrangement("rows", (8, 4), 16, 8, 2)
 ROWS_BY_FOUR = Arrangement("rows", (4,), 16, 8, 2)
 """Nibbles of convolutions: for two windows of eight rows, sums of 16 and of 32 bits do not fit in the registers."""
@@ -110,7 +113,7 @@ class NeonKernel:
 
 def neon_kernels(layer: Affine, variant: NeonVariant) -> tuple[NeonKernel, ...]:
     """The kernels that are exact for a layer with weights, that of the fewest bytes first; none where they do not take
-    it. SDOT multiplies bytes alone.
+    it.
     """
     sides = (layer.input.size,) if isinstance(layer, FullyConnected) else (*layer.input.shape, *layer.output.shape)
     if max(sides) > LARGEST_SIDE:
@@ -124,6 +127,8 @@ def neon_kernels(layer: Affine, variant: NeonVariant) -> tuple[NeonKernel, ...]:
     if variant == "neon_dot" and layer.input.bits == 8:
         nibbles = (NeonKernel(DOT, "nibbles"),) if narrow and _has_spare_bits(layer) else ()
         return (*nibbles, NeonKernel(DOT, "bytes"))
+    if variant == "neon_dot":
+        return (NeonKernel(DOT_S16, "bytes"),)
     by = ROWS_BY_FOUR if isinstance(layer, Conv2d) else ROWS
     nibbles = (NeonKernel(by, "nibbles"),) if narrow else ()
     return (*nibbles, NeonKernel(ROWS, "bytes")) if in_halfwords else nibbles
@@ -281,6 +286,7 @@ def pack_rows(rows: Integers, bias: Integers, multiplier: Integers, parts: Parts
     :param multiplier: [rows]
     """
     words: list[Words] = []
+    bias = bias + 128 * rows.sum(axis=1) if kernel.how == DOT_S16 else bias
     apart = rows.reshape(len(rows), parts.count, parts.taken)
     rows = np.pad(apart, ((0, 0), (0, 0), (0, parts.inputs - parts.taken))).reshape(len(rows), -1)
     for some in kernel.how.blocks(len(rows)):

@@ -15,6 +15,8 @@
  * In `bytes` a byte is a weight. In `nibbles` it is two, the low half that of an input, the high half that of the input 4
  * further on (pp_neon_dot), 16 or at the end 8 (pp_neon_rows); what is said above of inputs doubles.
  *
+ * pp_neon_dot_bytes_s16 takes inputs less 128; its biases have 128 times the sum of the row's weights added.
+ *
  * pp_neon_channels is for depthwise convolutions, in which rows are channels and parts taps: blocks of 16 or 8 channels:
  * biases, tap by tap a byte of each channel, multipliers. */
 #ifndef PP_NEON_H
@@ -69,11 +71,13 @@ typedef struct {
     int16_t high;
 } pp_neon_t;
 
-/* `scratch`: room for as many windows as the kernel computes at once, 2 (pp_neon_rows) or else 4, copied with the rows
+/* `scratch`: room for as many windows as the kernel computes at once, 2 (pp_neon_rows,
+ * pp_neon_dot_bytes_s16) or else 4, copied with the rows
  * as far apart as in the image where others are read in place. Activations are int8_t, or int16_t where the layer says two bytes; those
  * that a name with s16 takes are. */
 void pp_neon_dot_bytes(const pp_neon_t *layer, const void *input, void *output, void *scratch);
 void pp_neon_dot_nibbles(const pp_neon_t *layer, const void *input, void *output, void *scratch);
+void pp_neon_dot_bytes_s16(const pp_neon_t *layer, const void *input, void *output, void *scratch);
 void pp_neon_rows_bytes(const pp_neon_t *layer, const void *input, void *output, void *scratch);
 void pp_neon_rows_nibbles(const pp_neon_t *layer, const void *input, void *output, void *scratch);
 void pp_neon_rows_bytes_s16(const pp_neon_t *layer, const void *input, void *output, void *scratch);

@@ -249,7 +249,7 @@ PP_INLINE void tile(const pp_neon_t *layer, const pp_neon_windows_t *windows, in
 
 static void tile(const pp_neon_t *layer, const pp_neon_windows_t *windows, uint32_t count, kind_t kind)
 {
-    pp_neon_tile(layer, windows, count, 16, kind == NIBBLES ? 2u : 1u);
+    pp_neon_tile(layer, windows, count, 16, kind == NIBBLES ? 2u : 1u, 0);
 }
 
 #endif

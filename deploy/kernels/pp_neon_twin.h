@@ -31,18 +31,22 @@ static inline int32_t pp_neon_input(const pp_neon_t *layer, const int8_t *from, 
     return value;
 }
 
+/* Wraps as the vectors do.
+ *   less  what inputs are taken too small, and biases make up for */
 static inline int32_t pp_neon_sum(const pp_neon_t *layer, const pp_neon_windows_t *windows, const int8_t *from,
-                                  const int8_t *weights, uint32_t rows, uint32_t row, uint32_t step, uint32_t digits)
+                                  const int8_t *weights, uint32_t rows, uint32_t row, uint32_t step, uint32_t digits,
+                                  int32_t less, uint32_t bias)
 {
     const uint32_t inputs = windows->phase->inputs;
-    int32_t sum = 0;
+    uint32_t sum = bias;
     for (uint32_t part = 0; part < windows->phase->parts; part++, weights += inputs / digits * rows) {
         const int8_t *const at = from + windows->phase->offsets[part];
         for (uint32_t i = 0; i < inputs; i++) {
-            sum += pp_neon_weight(weights, inputs, rows, row, i, step, digits) * pp_neon_input(layer, at, i);
+            const int32_t weight = pp_neon_weight(weights, inputs, rows, row, i, step, digits);
+            sum += (uint32_t)(weight * (pp_neon_input(layer, at, i) - less));
         }
     }
-    return sum;
+    return (int32_t)sum;
 }
 
 static inline void pp_neon_write(const pp_neon_t *layer, int8_t *to, uint32_t row, int32_t sum, int32_t multiplier)
@@ -61,7 +65,7 @@ static inline void pp_neon_write(const pp_neon_t *layer, int8_t *to, uint32_t ro
 /* All blocks of some windows; outputs may lie over inputs that no later block reads, so a block is summed before it is
  * written. */
 static inline void pp_neon_tile(const pp_neon_t *layer, const pp_neon_windows_t *windows, uint32_t count,
-                                uint32_t step, uint32_t digits)
+                                uint32_t step, uint32_t digits, int32_t less)
 {
     const uint32_t weight_words = windows->phase->parts * windows->phase->inputs / digits / 4u;
     const uint32_t *block = windows->blocks;
@@ -74,8 +78,8 @@ static inline void pp_neon_tile(const pp_neon_t *layer, const pp_neon_windows_t 
         int32_t sums[PP_NEON_MOST][PP_NEON_MOST_ROWS];
         for (uint32_t i = 0; i < count; i++) {
             for (uint32_t row = 0; row < written; row++) {
-                sums[i][row] = (int32_t)block[row] + pp_neon_sum(layer, windows, windows->from[i],
-                                                                 (const int8_t *)(block + rows), rows, row, step, digits);
+                sums[i][row] = pp_neon_sum(layer, windows, windows->from[i], (const int8_t *)(block + rows), rows, row,
+                                           step, digits, less, block[row]);
             }
         }
         for (uint32_t i = 0; i < count; i++) {

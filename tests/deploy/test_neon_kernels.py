@@ -178,11 +178,24 @@ def test_cost(
     machine = Machine(tmp_path, core, program)
     np.testing.assert_array_equal(machine.infer(inputs), reference.run(program, inputs)[-1].reshape(2, -1))
     assert machine.instructions <= (a53 if core == "cortex-a53" else a76) * program.macs
-    made = program.layers[0]
-    assert isinstance(made, Affine)
+    made = layer_of(program)
     kernel = neon_choice(made, CORES[core], "size")  # type: ignore[arg-type]
     assert kernel is not None
     assert machine.instructions == pytest.approx(neon_instructions(made, kernel), rel=0.2)
+
+
+@pytest.mark.parametrize(("core", "per_mac"), [("cortex-a53", 0.53), ("cortex-a76", 0.22)])
+def test_cost_of_16_bits(tmp_path: Path, core: str, per_mac: float) -> None:
+    rng = np.random.default_rng(3)
+    graph = RandomGraph(rng, (256,), 16)
+    program = graph.finish(graph.dense(graph.input, 256, bits=16))
+    inputs = inputs_of(program, 1, rng)
+    machine = Machine(tmp_path, core, program)
+    np.testing.assert_array_equal(machine.infer(inputs), reference.run(program, inputs)[-1].reshape(3, -1))
+    assert machine.instructions <= per_mac * program.macs
+    kernel = neon_choice(layer_of(program), CORES[core], "size")  # type: ignore[arg-type]
+    assert kernel is not None
+    assert machine.instructions == pytest.approx(neon_instructions(layer_of(program), kernel), rel=0.2)
 
 
 POINTS = [
@@ -222,7 +235,7 @@ def dense(inputs: int, outputs: int, weight_bits: int = 8, bits: int = 8) -> Aff
 def test_weights_that_a_layout_does_not_hold_take_another() -> None:
     assert [kernel.name for kernel in neon_kernels(dense(64, 64, 4), "neon")] == ["rows nibbles", "rows bytes"]
     assert [kernel.name for kernel in neon_kernels(dense(64, 64, 4), "neon_dot")] == ["dot nibbles", "dot bytes"]
-    assert [kernel.name for kernel in neon_kernels(dense(64, 64, 4, 16), "neon_dot")] == ["rows bytes"]
+    assert [kernel.name for kernel in neon_kernels(dense(64, 64, 4, 16), "neon_dot")] == ["dot bytes"]
     least = dense(64, 64)
     least.weights[3, 5] = -128
     assert neon_kernels(least, "neon") == ()
