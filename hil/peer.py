@@ -131,9 +131,9 @@ def to_markdown(peer: PeerResult, ours: Result | None) -> str:
     rows = [(peer.runtime, peer.inference, peer.unit, f"{peer.equal} of {peer.values}", peer.returns, peer.agreement)]
     if ours is not None:
         output = ours.parity.layers[-1]
-        played = (ours.loop.board_returns, ours.loop.agreement) if ours.loop is not None else ((), None)
+        returns, agreement = (ours.loop.board_returns, ours.loop.agreement) if ours.loop is not None else ((), None)
         equal = f"{output.equal} of {output.compared}"
-        rows.append(("policyport", ours.latency.inference, ours.board.unit, equal, *played))
+        rows.append(("policyport", ours.latency.inference, ours.board.unit, equal, returns, agreement))
     lines = [
         f"| on {peer.board} | unit | p50 | p99 | most | equal outputs | mean return | agreement |",
         "|---|---|---:|---:|---:|---:|---:|---:|",

@@ -77,16 +77,17 @@ class OnnxRuntime:
     def set_input(self, values: Any) -> None:
         """Copied into what is bound."""
         if self._input is None:
-            self._bind(values)
+            self._input = self._bind(values)
         self._input.update_inplace(values)
 
-    def _bind(self, values: Any) -> None:
+    def _bind(self, values: Any) -> Any:
         source, target = self._session.get_inputs()[0].name, self._session.get_outputs()[0].name
-        self._input = self._make_value(values)
+        value = self._make_value(values)
         self._output = self._make_value(self._session.run([target], {source: values})[0])
-        self._binding.bind_ortvalue_input(source, self._input)
+        self._binding.bind_ortvalue_input(source, value)
         self._binding.bind_ortvalue_output(target, self._output)
         self._run, self._bound = self._session._sess.run_with_iobinding, self._binding._iobinding
+        return value
 
     def infer(self) -> None:
         """Without the checks of the Python layer above the binding."""

@@ -212,7 +212,7 @@ def measure(cell: AuCell, checkpoint: Path, processes: int) -> AuResult:
         for views in (slice(None), slice(1))
     )
     half = recognition(seen.mean(axis=0), test.labels)
-    units = {
+    units: dict[str, dict[str, float]] = {
         f"AU{unit}": dict(zip(UNIT_FIGURES, map(float, figures), strict=True))
         for unit, *figures in zip(test.units, half.f1, both.f1, both.auc, strict=True)
     }
