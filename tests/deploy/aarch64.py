@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import atexit
+import dataclasses
 import functools
 import importlib.util
+import os
 import re
 import shutil
 import subprocess
@@ -17,7 +19,7 @@ import pytest
 from elftools.elf.elffile import ELFFile
 from policyport.core.semantics import Integers
 from policyport.deploy.codegen import KERNEL_FOLDER, Optimize, write_sources
-from policyport.deploy.host import FLAGS, find_compiler
+from policyport.deploy.host import FLAGS
 from policyport.deploy.program import Program
 from policyport.deploy.variant import Variant
 from policyport.hil import tcg_plugin
@@ -147,10 +149,6 @@ def _write_markers(elf: Path, markers: Path) -> None:
     markers.write_text("\n".join(lines) + "\n")
 
 
-@functools.cache
 def _plugin() -> Path:
-    """The plugin in the version that this QEMU takes."""
-    library = tcg_plugin._library(find_compiler(), tcg_plugin.FIRST_INTERFACE)
-    answer = subprocess.run([QEMU, "-plugin", str(library), "none"], capture_output=True, text=True, check=False).stderr
-    least = re.search(r"minimum version of (\d+)", answer)
-    return tcg_plugin._library(find_compiler(), int(least[1])) if least else library
+    """The one that profiles, for user mode."""
+    return tcg_plugin.build_plugin(QEMU, dataclasses.replace(tcg_plugin.PROFILER, idle=(os.devnull,)))
