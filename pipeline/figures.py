@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,16 @@ def write_blocks(pages: Iterable[Path], blocks: Mapping[str, str]) -> None:
         page.write_text(text)
 
 
+def _boards() -> tuple[str, ...]:
+    """What a benchmark takes by itself, and those that run Linux, where the emulator of their programs is installed."""
+    from policyport.deploy.board import board_names, load_board
+    from policyport.hil.qemu_user_board import QEMU
+    from policyport.pipeline.bench import Request, find_boards
+
+    linux = [name for name in board_names() if load_board(name).linux and shutil.which(QEMU)]
+    return (*(board.name for board in find_boards(Request(Path()))), *linux)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write the tables of Markdown files."""
     from policyport.pipeline import cli
@@ -83,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if code:
             return code
         results.append(json.loads(Path("runs", recipe, "hil", "result.json").read_text()))
-    rows = run_bench(Request(Path("runs/bench")), say)
+    rows = run_bench(Request(Path("runs/bench"), boards=_boards()), say)
     write_files(rows, Path("runs/bench"))
     peers = load_peers()
     blocks = {
