@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import subprocess
-import sys
-import tempfile
-from typing import IO
 
 from policyport.core.errors import BoardBusyError, BoardError, ConfigError, ToolError
 from policyport.core.install import pip_install
 from policyport.deploy.board import Board
 from policyport.hil.rig import SerialRig
+from policyport.hil.supervised import Supervised
 
 PREFIX = "labgrid:"
 
@@ -32,8 +29,8 @@ class LabgridRig(SerialRig):
             raise ToolError("the package labgrid is not installed", where=where, cure=pip_install("labgrid"))
         super().__init__(board, "")
         self.where = where
-        self._process: subprocess.Popen[str] | None = None
-        self._stderr: IO[str] | None = None
+        self._supervised: Supervised | None = None
+        self._undo = contextlib.ExitStack()
 
     def __enter__(self) -> LabgridRig:
         """Acquire the place.
@@ -41,47 +38,23 @@ class LabgridRig(SerialRig):
         :raises BoardError: labgrid does not give it, or it has no serial port
         :raises ConfigError: an environment file that does not read
         """
-        self._stderr = tempfile.TemporaryFile("w+")
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "policyport.hil.rack.labgrid_place", self.where.removeprefix(PREFIX)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._stderr,
-            text=True,
-            start_new_session=True,  # Ctrl-C is for this process, which then closes that one
-        )
-        assert self._process.stdout is not None
+        arguments = ["policyport.hil.rack.labgrid_place", self.where.removeprefix(PREFIX)]
         with contextlib.ExitStack() as undo:
-            undo.callback(self.close)
-            self.url = self._process.stdout.readline().strip()
+            self._supervised = undo.enter_context(Supervised(arguments, STOP_TIMEOUT_S))
+            self.url = self._supervised.first_line()
             if not self.url:
-                raise self._failure(self._process)
-            undo.pop_all()
+                raise self._failure(self._supervised)
+            self._undo = undo.pop_all()
         return self
 
     def close(self) -> None:
         """Release the place; returns once it is. Does nothing the second time."""
-        process, self._process = self._process, None
-        if process is not None:
-            assert process.stdin is not None and process.stdout is not None
-            with contextlib.suppress(BrokenPipeError):
-                process.stdin.close()
-            try:
-                process.wait(STOP_TIMEOUT_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-            process.stdout.close()
-        if self._stderr is not None:
-            self._stderr.close()
-            self._stderr = None
+        self._supervised = None
+        self._undo.close()
 
-    def _failure(self, process: subprocess.Popen[str]) -> Exception:
+    def _failure(self, supervised: Supervised) -> Exception:
         """What the process that holds the place said."""
-        code = process.wait(STOP_TIMEOUT_S)
-        assert self._stderr is not None
-        self._stderr.seek(0)
-        said = self._stderr.read().strip()
+        code, said = supervised.process.wait(STOP_TIMEOUT_S), supervised.last_words()
         kind = {ConfigError.exit_code: ConfigError}.get(code, BoardError)
         kind = BoardBusyError if "somebody else has" in said else kind
-        return kind("labgrid gives no port", where=self.where, got=said[-1500:])
+        return kind("labgrid gives no port", where=self.where, got=said)

@@ -11,10 +11,8 @@ import importlib.util
 import queue
 import subprocess
 import sys
-import tempfile
-import threading
 from pathlib import Path
-from typing import IO, Protocol
+from typing import Protocol
 
 from policyport.core.closing import Closing
 from policyport.core.errors import BoardFaultError, BoardTimeoutError, ToolError
@@ -22,6 +20,7 @@ from policyport.core.install import either, pip_install, system_install
 from policyport.deploy.board import Board
 from policyport.hil import qemu_board, qemu_user_board, unicorn_board
 from policyport.hil.result import Unit
+from policyport.hil.supervised import Supervised
 
 START_TIMEOUT_S = 30.0
 """How long an emulator may take until it names its port."""
@@ -125,8 +124,8 @@ class EmulatedRig(Closing):
             raise ToolError("programs under Linux are not profiled here", where=board.name)
         self._more = ["--link", link, *(() if profile is None else ("--profile", str(profile.resolve())))]
         self._more += ["--keep"] if keep else []
-        self._process: subprocess.Popen[str] | None = None
-        self._stderr: IO[str] | None = None
+        self._supervised: Supervised | None = None
+        self._undo = contextlib.ExitStack()
 
     def __enter__(self) -> EmulatedRig:
         """Start the emulator and wait until it names its port.
@@ -134,38 +133,17 @@ class EmulatedRig(Closing):
         :raises ToolError: it ended, or named no port in time
         """
         module = f"policyport.hil.{self.emulator.replace('-', '_')}_board"
-        command = [sys.executable, "-m", module, "--board", self.board.name, "--flash", str(self._flash_bin)]
-        self._stderr = tempfile.TemporaryFile("w+")
-        self._process = subprocess.Popen(
-            [*command, *self._more],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._stderr,
-            text=True,
-            start_new_session=True,  # Ctrl-C is for this process, which then closes the emulator
-        )
+        arguments = [module, "--board", self.board.name, "--flash", str(self._flash_bin), *self._more]
         with contextlib.ExitStack() as undo:
-            undo.callback(self.close)
-            self.url = self._read_url(self._process)
-            undo.pop_all()
+            self._supervised = undo.enter_context(Supervised(arguments, STOP_TIMEOUT_S))
+            self.url = self._read_url(self._supervised)
+            self._undo = undo.pop_all()
         return self
 
     def close(self) -> None:
         """Stop the emulator; returns once its process is gone. Does nothing the second time."""
-        process, self._process = self._process, None
-        if process is not None:
-            assert process.stdin is not None and process.stdout is not None
-            with contextlib.suppress(BrokenPipeError):
-                process.stdin.close()
-            try:
-                process.wait(STOP_TIMEOUT_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-            process.stdout.close()
-        if self._stderr is not None:
-            self._stderr.close()
-            self._stderr = None
+        self._supervised = None
+        self._undo.close()
 
     def instructions(self, ticks: int, overhead: int) -> int:
         """Executed instructions; QEMU's timer ticks more than four times in one, Unicorn's counters once."""
@@ -177,36 +155,25 @@ class EmulatedRig(Closing):
 
     def check_alive(self) -> None:
         """See :class:`Rig`."""
-        if self._process is None:
+        if self._supervised is None:
             return
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(GRACE_S)
-            raise BoardFaultError(
-                "the emulated board ended", where=f"{self.board.name} in {self.emulator}", got=self._last_words()
-            )
+            self._supervised.process.wait(GRACE_S)
+            where, said = f"{self.board.name} in {self.emulator}", self._supervised.last_words()
+            raise BoardFaultError("the emulated board ended", where=where, got=said)
 
-    def _read_url(self, process: subprocess.Popen[str]) -> str:
-        lines: queue.Queue[str] = queue.Queue()
-        assert process.stdout is not None
-        stdout = process.stdout
-        threading.Thread(target=lambda: lines.put(stdout.readline()), daemon=True).start()
+    def _read_url(self, supervised: Supervised) -> str:
         where = f"{self.board.name} in {self.emulator}"
         try:
-            line = lines.get(timeout=START_TIMEOUT_S).strip()
+            line = supervised.first_line(START_TIMEOUT_S)
         except queue.Empty:
             raise BoardTimeoutError(
                 "the emulator did not name its port", where=where, expected=f"within {START_TIMEOUT_S:.0f} s"
             ) from None
         if not line:
-            process.wait(STOP_TIMEOUT_S)
-            raise ToolError("the emulator ended at its start", where=where, got=self._last_words())
+            supervised.process.wait(STOP_TIMEOUT_S)
+            raise ToolError("the emulator ended at its start", where=where, got=supervised.last_words())
         return line.removeprefix("pty:")
-
-    def _last_words(self) -> str:
-        if self._stderr is None:
-            return ""
-        self._stderr.seek(0)
-        return self._stderr.read().strip()[-2000:]
 
 
 def choose_emulator(board: Board, emulator: str) -> str:

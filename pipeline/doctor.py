@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from policyport.core.errors import PolicyportError
 from policyport.core.install import pip_install, system_install
 from policyport.pipeline import port_doctor
-from policyport.pipeline.finding import Finding
+from policyport.pipeline.finding import Finding, State
 
 
 def examine() -> list[Finding]:
@@ -24,10 +24,10 @@ def examine() -> list[Finding]:
     return [
         _python(),
         *_packages(),
-        _compiler(),
+        _cross_compiler("ARM cross compiler", "arm-none-eabi-gcc", "missing"),
         _emulator(),
         _boards(),
-        _linux_compiler(),
+        _cross_compiler("AArch64 Linux compiler", "aarch64-linux-gnu-gcc", "optional", "; Linux boards want one"),
         _user_mode(),
         _host_compiler(),
         _tflite(),
@@ -72,26 +72,14 @@ def _package(name: str, source: str, only_for: str = "") -> Finding:
     return Finding(name, "ok", _version(name))
 
 
-def _compiler() -> Finding:
-    """The ARM cross compiler that a build would take."""
-    what = "ARM cross compiler"
-    gcc = _program("arm-none-eabi-gcc")
+def _cross_compiler(what: str, program: str, state: State, why: str = "") -> Finding:
+    """The cross compiler that a build would take, and its state where there is none."""
+    gcc = _program(program)
     zig = _version("ziglang")
     if gcc or zig:
         return Finding(what, "ok", gcc or f"zig cc, ziglang {zig}")
-    cures = (pip_install("[rig]"), *system_install("arm-none-eabi-gcc"))
-    return Finding(what, "missing", "neither arm-none-eabi-gcc nor ziglang", cures)
-
-
-def _linux_compiler() -> Finding:
-    """The compiler for boards that run Linux."""
-    what = "AArch64 Linux compiler"
-    gcc = _program("aarch64-linux-gnu-gcc")
-    zig = _version("ziglang")
-    if gcc or zig:
-        return Finding(what, "ok", gcc or f"zig cc, ziglang {zig}")
-    cures = (pip_install("[rig]"), *system_install("aarch64-linux-gnu-gcc"))
-    return Finding(what, "optional", "neither aarch64-linux-gnu-gcc nor ziglang; boards that run Linux want one", cures)
+    cures = (pip_install("[rig]"), *system_install(program))
+    return Finding(what, state, f"neither {program} nor ziglang{why}", cures)
 
 
 def _host_compiler() -> Finding:

@@ -179,8 +179,8 @@ def test_qemu_ends_when_its_supervisor_is_killed(flash: Path) -> None:
     if not qemu_board.machines():
         pytest.skip("qemu-system-arm is not installed")
     with running(flash, "qemu") as (rig, _):
-        assert rig._process is not None
-        rig._process.kill()
+        assert rig._supervised is not None
+        rig._supervised.process.kill()
         assert wait_until_gone(flash) == []
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from policyport.core.errors import ToolError
 from policyport.pipeline import cli, doctor, speak
-from policyport.pipeline.finding import Finding
+from policyport.pipeline.finding import Finding, State
 
 
 def test_this_machine_can_run_the_main_job(capsys: pytest.CaptureFixture[str]) -> None:
@@ -51,10 +52,13 @@ def nothing_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.metadata, "version", missing)
 
 
-@pytest.mark.parametrize("look", ["_compiler", "_emulator"])
-def test_a_missing_tool_is_missing_with_its_cure(monkeypatch: pytest.MonkeyPatch, look: str) -> None:
+ARM: tuple[str, str, State] = ("ARM cross compiler", "arm-none-eabi-gcc", "missing")
+
+
+@pytest.mark.parametrize("look", [lambda: doctor._cross_compiler(*ARM), doctor._emulator], ids=["compiler", "emulator"])
+def test_a_missing_tool_is_missing_with_its_cure(monkeypatch: pytest.MonkeyPatch, look: Callable[[], Finding]) -> None:
     nothing_installed(monkeypatch)
-    finding = getattr(doctor, look)()
+    finding = look()
     assert finding.state == "missing" and finding.cures[0].endswith('"policyport[rig]"') and len(finding.cures) > 1
 
 
@@ -68,7 +72,7 @@ def test_a_program_that_does_not_run_is_not_there(monkeypatch: pytest.MonkeyPatc
 
 def test_the_wheels_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda _: None)
-    assert doctor._compiler().found.startswith("zig cc")
+    assert doctor._cross_compiler(*ARM).found.startswith("zig cc")
     assert doctor._emulator().found.startswith("unicorn")
 
 
