@@ -114,7 +114,7 @@ def test_same_program_same_bytes() -> None:
 
 
 def test_no_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(package: str, _: object) -> None:
+    def missing(package: str, *_: object) -> None:
         raise ImportError(f"No module named {package!r}")
 
     monkeypatch.setattr(exports, "_interpreter", missing)

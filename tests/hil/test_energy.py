@@ -158,7 +158,7 @@ def test_a_recording_that_ends_too_early_is_refused(built: Built, board_url: str
 
 def test_a_recording_with_a_gap_is_refused(built: Built, board_url: str, tmp_path: Path) -> None:
     with pytest.raises(BoardError, match="have a gap"):
-        measured(built, board_url, recording_file(tmp_path / "power.csv", 120.0, step_s=0.15), tmp_path)
+        measured(built, board_url, recording_file(tmp_path / "power.csv", 120.0, step_s=0.09), tmp_path)
 
 
 def test_an_emulated_board_has_no_supply(built: Built, tmp_path: Path) -> None:

@@ -179,7 +179,7 @@ def test_a_width_that_is_none_is_refused():
     moments = Moments(1, 4)
     moments.update(np.ones((5, 1, 4)), np.ones((5, 1, 4)))
     with pytest.raises(UnsupportedModelError, match="weight width"):
-        moments.problem(np.ones((1, 2, 4)), np.zeros((1, 2)), 5)
+        moments.problem(np.ones((1, 2, 4)), np.zeros((1, 2)), 9)
 
 
 @given(st.integers(0, 999), st.integers(1, 3), st.integers(1, 29))
