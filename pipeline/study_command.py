@@ -61,7 +61,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="ADDRESS",
         help="a Ray cluster that sees the same folders; local: one on this machine [default: none]",
     )
-    add("--page", type=Path, metavar="FILE.md", help="Markdown whose block of the study's name gets the table too")
+    add(
+        "--page",
+        type=Path,
+        metavar="FILE.md",
+        help="Markdown whose block of the study's name (au-study, codec-study) gets the table",
+    )
     add(
         "--out",
         type=Path,
@@ -137,7 +142,7 @@ Files = dict[str, str]
 
 def execute(arguments: argparse.Namespace) -> int:
     """Run the study and write its files."""
-    # A recipe's run is called runs/au and runs/codec already.
+    # A recipe's run, and the block of a page for its figures, are called au and codec already.
     name = f"{arguments.study}-study" if arguments.study in ("au", "codec") else arguments.study
     arguments.out = arguments.out or Path("runs") / name
     studies: dict[str, Callable[[argparse.Namespace, Tell], Files]] = {
@@ -160,7 +165,7 @@ def execute(arguments: argparse.Namespace) -> int:
         from policyport.pipeline.figures import write_blocks
 
         table = next(text for file, text in files.items() if file.endswith(".md"))
-        write_blocks([arguments.page], {arguments.study: table.rstrip()})
+        write_blocks([arguments.page], {name: table.rstrip()})
     tell(str(arguments.out / list(files)[-1]))
     return 0
 

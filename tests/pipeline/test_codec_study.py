@@ -90,5 +90,9 @@ def test_a_study_is_written_and_goes_on(
     table = json.loads(cell.read_text())
     table["points"][0]["psnr_db"] = 12.3456
     cell.write_text(json.dumps(table))
-    assert main(line) == 0
+    document = tmp_path / "page.md"
+    blocks = [f"<!-- figures:{name} -->\n{name}\n<!-- /figures:{name} -->\n" for name in ("codec", "codec-study")]
+    document.write_text("".join(blocks))
+    assert main([*line, "--page", str(document)]) == 0
     assert "12.35 dB" in capsys.readouterr().out
+    assert blocks[0] in document.read_text() and "| linear | rate |" in document.read_text()
