@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
@@ -14,10 +13,8 @@ settings.load_profile("repeat")
 
 
 @pytest.fixture(autouse=True)
-def _what_is_told() -> Iterator[None]:
-    """The command line sets what its loggers tell, for the whole process."""
-    loggers = [logging.getLogger(name) for name in ("", "policyport", "policyport.progress")]
-    levels = [logger.level for logger in loggers]
-    yield
-    for logger, level in zip(loggers, levels, strict=True):
-        logger.setLevel(level)
+def _what_is_told() -> None:
+    """The command line sets what loggers tell, for the whole process: each test begins with what Python begins with."""
+    logging.getLogger().setLevel(logging.WARNING)
+    for name in ("policyport", "policyport.progress"):
+        logging.getLogger(name).setLevel(logging.NOTSET)
