@@ -14,6 +14,7 @@ from policyport.deploy.arena_map import Stay, peak_step, picture, stays
 from policyport.deploy.candidates import PLAIN, candidates
 from policyport.deploy.codegen import rows_text
 from policyport.deploy.codegen_memory import Variant, plan_memory, scratch_bytes
+from policyport.deploy.fusing import extra_instructions
 from policyport.deploy.layers import Affine, Layer, Strips
 from policyport.deploy.program import Program
 
@@ -32,7 +33,8 @@ class LayerFootprint:
 
     weight_bits: int | None
     instructions_estimated: int | None
-    """By the formulas of :mod:`policyport.deploy.kernel_cost`, for a Cortex-M4; None where there is none."""
+    """By the formulas of the kernels' costs; None where there is none. Of layers by rows, those of its parts that have
+    one, and what the strips cost."""
 
     share_estimated: float | None = None
     """Of the instructions of all layers that have an estimate."""
@@ -75,7 +77,9 @@ def _row(number: int, layer: Layer, variant: Variant, optimize: str) -> LayerFoo
         rows = [_row(number, part, variant, optimize) for part in layer.layers]
         kernels = " then ".join(row.kernel or row.kind for row in rows)
         name = f"{layer.name}, {rows_text(layer)} at a time"
-        return LayerFootprint(number, name, kind, kernels, layer.macs, sum(row.weights for row in rows), None, None)
+        costs = [row.instructions_estimated for row in rows if row.instructions_estimated is not None]
+        cost = sum(costs) + extra_instructions(layer) if costs else None
+        return LayerFootprint(number, name, kind, kernels, layer.macs, sum(row.weights for row in rows), None, cost)
     if not isinstance(layer, Affine):
         return LayerFootprint(number, layer.name, kind, "", layer.macs, 0, None, None)
     kernel, cost = PLAIN, None

@@ -18,7 +18,7 @@ from policyport.deploy.codegen_memory import plan_memory
 from policyport.deploy.explain import explain
 from policyport.deploy.export_tflite import tflite_bytes
 from policyport.deploy.footprint_page import footprint_map
-from policyport.deploy.fusing import fit, fused
+from policyport.deploy.fusing import extra_instructions, fit, fused
 from policyport.deploy.host import HostLibrary
 from policyport.deploy.layers import Add, Conv2d, Layer, Pool, Strips
 from policyport.deploy.program import Program, program_sha256, read_program, write_program
@@ -240,6 +240,9 @@ def test_page_and_explanation_show_the_strips(tmp_path: Path, capsys: pytest.Cap
     found = footprint_map(small, "dsp", "size")
     assert found.arena_bytes <= 2_800 and " at a time" in found.layers[0].name and " then " in found.layers[0].kernel
     assert sum(row.weights for row in found.layers) == program.weight_count
+    whole = {row.name: row.instructions_estimated or 0 for row in footprint_map(program, "dsp", "size").layers}
+    parts = sum(whole[part.name] for part in strips_of(small).layers)
+    assert found.layers[0].instructions_estimated == parts + extra_instructions(strips_of(small))
     path = tmp_path / "face.tflite"
     graph = RandomGraph(np.random.default_rng(3), (24, 20, 2))
     pooled = graph.max_pool(graph.convolution(graph.input, 8, SAME), Window((2, 2), (2, 2)))
