@@ -8,7 +8,7 @@ import time
 
 import numpy as np
 from policyport.core.closing import Closing
-from policyport.core.errors import ConfigError
+from policyport.core.errors import BoardError, ConfigError
 from policyport.firmware_bridge.link import Link
 from policyport.hil.power_recording import Recording
 
@@ -33,7 +33,7 @@ class MeterLines(Closing):
         self._link = Link(url, int(baud or 115200))
         self._samples: list[tuple[float, float]] = []
         self._ended = threading.Event()
-        self._failure: Exception | None = None
+        self._failure: BoardError | None = None
         self._reader = threading.Thread(target=self._read, daemon=True)
 
     def start(self, longest_s: float) -> None:
@@ -69,5 +69,5 @@ class MeterLines(Closing):
                 for number, line in enumerate(whole):
                     with contextlib.suppress(ValueError):  # lines that came at once are kept in order
                         self._samples.append((now_s + 1e-9 * number, float(line)))
-        except Exception as error:
+        except BoardError as error:
             self._failure = error  # told by stop, in the thread that asks

@@ -9,7 +9,6 @@ board's time, so the same work always takes the same number of timer ticks.
 
 from __future__ import annotations
 
-import argparse
 import functools
 import math
 import re
@@ -23,6 +22,7 @@ from policyport.core.errors import ToolError
 from policyport.core.install import either, pip_install, system_install
 from policyport.deploy.board import Board, load_board
 from policyport.hil import tcg_plugin
+from policyport.hil.emulator_arguments import add_profile, emulator_parser
 from policyport.hil.lifeline import die_with_parent, watch_parent
 
 QEMU = "qemu-system-arm"
@@ -117,11 +117,8 @@ def _supervise(command: list[str], keep_open: tuple[int, ...]) -> int:
 def main() -> int:
     """Entry point of the process."""
     summary = (__doc__ or "").partition("\n")[0]
-    parser = argparse.ArgumentParser(prog="python -m policyport.hil.qemu_board", description=summary)
-    parser.add_argument("--board", required=True, help="name of a board")
-    parser.add_argument("--flash", required=True, type=Path, help="content of its flash, from the flash's base on")
-    parser.add_argument("--link", choices=("pty", "socket"), default="pty", help="what the host opens [default: pty]")
-    parser.add_argument("--profile", type=Path, help="folder with markers.txt, for regions.txt [default: none]")
+    parser = emulator_parser("qemu_board", summary, "content of its flash, from the flash's base on")
+    add_profile(parser)
     arguments = parser.parse_args()
     try:
         return serve(load_board(arguments.board), arguments.flash.resolve(), arguments.link, arguments.profile)

@@ -8,7 +8,6 @@ The program is the board's own; the kernel is this machine's. A plugin counts in
 
 from __future__ import annotations
 
-import argparse
 import os
 import shutil
 import subprocess
@@ -20,6 +19,7 @@ from policyport.core.errors import ToolError
 from policyport.core.install import either, system_install
 from policyport.deploy.board import Board, load_board
 from policyport.hil import tcg_plugin
+from policyport.hil.emulator_arguments import emulator_parser
 from policyport.hil.lifeline import die_with_parent, watch_parent
 
 QEMU = "qemu-aarch64"
@@ -85,10 +85,7 @@ def _supervise(command: list[str], line: int | None) -> int:
 def main() -> int:
     """Entry point of the process."""
     summary = (__doc__ or "").partition("\n")[0]
-    parser = argparse.ArgumentParser(prog="python -m policyport.hil.qemu_user_board", description=summary)
-    parser.add_argument("--board", required=True, help="name of a board that runs Linux")
-    parser.add_argument("--flash", required=True, type=Path, help="its program, firmware.elf")
-    parser.add_argument("--link", choices=("pty", "socket"), default="pty", help="what the host opens [default: pty]")
+    parser = emulator_parser("qemu_user_board", summary, "its program, firmware.elf")
     arguments = parser.parse_args()
     try:
         return serve(load_board(arguments.board), arguments.flash.resolve(), arguments.link)

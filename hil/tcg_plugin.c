@@ -5,43 +5,13 @@
  * A region begins where pp_counter_begin returns to its caller and ends where pp_counter_now is entered: exactly what
  * the firmware's own counter spans. For each region it writes how many instructions were executed, where it began and
  * ended, and every step from one instruction to another that does not lie right behind it, with how often it was made.
- * All counts of all instructions follow from that.
- *
- * QEMU's header is not installed where QEMU is, so what is used of its interface is declared here, after
- * include/qemu/qemu-plugin.h of QEMU 7.2: names and types that no later version of the interface changes. */
+ * All counts of all instructions follow from that. */
 #include <inttypes.h>
 #include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 
-#ifndef PLUGIN_INTERFACE
-#define PLUGIN_INTERFACE 1 /* the version that QEMU is told; hil/tcg_plugin.py finds out which one it takes */
-#endif
-
-typedef uint64_t plugin_id_t;
-struct qemu_plugin_tb;
-struct qemu_plugin_insn;
-typedef struct qemu_info qemu_info_t;
-typedef void (*translated_t)(plugin_id_t id, struct qemu_plugin_tb *block);
-typedef void (*executed_t)(unsigned int cpu, void *data);
-enum { NO_REGISTERS = 0 };
-
-void qemu_plugin_register_vcpu_tb_trans_cb(plugin_id_t id, translated_t callback);
-size_t qemu_plugin_tb_n_insns(const struct qemu_plugin_tb *block);
-struct qemu_plugin_insn *qemu_plugin_tb_get_insn(const struct qemu_plugin_tb *block, size_t index);
-uint64_t qemu_plugin_insn_vaddr(const struct qemu_plugin_insn *instruction);
-size_t qemu_plugin_insn_size(const struct qemu_plugin_insn *instruction);
-void qemu_plugin_register_vcpu_insn_exec_cb(struct qemu_plugin_insn *instruction, executed_t callback, int registers,
-                                            void *data);
-
-#define EXPORTED __attribute__((visibility("default")))
-
-EXPORTED extern int qemu_plugin_version;
-int qemu_plugin_version = PLUGIN_INTERFACE;
-
-EXPORTED int qemu_plugin_install(plugin_id_t id, const qemu_info_t *info, int count, char **arguments);
+#include "tcg_interface.h"
 
 _Static_assert(sizeof(void *) == 8, "an instruction's address and size travel in one pointer");
 

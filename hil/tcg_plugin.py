@@ -22,7 +22,12 @@ from policyport.hil.execution_profile import MARKERS, REGIONS
 
 SOURCE = Path(__file__).with_name("tcg_plugin.c")
 
-FLAGS = ("-std=c99", "-O2", "-Wall", "-Wextra", "-Wconversion", "-Werror", "-shared", "-fPIC", "-fvisibility=hidden")
+INTERFACE = SOURCE.with_name("tcg_interface.h")
+
+FLAGS = (
+    *("-std=c99", "-O2", "-Wall", "-Wextra", "-Wconversion", "-Werror", "-shared", "-fPIC", "-fvisibility=hidden"),
+    f"-I{INTERFACE.parent}",
+)
 
 LINK_FLAGS = {"linux": ("-Wl,--allow-shlib-undefined",), "darwin": ("-Wl,-undefined,dynamic_lookup",)}
 """QEMU itself has the functions that the plugin calls."""
@@ -117,7 +122,8 @@ def build_plugin(qemu: str, plugin: Plugin = PROFILER) -> Path:
 def _library(compiler: Sequence[str], interface: int, plugin: Plugin = PROFILER) -> Path:
     """A library that tells QEMU a version of the interface, from the cache or built into it."""
     command = [*compiler, *FLAGS, *LINK_FLAGS.get(sys.platform, ()), f"-DPLUGIN_INTERFACE={interface}"]
-    digest = hashlib.sha256(" ".join(command).encode() + plugin.source.read_bytes()).hexdigest()[:16]
+    text = plugin.source.read_bytes() + INTERFACE.read_bytes()
+    digest = hashlib.sha256(" ".join(command).encode() + text).hexdigest()[:16]
     library = cache_folder() / f"{plugin.source.stem}-{digest}.so"
     if library.is_file():
         return library

@@ -14,7 +14,6 @@ byte, so an idle board uses no processor time.
 
 from __future__ import annotations
 
-import argparse
 import mmap
 import os
 import sys
@@ -26,6 +25,7 @@ from policyport.core.errors import ToolError
 from policyport.deploy.board import Board, load_board
 from policyport.hil.block_recorder import BlockRecorder
 from policyport.hil.cortex_m import CoreFault, CortexM, Memory
+from policyport.hil.emulator_arguments import add_profile, emulator_parser
 from policyport.hil.flash_model import FLASHES
 from policyport.hil.host_link import Link, PtyLink, SocketLink, Wire
 from policyport.hil.lifeline import watch_parent
@@ -100,11 +100,8 @@ def serve(board: Board, flash: Any, link: Link, profile: Path | None) -> None:
 def main() -> int:
     """Entry point of the process."""
     summary = (__doc__ or "").partition("\n")[0]
-    parser = argparse.ArgumentParser(prog="python -m policyport.hil.unicorn_board", description=summary)
-    parser.add_argument("--board", required=True, help="name of a board")
-    parser.add_argument("--flash", required=True, type=Path, help="content of its flash, from the flash's base on")
-    parser.add_argument("--link", choices=("pty", "socket"), default="pty", help="what the host opens [default: pty]")
-    parser.add_argument("--profile", type=Path, help="folder with markers.txt, for regions.txt [default: none]")
+    parser = emulator_parser("unicorn_board", summary, "content of its flash, from the flash's base on")
+    add_profile(parser)
     parser.add_argument(
         "--keep", action="store_true", help="keep in FLASH what is written into the flash [default: no]"
     )

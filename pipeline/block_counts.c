@@ -5,44 +5,15 @@
  * The program says when: closing the file descriptor -7001 begins a region, closing -7002 ends it. Both fail, as no such
  * file is open, and do nothing else. For each region it writes a line for every block that was executed in it: address of
  * the first instruction, number of instructions, number of executions. A block ends at the first branch, so the product of
- * the two is what was executed.
- *
- * QEMU's header is not installed where QEMU is, so what is used of its interface is declared here, after
- * include/qemu/qemu-plugin.h of QEMU 7.2: names and types that no later version of the interface changes. */
+ * the two is what was executed. */
 #include <inttypes.h>
 #include <pthread.h>
 #include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#ifndef PLUGIN_INTERFACE
-#define PLUGIN_INTERFACE 1 /* the version that QEMU is told; hil/tcg_plugin.py finds out which one it takes */
-#endif
-
-typedef uint64_t plugin_id_t;
-struct qemu_plugin_tb;
-typedef struct qemu_info qemu_info_t;
-typedef void (*translated_t)(plugin_id_t id, struct qemu_plugin_tb *block);
-typedef void (*executed_t)(unsigned int cpu, void *data);
-typedef void (*called_t)(plugin_id_t id, unsigned int cpu, int64_t number, uint64_t a1, uint64_t a2, uint64_t a3,
-                         uint64_t a4, uint64_t a5, uint64_t a6, uint64_t a7, uint64_t a8);
-enum { NO_REGISTERS = 0 };
-
-void qemu_plugin_register_vcpu_tb_trans_cb(plugin_id_t id, translated_t callback);
-void qemu_plugin_register_vcpu_tb_exec_cb(struct qemu_plugin_tb *block, executed_t callback, int registers, void *data);
-void qemu_plugin_register_vcpu_syscall_cb(plugin_id_t id, called_t callback);
-size_t qemu_plugin_tb_n_insns(const struct qemu_plugin_tb *block);
-uint64_t qemu_plugin_tb_vaddr(const struct qemu_plugin_tb *block);
-
-#define EXPORTED __attribute__((visibility("default")))
-
-EXPORTED extern int qemu_plugin_version;
-int qemu_plugin_version = PLUGIN_INTERFACE;
-
-EXPORTED int qemu_plugin_install(plugin_id_t id, const qemu_info_t *info, int count, char **arguments);
+#include "tcg_interface.h"
 
 enum { CLOSE = 57, BEGIN = -7001, END = -7002, CHUNK = 4096 }; /* CLOSE: the system call's number on AArch64 */
 

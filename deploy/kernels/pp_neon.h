@@ -71,10 +71,9 @@ typedef struct {
     int16_t high;
 } pp_neon_t;
 
-/* `scratch`: room for as many windows as the kernel computes at once, 2 (pp_neon_rows,
- * pp_neon_dot_bytes_s16) or else 4, copied with the rows
- * as far apart as in the image where others are read in place. Activations are int8_t, or int16_t where the layer says two bytes; those
- * that a name with s16 takes are. */
+/* `scratch`: room for as many windows as the kernel computes at once, 2 (pp_neon_rows, pp_neon_dot_bytes_s16) or else 4,
+ * copied with the rows as far apart as in the image where others are read in place. Activations are int8_t, or int16_t
+ * where the layer says two bytes; those that a name with s16 takes are. */
 void pp_neon_dot_bytes(const pp_neon_t *layer, const void *input, void *output, void *scratch);
 void pp_neon_dot_nibbles(const pp_neon_t *layer, const void *input, void *output, void *scratch);
 void pp_neon_dot_bytes_s16(const pp_neon_t *layer, const void *input, void *output, void *scratch);

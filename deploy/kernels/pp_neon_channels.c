@@ -152,20 +152,5 @@ static void tile(const pp_neon_t *layer, const pp_neon_windows_t *windows, uint3
 
 #endif
 
-#define KERNEL(name, is_s16) \
-    static void name##_of_one(const pp_neon_t *layer, const pp_neon_windows_t *windows) \
-    { \
-        tile(layer, windows, 1, is_s16); \
-    } \
-    static void name##_of_four(const pp_neon_t *layer, const pp_neon_windows_t *windows) \
-    { \
-        tile(layer, windows, WINDOWS, is_s16); \
-    } \
-    void pp_neon_channels_##name(const pp_neon_t *layer, const void *input, void *output, void *scratch) \
-    { \
-        const pp_neon_tiles_t tiles = {name##_of_one, name##_of_four, WINDOWS}; \
-        pp_neon_convolve(layer, &tiles, input, output, scratch); \
-    }
-
-KERNEL(bytes, false)
-KERNEL(bytes_s16, true)
+PP_NEON_KERNEL(pp_neon_channels_bytes, WINDOWS, false)
+PP_NEON_KERNEL(pp_neon_channels_bytes_s16, WINDOWS, true)

@@ -193,21 +193,6 @@ static void tile(const pp_neon_t *layer, const pp_neon_windows_t *windows, uint3
 
 #endif
 
-#define KERNEL(name, kind, most) \
-    static void name##_of_one(const pp_neon_t *layer, const pp_neon_windows_t *windows) \
-    { \
-        tile(layer, windows, 1, kind); \
-    } \
-    static void name##_of_several(const pp_neon_t *layer, const pp_neon_windows_t *windows) \
-    { \
-        tile(layer, windows, most, kind); \
-    } \
-    void pp_neon_dot_##name(const pp_neon_t *layer, const void *input, void *output, void *scratch) \
-    { \
-        const pp_neon_tiles_t tiles = {name##_of_one, name##_of_several, most}; \
-        pp_neon_convolve(layer, &tiles, input, output, scratch); \
-    }
-
-KERNEL(bytes, BYTES, WINDOWS)
-KERNEL(nibbles, NIBBLES, WINDOWS)
-KERNEL(bytes_s16, BYTES_S16, WINDOWS_S16)
+PP_NEON_KERNEL(pp_neon_dot_bytes, WINDOWS, BYTES)
+PP_NEON_KERNEL(pp_neon_dot_nibbles, WINDOWS, NIBBLES)
+PP_NEON_KERNEL(pp_neon_dot_bytes_s16, WINDOWS_S16, BYTES_S16)

@@ -254,21 +254,6 @@ static void tile(const pp_neon_t *layer, const pp_neon_windows_t *windows, uint3
 
 #endif
 
-#define KERNEL(name, kind) \
-    static void name##_of_one(const pp_neon_t *layer, const pp_neon_windows_t *windows) \
-    { \
-        tile(layer, windows, 1, kind); \
-    } \
-    static void name##_of_two(const pp_neon_t *layer, const pp_neon_windows_t *windows) \
-    { \
-        tile(layer, windows, WINDOWS, kind); \
-    } \
-    void pp_neon_rows_##name(const pp_neon_t *layer, const void *input, void *output, void *scratch) \
-    { \
-        const pp_neon_tiles_t tiles = {name##_of_one, name##_of_two, WINDOWS}; \
-        pp_neon_convolve(layer, &tiles, input, output, scratch); \
-    }
-
-KERNEL(bytes, BYTES)
-KERNEL(nibbles, NIBBLES)
-KERNEL(bytes_s16, BYTES_S16)
+PP_NEON_KERNEL(pp_neon_rows_bytes, WINDOWS, BYTES)
+PP_NEON_KERNEL(pp_neon_rows_nibbles, WINDOWS, NIBBLES)
+PP_NEON_KERNEL(pp_neon_rows_bytes_s16, WINDOWS, BYTES_S16)

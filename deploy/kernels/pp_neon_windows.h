@@ -27,4 +27,20 @@ typedef struct {
 void pp_neon_convolve(const pp_neon_t *layer, const pp_neon_tiles_t *tiles, const int8_t *input, int8_t *output,
                       int8_t *scratch);
 
+/* A kernel `name` from `tile(layer, windows, count, kind)`, which is compiled for one window and for `most`. */
+#define PP_NEON_KERNEL(name, most, kind) \
+    static void name##_of_one(const pp_neon_t *layer, const pp_neon_windows_t *windows) \
+    { \
+        tile(layer, windows, 1, kind); \
+    } \
+    static void name##_of_several(const pp_neon_t *layer, const pp_neon_windows_t *windows) \
+    { \
+        tile(layer, windows, most, kind); \
+    } \
+    void name(const pp_neon_t *layer, const void *input, void *output, void *scratch) \
+    { \
+        const pp_neon_tiles_t tiles = {name##_of_one, name##_of_several, most}; \
+        pp_neon_convolve(layer, &tiles, input, output, scratch); \
+    }
+
 #endif

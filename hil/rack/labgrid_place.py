@@ -43,10 +43,10 @@ def target_of(where: str, role: str) -> dict[str, Any]:
     """
     if not role:
         return {"resources": {"RemotePlace": {"name": where}}}
-    environment = importlib.import_module("labgrid").Environment
+    environment, errors = importlib.import_module("labgrid").Environment, importlib.import_module("labgrid.exceptions")
     try:
         targets: dict[str, Any] = environment(where).config.get_targets() or {}
-    except Exception as error:
+    except (errors.NoConfigFoundError, errors.InvalidConfigError, OSError, ValueError, TypeError, KeyError) as error:
         raise ConfigError("labgrid cannot read this environment", where=where, got=error) from error
     if role not in targets:
         raise ConfigError("no such target in this environment", where=where, expected=", ".join(targets), got=role)

@@ -34,38 +34,7 @@ pytestmark = pytest.mark.skipif(not qemu_user_board.is_installed(), reason="qemu
 
 BOARD = load_board("raspberrypi3")
 
-VERBS = """
-#include <string.h>
-
-#include "pp_bridge.h"
-
-static volatile int sink;
-
-static int deepen(int left) {
-    volatile uint8_t room[64];
-    room[0] = (uint8_t)left;
-    if (left > 0) {
-        sink = deepen(left - 1) + room[0];
-    }
-    return room[0];
-}
-
-pp_status_t pp_user_request(uint8_t type, const uint8_t *payload, size_t payload_bytes, uint8_t *reply,
-                            size_t *reply_bytes) {
-    uintptr_t nowhere = 16;
-    (void)memcpy(&nowhere, payload, payload_bytes == sizeof nowhere ? payload_bytes : 0u);
-    switch (type) {
-        case 0x40: __asm volatile("udf #0"); break;
-        case 0x41: sink = deepen(20000); break;
-        case 0x42: for (;;) { sink = 1; }
-        case 0x43: sink = *(volatile int *)nowhere; break;
-        default: return PP_UNKNOWN_TYPE;
-    }
-    reply[0] = 1u;
-    *reply_bytes = 1u;
-    return PP_OK;
-}
-"""
+VERBS = Path(__file__).parents[1] / "board" / "fault_verbs.c"
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +52,7 @@ def broken(image: Artifact, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The program with verbs that break it, and a watchdog of a second."""
     folder = tmp_path_factory.mktemp("broken")
     shutil.copytree(image.path / "src", folder / "src")
-    (folder / "src" / "pp_zz_verbs.c").write_text(VERBS)
+    shutil.copyfile(VERBS, folder / "src" / "pp_zz_verbs.c")
     platform = folder / "src" / "linux_platform.c"
     platform.write_text("#define PP_WATCHDOG_S 1u\n" + platform.read_text())
     return build_firmware(folder / "src", BOARD, find_toolchain(linux=True), folder).elf

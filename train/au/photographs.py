@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from policyport.core.cache import cache_folder
 from policyport.core.errors import ArtifactError
 from policyport.core.progress import each
 from policyport.train.au.data import LabelledFaces, grey
 from policyport.train.au.formats.listing import Listing, Sample, pictures
 from policyport.train.faces.alignment import aligned
-from policyport.train.faces.dataset import cache_folder
 from policyport.train.faces.finder import FaceFinder
 
 log = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ def _crops(shard: list[Sample], side: int) -> NDArray[np.uint8]:
     """Aligned faces [n, side, side, 3], black where there is none; from the cache where the pictures are the same."""
     stamps = [(str(sample.picture.resolve()), sample.picture.stat().st_mtime_ns) for sample in shard]
     key = hashlib.sha256(repr((side, stamps)).encode()).hexdigest()[:24]
-    file = cache_folder().with_name("photographs") / f"{key}.npy"
+    file = cache_folder() / "photographs" / f"{key}.npy"
     if not file.is_file():
         file.parent.mkdir(parents=True, exist_ok=True)
         made = np.stack([_crop(sample.picture, side) for sample in shard])

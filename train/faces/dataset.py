@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from policyport.core.artifact import code_version, sha256_file
+from policyport.core.cache import cache_folder
 from policyport.core.progress import progress
 from policyport.train.faces.asset import FILE
 from policyport.train.faces.person import draw_person
@@ -48,13 +49,6 @@ class Faces:
     person: NDArray[np.int32]  # [n]
 
 
-def cache_folder() -> Path:
-    """Where rendered faces are kept: POLICYPORT_CACHE, or policyport under the user's cache folder."""
-    named = os.environ.get("POLICYPORT_CACHE")
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return (Path(named) if named else Path(base) / "policyport") / "faces"
-
-
 def render_persons(spec: FaceSpec, persons: range) -> Faces:
     """The pictures of some persons of the set, each person's drawn from a generator of its own."""
     images, intensity, present = [], [], []
@@ -79,9 +73,9 @@ def faces(spec: FaceSpec, processes: int = 1, folder: Path | None = None) -> Fac
     """The whole set, from the cache what is there, the rest rendered, shard by shard.
 
     :param processes: how many render at once; the pictures do not depend on it
-    :param folder: where the cache is; by default :func:`cache_folder`
+    :param folder: where the cache is; by default ``faces`` in the user's
     """
-    folder = (folder or cache_folder()) / _key(spec)
+    folder = (folder or cache_folder() / "faces") / _key(spec)
     folder.mkdir(parents=True, exist_ok=True)
     last = spec.first_person + spec.persons
     starts = [range(start, min(start + SHARD, last)) for start in range(spec.first_person, last, SHARD)]
