@@ -71,6 +71,11 @@ class AuCell:
     view_weight: float = 400.0
     agreement_weight: float = 50.0
     learning_rate: float = 2e-3
+    shared_augmentation: bool = False
+    """Whether both views see the same variant of a picture."""
+
+    selective: bool = False
+    """Whether the label loss balances rare units by selective learning."""
 
     @property
     def name(self) -> str:
@@ -80,12 +85,13 @@ class AuCell:
 
     @property
     def losses(self) -> str:
-        """The variant with the weights of its losses."""
+        """The variant with the weights of its losses, and what else of the training is not the default."""
         words = [self.variant]
         if self.variant in WITH_VIEWS:
             words.append(f"{self.view_weight:g}")
         if self.variant in WITH_AGREEMENT:
             words.append(f"{self.agreement_weight:g}")
+        words += ["shared"] * self.shared_augmentation + ["selective"] * self.selective
         return " ".join(words)
 
     @property
@@ -230,7 +236,8 @@ def _recipe(cell: AuCell) -> Recipe:
         steps=cell.steps,
         unlabelled_batch=96 if cell.unlabelled else 0,
         learning_rate=cell.learning_rate,
-        selective=False,
+        selective=cell.selective,
+        separate_augmentation=not cell.shared_augmentation,
         evaluate_every=max(1, cell.steps // 4),
         patience=100,
         seed=cell.seed,
@@ -308,7 +315,8 @@ def rows_of(found: Iterable[tuple[AuCell, AuResult]]) -> list[AuRow]:
 def gain(row: AuRow, rows: Sequence[AuRow]) -> tuple[float, float] | None:
     """Mean and standard deviation over the seeds of the F1 gained over the label loss alone, other things equal.
 
-    Those are the regime, the persons with labels and the batches of the first stage; None where that was not measured.
+    Those are the regime, the persons with labels, the batches of the first stage, augmentation and selective learning;
+    None where that was not measured.
     """
     base = next((other for other in rows if _base(other) == _base(row) and other.setting.variant == "labels"), None)
     if base is None or base is row or len(base.f1) != len(row.f1):
@@ -317,8 +325,9 @@ def gain(row: AuRow, rows: Sequence[AuRow]) -> tuple[float, float] | None:
     return float(gained.mean()), float(gained.std(ddof=1)) if len(gained) > 1 else 0.0
 
 
-def _base(row: AuRow) -> tuple[str, int, int]:
-    return row.setting.regime, row.setting.labelled, row.setting.steps
+def _base(row: AuRow) -> tuple[str, int, int, bool, bool]:
+    at = row.setting
+    return at.regime, at.labelled, at.steps, at.shared_augmentation, at.selective
 
 
 def markdown(rows: Sequence[AuRow]) -> str:

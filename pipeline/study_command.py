@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -131,6 +132,8 @@ def _add_au_arguments(group: argparse._ArgumentGroup) -> None:
     add("--relation-steps", type=int, default=600, help="batches with the relation network [default: 600]")
     add("--agreement-weight", type=float, default=50.0, help="of the co-regularization loss [default: 50]")
     add("--view-weight", type=float, default=400.0, help="of the multi-view loss [default: 400]")
+    add("--shared-augmentation", action="store_true", help="both views see the same variant of a picture [default: no]")
+    add("--selective", action="store_true", help="selective learning in the label loss [default: no]")
 
 
 Tell = Callable[[str], None]
@@ -312,6 +315,8 @@ def _au(arguments: argparse.Namespace, tell: Tell) -> Files:
         arguments.agreement_weight,
         arguments.view_weight,
     )
+    chosen = {"shared_augmentation": arguments.shared_augmentation, "selective": arguments.selective}
+    cells = [dataclasses.replace(cell, **chosen) for cell in cells]
     found = study.run_au_study(cells, arguments.out / "cells", arguments.workers, said)
     rows = study.rows_of(found)
     tables = [study.markdown(rows), *map(study.units_markdown, rows)]

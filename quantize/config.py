@@ -91,7 +91,7 @@ class QuantizeConfig:
         0.99, "auto, discrete actions: share of actions that int8 must have in common with float32", low=0.0, high=1.0
     )
     action_tolerance: float = option(
-        0.02, "auto, continuous actions: largest mean action error of int8, as a share of the action range", low=0.0
+        0.01, "auto, continuous actions: largest mean action error of int8, as a share of the action range", low=0.0
     )
     calibrator: Literal["minmax", "moving_average", "percentile", "mse", "entropy"] = option(
         "minmax",

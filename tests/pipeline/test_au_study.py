@@ -39,6 +39,18 @@ def test_gains_are_paired_by_seed() -> None:
     assert "| AU1 | 0.350 ± 0.071 | 0.450 ± 0.071 | 0.800 ± 0.000 |" in units_markdown(rows[0])
     longer = dataclasses.replace(rows[1], setting=dataclasses.replace(rows[1].setting, steps=9))
     assert gain(longer, [rows[0], longer]) is None
+    for other in ({"shared_augmentation": True}, {"selective": True}):
+        setting = dataclasses.replace(rows[1].setting, **other)
+        assert gain(dataclasses.replace(rows[1], setting=setting), [rows[0], rows[1]]) is None
+        assert setting.name != rows[1].setting.name
+
+
+@pytest.mark.parametrize("flag", [False, True])
+def test_what_is_not_a_loss_reaches_the_training(flag: bool) -> None:
+    pytest.importorskip("torch")
+    cell = AuCell("all", "same", 1, 1, 0, 8, 1, shared_augmentation=flag, selective=flag)
+    recipe = au_study._recipe(cell)
+    assert (recipe.separate_augmentation, recipe.selective) == (not flag, flag)
 
 
 def test_unknown_names_are_refused(tmp_path: Path) -> None:
@@ -67,3 +79,6 @@ def test_a_study_is_written_and_goes_on(
     cells[0].write_text(json.dumps(table | {"result": table["result"] | {"f1": 0.123456}}))
     assert main([*line, "-q"]) == 0
     assert "0.123456" in (tmp_path / "study/study.csv").read_text()
+    assert main([*line, "--shared-augmentation", "--selective", "-q"]) == 0
+    again = [path for path in (tmp_path / "study/cells").glob("*.json") if path not in cells]
+    assert len(again) == 4 and all("-shared-selective-" in path.name for path in again)
