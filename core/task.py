@@ -121,6 +121,11 @@ class Task:
         return self.observation_size + self.state_size
 
     @property
+    def plays(self) -> bool:
+        """Whether there is an environment to play in: none belongs to a model that came as a bare file."""
+        return self.kind == "policy" and bool(self.environment.id)
+
+    @property
     def discrete(self) -> bool:
         """Whether actions are choices: they agree or differ, and have no distance."""
         return self.action_rule in ("argmax", "argmax_each", "threshold")

@@ -68,7 +68,8 @@ class Campaign:
     def run(self, writer: ArtifactWriter) -> Result:
         """Measure everything and write every file."""
         self._require_meter()
-        flash_bin, plays = self.flashed.path / "flash.bin", self._plays()
+        self._require_environment()
+        flash_bin = self.flashed.path / "flash.bin"
         with (
             (self.partial / "serial.log").open("w") as log,
             connect(self.board, flash_bin, self.port, self.line, WireLog(log)) as (rig, bridge),
@@ -79,7 +80,7 @@ class Campaign:
             latency = self._latency(rig, bridge, identity, writer)
             policy = BoardPolicy(bridge, self.program, self.task)
             counted = partial(rig.instructions, overhead=identity.counter_overhead_ticks)
-            loop = self._loop(policy, counted, writer) if plays else None
+            loop = self._loop(policy, counted, writer) if self.task.plays else None
             recognized = self._recognition(policy) if self.task.kind == "classifier" else None
             energy = self._energy(bridge, identity, writer)
             memory = measure.measure_memory(bridge, int(self.footprint.get("arena_bytes", 0)))
@@ -97,6 +98,19 @@ class Campaign:
         """Of what was found on the board when this image was flashed, which an installed update can be."""
         of_this_image = self.flashed.manifest.inputs.get("image") == self.deployed.key
         return str(self.record["build_id"]) if of_this_image else ""
+
+    def _require_environment(self) -> None:
+        """Refuse gates on returns where there is nothing to play.
+
+        :raises ConfigError: this model belongs to no environment
+        """
+        asked = self.config.min_return is not None or self.config.require_equivalence
+        if asked and self.task.kind == "policy" and not self.task.plays:
+            raise ConfigError(
+                "no returns to judge: this model belongs to no environment",
+                where=self.deployed.path,
+                cure="leave out min_return and require_equivalence, or deploy what `policyport import` wrote",
+            )
 
     def _require_meter(self) -> None:
         """Refuse what cannot be measured before anything is.
@@ -159,21 +173,6 @@ class Campaign:
         writer.copy(journal)
         delays = self._delays(policy, episodes, writer)
         return summarize_loop(self.task, episodes, margin.value, margin.basis, counted, delays)
-
-    def _plays(self) -> bool:
-        """Whether there is an environment to play in: none belongs to a model that came as a bare file.
-
-        :raises ConfigError: there is none, and a gate asks for returns
-        """
-        if self.task.kind != "policy" or self.task.environment.id:
-            return self.task.kind == "policy"
-        if self.config.min_return is not None or self.config.require_equivalence:
-            raise ConfigError(
-                "no returns to judge: this model belongs to no environment",
-                where=self.deployed.path,
-                cure="leave out min_return and require_equivalence, or deploy what `policyport import` wrote",
-            )
-        return False
 
     def _delays(self, policy: BoardPolicy, episodes: list[Episode], writer: ArtifactWriter) -> tuple[DelayFigures, ...]:
         """The loop again, with actions that come late."""

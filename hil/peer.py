@@ -52,7 +52,7 @@ class PeerResult:
     """Difference of one, in integers."""
 
     returns: tuple[float, ...]
-    """Of each episode, every action its own; empty where none was asked for, or the network is no policy."""
+    """Of each episode, every action its own; empty where none was asked for, or there is nothing to play."""
 
     agreement: float | None
     """Share of its actions that equal float32's."""
@@ -113,7 +113,7 @@ def _play(
     policy: BoardPolicy, built: Artifact, task: Task, config: HilConfig
 ) -> tuple[tuple[float, ...], float | None]:
     """Returns, and the share of actions that float32 would have taken too."""
-    if task.kind != "policy" or config.episodes == 0:
+    if not task.plays or config.episodes == 0:
         return (), None
     float32 = FloatPolicy(built.file("float.onnx"), task)
     with (
