@@ -162,7 +162,7 @@ def _judged(artifact: Artifact, task: Task, outputs: Outputs, episodes: int) -> 
         with np.load(artifact.file("observations.npz")) as stored, np.load(artifact.file(LABELS_FILE)) as labels:
             pictures, truth = task.check_observation(stored["held_out"]), labels["held_out"]
         return recognition(outputs(pictures), truth, 0.0).mean_f1
-    if task.kind == "policy" and episodes:
+    if task.plays and episodes:
         from policyport.pipeline.quarl_cell import play_together
 
         return float(np.mean(play_together(outputs, task, FIRST_SEED, episodes)))

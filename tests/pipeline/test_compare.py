@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 from pathlib import Path
 
@@ -93,6 +94,15 @@ def test_a_comparison_goes_on(model: Path, tmp_path: Path, capsys: pytest.Captur
     assert (out / "gptq-2/model.onnx").is_file()
     assert (out / "nearest-8/manifest.json").stat().st_mtime_ns == before
     assert next(cell["metric"] for cell in found["cells"] if (cell["method"], cell["bits"]) == ("nearest", 8)) == 123.5
+
+
+def test_a_model_without_an_environment_is_compared_by_its_noise(model: Path, tmp_path: Path) -> None:
+    task = Task.read(model.with_name("task.json"))
+    dataclasses.replace(task, environment=Environment("")).write(model.with_name("task.json"))
+    assert main(line(model, tmp_path / "compare", "-q")) == 0
+    found = json.loads((tmp_path / "compare/compare.json").read_text())
+    assert found["float_metric"] is None and all(cell["metric"] is None for cell in found["cells"])
+    assert all(cell["sqnr_db"] > 0 for cell in found["cells"])
 
 
 @pytest.mark.parametrize(
