@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=NETWORKS)
     parser.add_argument("--bits", type=int, nargs="+", default=list(BITS), choices=BITS)
     parser.add_argument("--methods", nargs="+", metavar="METHOD", help="names of the table's lines [default: all]")
-    parser.add_argument("--live-peers", action="store_true", help="AIMET and Brevitas too, where installed")
+    parser.add_argument("--live-peers", action="store_true", help="AIMET, Brevitas and MCT too, where installed")
     parser.add_argument("--study", action="store_true", help="the variants of AdaRound's paper too")
     parser.add_argument("--quick", action="store_true", help="few epochs and iterations: to see that it runs")
     parser.add_argument("--page", type=Path, help="Markdown file whose block `rounding` is written")

@@ -1,6 +1,6 @@
-"""AIMET and Brevitas on the networks that rounding is measured on, where their packages are installed.
+"""AIMET, Brevitas and MCT on the networks that rounding is measured on, where their packages are installed.
 
-Both leave a torch network whose weights lie on their grids: one scale per output channel, symmetric, weights alone, no
+Each leaves a torch network whose weights lie on their grids: one scale per output channel, symmetric, weights alone, no
 activation rounded. Each is called as its own documentation calls it; what is measured is the network it hands back
 with its weights rounded for good.
 """
@@ -43,6 +43,9 @@ AIMET_CONFIG = {
     "model_output": {},
 }
 """AIMET's configuration of a simulation: weights alone, per channel."""
+
+EPOCHS = 50
+"""Of MCT's gradient-based rounding: what its recorded figures had, for 10,000 iterations of the paper's AdaRound."""
 
 Peer = Callable[[Any, Tensor, int, int], Any]
 """A float network, its calibration images [n, 1, 8, 8], bits of a weight and iterations of what is learned, to the
@@ -184,6 +187,73 @@ def _each_layer(steps: Any, images: Tensor) -> None:
         steps.update()
 
 
+def _mct_nearest(network: Any, images: Tensor, bits: int, iterations: int) -> Any:
+    from model_compression_toolkit.ptq import pytorch_post_training_quantization
+
+    platform = _mct_platform(bits)
+    return pytorch_post_training_quantization(
+        network, lambda: _mct_batches(images), target_platform_capabilities=platform
+    )[0]
+
+
+def _mct_gradient(network: Any, images: Tensor, bits: int, iterations: int) -> Any:
+    from model_compression_toolkit.gptq import get_pytorch_gptq_config, pytorch_gradient_post_training_quantization
+
+    epochs = max(1, round(EPOCHS * iterations / 10_000))
+    return pytorch_gradient_post_training_quantization(
+        network,
+        lambda: _mct_batches(images),
+        gptq_config=get_pytorch_gptq_config(epochs),
+        target_platform_capabilities=_mct_platform(bits),
+    )[0]
+
+
+def _mct_batches(images: Tensor) -> Iterator[list[Tensor]]:
+    for batch in images.split(BATCH):
+        yield [batch]
+
+
+def _mct_platform(bits: int) -> Any:
+    """Integers that a platform has, as MCT describes it: weights per channel and symmetric, and nothing else."""
+    from mct_quantizers import QuantizationMethod
+    from model_compression_toolkit.target_platform_capabilities.constants import BIAS_ATTR, KERNEL_ATTR
+    from model_compression_toolkit.target_platform_capabilities.schema import mct_current_schema as schema
+
+    def parameter(bits: int, rounded: bool) -> Any:
+        return schema.AttributeQuantizationConfig(
+            weights_quantization_method=QuantizationMethod.SYMMETRIC,
+            weights_n_bits=bits,
+            weights_per_channel_threshold=True,
+            enable_weights_quantization=rounded,
+        )
+
+    def operator(parameters: dict[str, Any]) -> Any:
+        described = schema.OpQuantizationConfig(
+            default_weight_attr_config=parameter(8, False),
+            attr_weights_configs_mapping=parameters,
+            activation_quantization_method=QuantizationMethod.POWER_OF_TWO,
+            activation_n_bits=8,
+            supported_input_activation_n_bits=8,
+            enable_activation_quantization=False,
+            quantization_preserving=False,
+            fixed_scale=None,
+            fixed_zero_point=None,
+            simd_size=None,
+            signedness=schema.Signedness.AUTO,
+        )
+        return schema.QuantizationConfigOptions(quantization_configurations=(described,))
+
+    names = schema.OperatorSetNames
+    weighted = operator({KERNEL_ATTR: parameter(bits, True), BIAS_ATTR: parameter(8, False)})
+    layers = (names.CONV, names.DEPTHWISE_CONV, names.FULLY_CONNECTED)
+    return schema.TargetPlatformCapabilities(
+        default_qco=operator({}),
+        operator_set=tuple(schema.OperatorsSet(name=name, qc_options=weighted) for name in layers),
+        tpc_platform_type="weights",
+        add_metadata=False,
+    )
+
+
 LIVE_PEERS: dict[str, LivePeer] = {
     "AIMET nearest": LivePeer("aimet_torch", "aimet-torch", _aimet_nearest),
     "AIMET AdaRound": LivePeer("aimet_torch", "aimet-torch", _aimet_adaround),
@@ -191,5 +261,7 @@ LIVE_PEERS: dict[str, LivePeer] = {
     "Brevitas GPTQ": LivePeer("brevitas", "brevitas", _brevitas_gptq),
     "Brevitas GPFQ": LivePeer("brevitas", "brevitas", _brevitas_path_following("GPFQ")),
     "Brevitas Qronos": LivePeer("brevitas", "brevitas", _brevitas_path_following("Qronos")),
+    "MCT PTQ": LivePeer("model_compression_toolkit", "model-compression-toolkit", _mct_nearest),
+    "MCT gradient PTQ": LivePeer("model_compression_toolkit", "model-compression-toolkit", _mct_gradient),
 }
 """Methods that can run beside ours."""

@@ -102,6 +102,7 @@ def test_a_peer_that_is_not_installed_says_how_to_get_it(data, monkeypatch):
         study.measure_live(network, data, "mlp", "Brevitas GPTQ", 4, 0, 10)
 
 
+@pytest.mark.filterwarnings("default")  # theirs are no errors of ours
 @pytest.mark.parametrize("method", list(live_peers.LIVE_PEERS))
 def test_installed_peers_round_to_their_grid(data, method):
     if not live_peers.LIVE_PEERS[method].installed:
