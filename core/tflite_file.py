@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,9 @@ from numpy.typing import NDArray
 from policyport.core.errors import ArtifactError, UnsupportedModelError
 
 IDENTIFIER = b"TFL3"
+
+GRAPHS, GRAPH_OUTPUTS = 2, 2
+"""Slots: a model's subgraphs, and the numbers of a subgraph's outputs."""
 
 TYPES = {0: "float32", 2: "int32", 3: "uint8", 4: "int64", 7: "int16", 9: "int8"}
 """numpy's name of each TensorType that is read."""
@@ -117,8 +122,6 @@ def read_tflite(path: Path) -> TFLiteFile:
     :raises ArtifactError: missing, torn, or no TFLite
     :raises UnsupportedModelError: several subgraphs, or types that are not read
     """
-    import struct
-
     if not path.is_file():
         raise ArtifactError("no such model", where=path, expected="an int8 .tflite file")
     content = path.read_bytes()
@@ -130,6 +133,20 @@ def read_tflite(path: Path) -> TFLiteFile:
         raise ArtifactError("torn model: it does not read as TFLite", where=path, got=error) from error
 
 
+def with_outputs(content: bytes, numbers: Sequence[int]) -> bytes:
+    """A file with other tensors as its outputs: a runtime keeps these until an inference has ended.
+
+    :param content: of a file that :func:`read_tflite` reads
+    :param numbers: of tensors that operators yield
+    """
+    model = _root(content)
+    field = model.tables(GRAPHS)[0].place(GRAPH_OUTPUTS)
+    whole = bytearray(content) + bytes(-len(content) % 4)
+    # References are distances forward, so a vector behind everything else can be one's target.
+    whole[field : field + 4] = struct.pack("<I", len(whole) - field)
+    return bytes(whole + struct.pack(f"<I{len(numbers)}i", len(numbers), *numbers))
+
+
 class _Table:
     """A table at its place in the file."""
 
@@ -138,6 +155,10 @@ class _Table:
 
     def _offset(self, slot: int) -> int:
         return int(self.table.Offset(4 + 2 * slot))
+
+    def place(self, slot: int) -> int:
+        """Where in the file a field lies that is there."""
+        return int(self.table.Pos) + self._offset(slot)
 
     def tables(self, slot: int) -> list[_Table]:
         """A vector of tables."""
@@ -171,12 +192,16 @@ class _Table:
         return str(self.table.String(self.table.Pos + offset).decode()) if offset else ""
 
 
-def _model(path: Path, content: bytes) -> TFLiteFile:
+def _root(content: bytes) -> _Table:
     from flatbuffers import encode, packer
     from flatbuffers.table import Table
 
-    model = _Table(Table(bytearray(content), encode.Get(packer.uoffset, content, 0)))
-    graphs, buffers = model.tables(2), model.tables(4)
+    return _Table(Table(bytearray(content), encode.Get(packer.uoffset, content, 0)))
+
+
+def _model(path: Path, content: bytes) -> TFLiteFile:
+    model = _root(content)
+    graphs, buffers = model.tables(GRAPHS), model.tables(4)
     if len(graphs) != 1:
         raise UnsupportedModelError("a TFLite file of several subgraphs", where=path, expected=1, got=len(graphs))
     codes = [_code(path, table) for table in model.tables(1)]
@@ -186,7 +211,7 @@ def _model(path: Path, content: bytes) -> TFLiteFile:
         tuple(_tensor(path, table, buffers) for table in graph.tables(0)),
         tuple(_operator(table, codes) for table in graph.tables(3)),
         tuple(graph.array(1, "int32").tolist()),
-        tuple(graph.array(2, "int32").tolist()),
+        tuple(graph.array(GRAPH_OUTPUTS, "int32").tolist()),
     )
 
 

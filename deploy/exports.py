@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from policyport.core.errors import ToolError, UnsupportedModelError
 from policyport.core.install import pip_install
@@ -16,22 +16,33 @@ if TYPE_CHECKING:
 ONNX_NAME = "policy.qdq.onnx"
 TFLITE_NAME = "policy.tflite"
 
+LAYER_OBSERVATIONS = 8
+"""Inputs with which each layer of a TFLite source is run by TFLite's reference kernels, which are slow."""
 
-def tflite_interpreter(model: Path | bytes, xnnpack: bool = False) -> Any:
+Kernels = Literal["optimized", "reference", "xnnpack"]
+RESOLVERS: dict[Kernels, str] = {
+    "optimized": "BUILTIN_WITHOUT_DEFAULT_DELEGATES",
+    "reference": "BUILTIN_REF",
+    "xnnpack": "BUILTIN",
+}
+"""What TFLite calls the set of its kernels."""
+
+
+def tflite_interpreter(model: Path | bytes, kernels: Kernels = "optimized") -> Any:
     """An interpreter of a TFLite model, tensors allocated, from whichever runtime works here.
 
     ``tflite_runtime`` imports beside numpy 2 and then fails when an interpreter is built, so one is
     built before it counts as there; ``ai_edge_litert`` is its maintained successor.
 
     :param model: a file or its content
-    :param xnnpack: with the delegate that is the default elsewhere, which announces itself on standard error
+    :param kernels: ``xnnpack`` is the delegate that is the default elsewhere, which announces itself on standard error
     :raises ToolError: no runtime builds an interpreter
     """
     given: dict[str, Any] = {"model_content": model} if isinstance(model, bytes) else {"model_path": str(model)}
     failures = []
     for package in ("tflite_runtime", "ai_edge_litert"):
         try:
-            interpreter = _interpreter(package, given, xnnpack)
+            interpreter = _interpreter(package, given, kernels)
             interpreter.allocate_tensors()
             return interpreter
         except (ImportError, SystemError, RuntimeError, ValueError) as error:
@@ -43,26 +54,29 @@ def tflite_interpreter(model: Path | bytes, xnnpack: bool = False) -> Any:
     )
 
 
-def _interpreter(package: str, given: dict[str, Any], xnnpack: bool) -> Any:
+def _interpreter(package: str, given: dict[str, Any], kernels: Kernels) -> Any:
     import importlib
 
     module = importlib.import_module(f"{package}.interpreter")
-    kernels = module.OpResolverType
-    chosen = kernels.BUILTIN if xnnpack else kernels.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    chosen = getattr(module.OpResolverType, RESOLVERS[kernels])
     return module.Interpreter(**given, experimental_op_resolver_type=chosen, num_threads=1)
 
 
 def write_exports(program: Program, source: Path, q: Integers, folder: Path) -> dict[str, Any]:
     """Write the program's integers as QDQ ONNX and as TFLite, and run both in their runtimes.
 
-    :param source: the file that the program was lowered from; a TFLite file is run beside it too
+    :param source: the file that the program was lowered from; a TFLite file is run beside it too, whole and layer by
+        layer
     :param q: [n, inputs] quantized inputs
     :returns: the table of ``exports.json``: per runtime and layer the values compared, how many are
         equal, and the largest difference; and what could not be written or run, with the reason
     """
     rows, skipped = [], []
     if source.suffix == ".tflite":
-        rows += [{**row, "runtime": f"{row['runtime']}, source"} for row in _tflite_rows(program, source, q)]
+        try:
+            rows += _source_rows(program, source, q)
+        except ToolError as error:
+            skipped.append({"export": source.name, "reason": str(error)})
     for name, write, run in (
         (ONNX_NAME, _onnx_bytes, _onnx_rows),
         (TFLITE_NAME, _tflite_bytes, _tflite_rows),
@@ -85,6 +99,15 @@ def _tflite_bytes(program: Program) -> bytes:
     from policyport.deploy.export_tflite import tflite_bytes
 
     return tflite_bytes(program)
+
+
+def _source_rows(program: Program, source: Path, q: Integers) -> list[dict[str, Any]]:
+    """A TFLite file beside the program that was made of it: its output, and each of its layers on the same input."""
+    from policyport.deploy.tflite_layers import compare_layers
+
+    whole = [{**row, "runtime": f"{row['runtime']}, source"} for row in _tflite_rows(program, source, q)]
+    pairs = compare_layers(source, q[:LAYER_OBSERVATIONS])
+    return whole + [_row(f"{p.runtime}, source by layers", p.layer, p.wanted, p.got) for p in pairs]
 
 
 def _tflite_rows(program: Program, path: Path, q: Integers) -> list[dict[str, Any]]:

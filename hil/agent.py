@@ -50,7 +50,7 @@ class TfliteDevice:
     def __init__(self, built: Artifact, xnnpack: bool) -> None:
         self._program = read_program(built.path)
         model = _model(built, TFLITE_NAME)
-        self._interpreter = tflite_interpreter(model, xnnpack)
+        self._interpreter = tflite_interpreter(model, "xnnpack" if xnnpack else "optimized")
         self._source = self._interpreter.get_input_details()[0]
         self._target = self._interpreter.get_output_details()[0]
         package = type(self._interpreter).__module__.partition(".")[0].replace("_", "-")
