@@ -9,10 +9,12 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from policyport.core.artifact import Artifact, open_artifact
+from policyport.core.codec_model import BLOCK
 from policyport.pipeline.codec_page import CROPPED, bd_words, crops_of, render_page, window_words
 from policyport.pipeline.codec_rates import (
     METRICS,
@@ -67,8 +69,26 @@ def bd_table(variants: Mapping[str, Sequence[Point]], others: Sequence[Point]) -
     return "\n".join(lines)
 
 
-def board_row(name: str, deployed: Artifact) -> str:
+@dataclass(frozen=True)
+class BoardFigures:
     """What a picture of the test set costs on the emulated board."""
+
+    weights: int
+    macs_per_pixel: float
+    instructions_per_pixel: float
+    same: bool
+    """Whether the board's file is the one made here."""
+
+    flash_bytes: int
+    ram_bytes: int
+    stack_bytes: int
+
+
+def on_board(deployed: Artifact) -> BoardFigures:
+    """A picture coded on the emulated board.
+
+    :raises ToolError: there is no emulator
+    """
     from policyport.deploy.board import load_board
     from policyport.deploy.firmware import image_file
     from policyport.firmware_bridge.client import Bridge
@@ -82,12 +102,25 @@ def board_row(name: str, deployed: Artifact) -> str:
     with EmulatedRig(board, image_file(deployed)) as rig, Bridge.open(rig.url) as bridge:
         data, ticks = encoder.encode_on_board(bridge, picture, BOARD_QUALITY)
         stack = bridge.memory().stack_used_bytes
-    same = "the same" if data == encoder.encode(picture, BOARD_QUALITY) else "other"
     size = json.loads(deployed.file("footprint.json").read_text())
-    per_pixel = rig.instructions(ticks, 0) / (picture.shape[0] * picture.shape[1])
+    return BoardFigures(
+        encoder.program.weight_count,
+        encoder.program.macs / BLOCK**2,
+        rig.instructions(ticks, 0) / (picture.shape[0] * picture.shape[1]),
+        data == encoder.encode(picture, BOARD_QUALITY),
+        size["flash_bytes"],
+        size["ram_bytes"],
+        stack,
+    )
+
+
+def board_row(name: str, deployed: Artifact) -> str:
+    """They, as a row of a table."""
+    found = on_board(deployed)
     return (
-        f"| {name} | {encoder.program.weight_count:,} | {encoder.program.macs / 64:.0f} | {per_pixel:.0f} | {same} "
-        f"| {size['flash_bytes']:,} | {size['ram_bytes']:,} | {stack:,} |"
+        f"| {name} | {found.weights:,} | {found.macs_per_pixel:.0f} | {found.instructions_per_pixel:.0f} "
+        f"| {'the same' if found.same else 'other'} | {found.flash_bytes:,} | {found.ram_bytes:,} "
+        f"| {found.stack_bytes:,} |"
     )
 
 

@@ -60,7 +60,7 @@ def measure(
 
     :raises ToolError: no package that judges perceived quality
     """
-    return _curve(codec, qualities, [(p, coder_of(encoder, decoder, p)) for p in pictures.values()])
+    return curve_of(codec, qualities, [(p, coder_of(encoder, decoder, p)) for p in pictures.values()])
 
 
 def coder_of(encoder: PictureEncoder, decoder: PictureDecoder, picture: NDArray[np.uint8]) -> Coded:
@@ -112,11 +112,15 @@ def measure_peers(pictures: Pictures) -> list[Point]:
     return [
         point
         for name, options in peers().items()
-        for point in _curve(name, PEER_QUALITIES, [(p, peer_of(options, p)) for p in pictures.values()])
+        for point in curve_of(name, PEER_QUALITIES, [(p, peer_of(options, p)) for p in pictures.values()])
     ]
 
 
-def _curve(codec: str, qualities: Sequence[int], pictures: Sequence[tuple[NDArray[np.uint8], Coded]]) -> list[Point]:
+def curve_of(codec: str, qualities: Sequence[int], pictures: Sequence[tuple[NDArray[np.uint8], Coded]]) -> list[Point]:
+    """A codec's curve: at each quality the mean over pictures, each with what codes it.
+
+    :raises ToolError: no package that judges perceived quality
+    """
     points = []
     for quality in qualities:
         rows = []

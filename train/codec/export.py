@@ -10,6 +10,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper
 from policyport.core.codec_model import BLOCK, BLOCK_VALUES, PIXEL_CENTRE, PIXEL_SPAN
+from policyport.train.codec.mcucoder import CHANNELS, McuEncoder
 from policyport.train.codec.networks import Decoder, Encoder, Residual
 from policyport.train.onnx_writer import IR_VERSION, OPSET, OnnxGraph
 from torch import Tensor, nn
@@ -105,3 +106,17 @@ def _save(graph: OnnxGraph, path: Path, channels: int) -> None:
     model.ir_version = IR_VERSION
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, str(path))
+
+
+def write_mcu_encoder(encoder: McuEncoder, path: Path, rows: int, columns: int) -> None:
+    """Write MCUCoder's encoder of pictures of one size: ``observation`` [N, 3 rows columns], 0 to 255, pixel by pixel
+    with its three colours, to ``output`` [N, CHANNELS rows / 8 columns / 8], plane by plane.
+    """
+    graph = OnnxGraph()
+    pixels = graph.node("Reshape", "rows", "observation", graph.constant("shape", [-1, rows, columns, 3]))
+    planes = graph.node("Transpose", "planes", pixels, perm=[0, 3, 1, 2])
+    current = graph.node("Div", "unit", planes, graph.constant("span", 255.0))
+    current = graph.node("Relu", "first.relu", _convolution(graph, "first", current, encoder.first))
+    current = graph.node("Relu", "second.relu", _convolution(graph, "second", current, encoder.second))
+    graph.node("Flatten", "code", _convolution(graph, "third", current, encoder.third))
+    graph.save(path, "MCUCoder's encoder", 3 * rows * columns, CHANNELS * (rows // BLOCK) * (columns // BLOCK))

@@ -8,6 +8,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import numpy as np
 import torch
@@ -42,17 +43,52 @@ class Codec(nn.Module):  # type: ignore[misc]
         self.estimate = BitEstimate(deviation)
 
 
+Network = TypeVar("Network", bound=nn.Module)
+
+
 @dataclass
-class State:
+class Resumable(Generic[Network]):
     """How far a training has come: everything that a resumed one needs."""
 
-    codec: Codec
+    codec: Network
     optimizer: torch.optim.Optimizer
     generator: torch.Generator
     step: int = 0
     best: float = math.inf
-    waited: int = 0
     best_weights: dict[str, Tensor] = field(default_factory=dict)
+
+    def judge(self, loss: float) -> bool:
+        """Keep the weights where their loss is the lowest; whether it is."""
+        if loss < self.best:
+            self.best = loss
+            self.best_weights = {name: value.clone() for name, value in self.codec.state_dict().items()}
+            return True
+        return False
+
+    def save(self, checkpoint: Path) -> None:
+        """Write a file that :meth:`restore` reads."""
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        fields |= {"codec": self.codec.state_dict(), "optimizer": self.optimizer.state_dict()}
+        fields["generator"] = self.generator.get_state()
+        partial = checkpoint.with_suffix(".partial")
+        torch.save(fields, partial)
+        partial.replace(checkpoint)
+
+    def restore(self, checkpoint: Path) -> None:
+        """Go on from a file that :meth:`save` wrote."""
+        fields = torch.load(checkpoint, weights_only=True)
+        self.codec.load_state_dict(fields.pop("codec"))
+        self.optimizer.load_state_dict(fields.pop("optimizer"))
+        self.generator.set_state(fields.pop("generator"))
+        for name, value in fields.items():
+            setattr(self, name, value)
+
+
+@dataclass
+class State(Resumable[Codec]):
+    """Ours, and how long it has not become better."""
+
+    waited: int = 0
     curve: list[dict[str, float]] = field(default_factory=list)
 
 
@@ -73,15 +109,15 @@ def learn(config: CodecConfig, pictures: Sequence[NDArray[np.uint8]], checkpoint
     :param pictures: each [rows, columns, 3], larger than a crop
     """
     torch.manual_seed(config.seed)
-    training, validation = _split(pictures)
+    training, validation = split_pictures(pictures)
     basis, deviation = karhunen_loeve(training, config.channels, config.seed)
     codec = Codec(config, basis, deviation)
     if config.weight_bits:
         codec.encoder.quantize(config.weight_bits)
     state = State(codec, _optimizer(codec, config), torch.Generator().manual_seed(config.seed))
     if checkpoint is not None and checkpoint.is_file():
-        _restore(state, checkpoint)
-    judged = _crops(validation, config.crop, VALIDATION_CROPS, torch.Generator().manual_seed(1))
+        state.restore(checkpoint)
+    judged = random_crops(validation, config.crop, VALIDATION_CROPS, torch.Generator().manual_seed(1))
     with progress(f"train {config.encoder} codec", config.steps) as advance:
         while state.step < config.steps and state.waited < config.patience:
             _step(state, config, training)
@@ -90,12 +126,12 @@ def learn(config: CodecConfig, pictures: Sequence[NDArray[np.uint8]], checkpoint
                 _evaluate(state, config, judged)
                 advance(state.step, f"loss {state.curve[-1]['loss']:.4f}, {state.curve[-1]['bpp']:.3f} bpp")
                 if checkpoint is not None:
-                    _save(state, checkpoint)
+                    state.save(checkpoint)
     state.codec.load_state_dict(state.best_weights)
     return Trained(state.codec.eval(), state.curve)
 
 
-def _split(pictures: Sequence[NDArray[np.uint8]]) -> tuple[list[NDArray[np.uint8]], list[NDArray[np.uint8]]]:
+def split_pictures(pictures: Sequence[NDArray[np.uint8]]) -> tuple[list[NDArray[np.uint8]], list[NDArray[np.uint8]]]:
     """Training and validation pictures; two sizes of one photograph are neighbours in the list and stay together."""
     chosen = {number for number in range(len(pictures)) if number // 2 % 8 == 7} or {len(pictures) - 1}
     validation = [picture for number, picture in enumerate(pictures) if number in chosen]
@@ -116,7 +152,7 @@ def _optimizer(codec: Codec, config: CodecConfig) -> torch.optim.Optimizer:
     return torch.optim.Adam(groups, config.learning_rate)
 
 
-def _crops(pictures: Sequence[NDArray[np.uint8]], side: int, count: int, generator: torch.Generator) -> Tensor:
+def random_crops(pictures: Sequence[NDArray[np.uint8]], side: int, count: int, generator: torch.Generator) -> Tensor:
     """Crops [count, 3, side, side] of 0 to 255, larger pictures oftener, mirrored and turned at random."""
     areas = torch.tensor([math.sqrt(picture.shape[0] * picture.shape[1]) for picture in pictures])
     chosen = torch.multinomial(areas, count, replacement=True, generator=generator)
@@ -170,7 +206,7 @@ def losses(codec: Codec, config: CodecConfig, picture: Tensor, step: Tensor, noi
 
 def _step(state: State, config: CodecConfig, pictures: Sequence[NDArray[np.uint8]]) -> None:
     generator, n = state.generator, config.batch
-    picture = _crops(pictures, config.crop, n, generator)
+    picture = random_crops(pictures, config.crop, n, generator)
     step = _steps(config, n, generator)
     side = config.crop // BLOCK
     noise = torch.rand(n, config.channels, side, side, generator=generator) - 0.5
@@ -178,7 +214,7 @@ def _step(state: State, config: CodecConfig, pictures: Sequence[NDArray[np.uint8
     whole = torch.rand(n, 1, 1, 1, generator=generator) >= config.drop_share
     kept = (torch.arange(config.channels).view(1, -1, 1, 1) < first) | whole
     for group in state.optimizer.param_groups:
-        group["lr"] = group["share"] * _rate(state.step, config)
+        group["lr"] = group["share"] * rate_at(state.step, config.steps, config.learning_rate)
     loss, *_ = losses(state.codec, config, picture, step, noise, kept.float()).mean(dim=1)
     state.optimizer.zero_grad()
     loss.backward()
@@ -186,10 +222,10 @@ def _step(state: State, config: CodecConfig, pictures: Sequence[NDArray[np.uint8
     state.optimizer.step()
 
 
-def _rate(step: int, config: CodecConfig) -> float:
-    """The learning rate rises for some batches, then falls along half a cosine."""
-    falling = 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / config.steps))
-    return config.learning_rate * min(1, (step + 1) / WARM_UP_STEPS) * falling
+def rate_at(step: int, steps: int, highest: float) -> float:
+    """The learning rate: it rises for some batches, then falls along half a cosine."""
+    falling = 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / steps))
+    return highest * min(1, (step + 1) / WARM_UP_STEPS) * falling
 
 
 def _evaluate(state: State, config: CodecConfig, crops: Tensor) -> None:
@@ -202,26 +238,4 @@ def _evaluate(state: State, config: CodecConfig, crops: Tensor) -> None:
         loss, bpp, error = losses(state.codec, config, crops, steps.view(-1, 1, 1, 1), noise, kept).mean(dim=1).tolist()
     state.curve.append({"steps": state.step, "loss": loss, "bpp": bpp, "squared_error": error})
     log.info("step %d: loss %.4f, %.3f bpp, squared error %.1f", state.step, loss, bpp, error)
-    if loss < state.best:
-        state.best, state.waited = loss, 0
-        state.best_weights = {name: value.clone() for name, value in state.codec.state_dict().items()}
-    else:
-        state.waited += 1
-
-
-def _save(state: State, checkpoint: Path) -> None:
-    fields = {f.name: getattr(state, f.name) for f in dataclasses.fields(state)}
-    fields |= {"codec": state.codec.state_dict(), "optimizer": state.optimizer.state_dict()}
-    fields["generator"] = state.generator.get_state()
-    partial = checkpoint.with_suffix(".partial")
-    torch.save(fields, partial)
-    partial.replace(checkpoint)
-
-
-def _restore(state: State, checkpoint: Path) -> None:
-    fields = torch.load(checkpoint, weights_only=True)
-    state.codec.load_state_dict(fields.pop("codec"))
-    state.optimizer.load_state_dict(fields.pop("optimizer"))
-    state.generator.set_state(fields.pop("generator"))
-    for name, value in fields.items():
-        setattr(state, name, value)
+    state.waited = 0 if state.judge(loss) else state.waited + 1

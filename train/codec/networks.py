@@ -100,6 +100,33 @@ class Residual(nn.Module):  # type: ignore[misc]
         return x + changed
 
 
+def upsampling_network(channels: int, width: int) -> nn.Sequential:
+    """Convolutions from [n, channels, rows, columns] to [n, 3, 8 rows, 8 columns], near 0 before it is trained.
+
+    :param width: channels of its first layers; those at twice and four times the size are fewer
+    """
+    wide, middle, narrow = width, width * 2 // 3, width // 3
+    network = nn.Sequential(
+        nn.Conv2d(channels, wide, 3, padding=1),
+        Residual(wide),
+        Residual(wide),
+        nn.Conv2d(wide, 4 * middle, 3, padding=1),
+        nn.PixelShuffle(2),
+        Residual(middle),
+        nn.Conv2d(middle, 4 * narrow, 3, padding=1),
+        nn.PixelShuffle(2),
+        Residual(narrow),
+        nn.Conv2d(narrow, 12, 3, padding=1),
+        nn.PixelShuffle(2),
+    )
+    last = network[-2]
+    assert isinstance(last, nn.Conv2d)
+    with torch.no_grad():
+        last.weight.mul_(0.05)
+        _clear_bias(last)
+    return network
+
+
 class Decoder(nn.Module):  # type: ignore[misc]
     """Codes in grey levels to pictures of 0 to 255: the transform back, and what a network adds to it.
 
@@ -116,25 +143,7 @@ class Decoder(nn.Module):  # type: ignore[misc]
             _clear_bias(self.base, 128.0)
         self.gain: Tensor
         self.register_buffer("gain", torch.from_numpy(1 / (deviation + 8)).float().view(1, -1, 1, 1))
-        wide, middle, narrow = width, width * 2 // 3, width // 3
-        self.network = nn.Sequential(
-            nn.Conv2d(channels + 1, wide, 3, padding=1),
-            Residual(wide),
-            Residual(wide),
-            nn.Conv2d(wide, 4 * middle, 3, padding=1),
-            nn.PixelShuffle(2),
-            Residual(middle),
-            nn.Conv2d(middle, 4 * narrow, 3, padding=1),
-            nn.PixelShuffle(2),
-            Residual(narrow),
-            nn.Conv2d(narrow, 12, 3, padding=1),
-            nn.PixelShuffle(2),
-        )
-        last = self.network[-2]
-        assert isinstance(last, nn.Conv2d) and last.bias is not None
-        with torch.no_grad():
-            last.weight.mul_(0.05)
-            last.bias.zero_()
+        self.network = upsampling_network(channels + 1, width)
 
     def forward(self, code: Tensor, step: Tensor) -> Tensor:
         """The pictures, not clipped.

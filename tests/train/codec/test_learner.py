@@ -56,7 +56,7 @@ def test_every_loss_with_every_objective_reaches_the_encoder(loss: str, objectiv
     config = replace(LITTLE, loss=loss, objective=objective, encoder="hybrid", crop=96)
     basis, deviation = karhunen_loeve(PICTURES, config.channels, 0)
     codec = learner.Codec(config, basis, deviation)
-    picture = learner._crops(PICTURES, 96, 2, torch.Generator().manual_seed(0))
+    picture = learner.random_crops(PICTURES, 96, 2, torch.Generator().manual_seed(0))
     noise, kept = torch.zeros(2, 12, 12, 12), torch.ones(2, 12, 1, 1)
     learner.losses(codec, config, picture, torch.full((2, 1, 1, 1), 20.0), noise, kept)[0].mean().backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in codec.encoder.parameters())

@@ -1,0 +1,181 @@
+"""``policyport study codec --peer mcucoder``: MCUCoder's encoder beside ours, trained here on the same photographs.
+
+As many batches of as many crops train each. MCUCoder's code is coded by our entropy coder, with contexts and tables
+from training photographs; the test photographs' files are counted whole. A cell is a file, its training a checkpoint
+beside it, so that an interrupted comparison goes on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from policyport.core.artifact import sha256_json
+from policyport.pipeline.codec_rates import Coded, Point, curve_of
+from policyport.train.codec.mcucoder import CHANNELS, DecoderName
+from policyport.train.codec.mcucoder_learner import McuConfig
+
+if TYPE_CHECKING:
+    from policyport.train.codec.mcucoder_files import McuFiles
+
+DECODERS: dict[DecoderName, tuple[str, int]] = {
+    "own": ("a decoder of its kind, 32 wide", 32),
+    "ours": ("our decoder's convolutions", 48),
+}
+"""Name to what it is and its width."""
+
+KEPT = (1, 2, 3, 4, 6, 8, 10, 12)
+"""Channels in its files at the step that its authors use."""
+
+COARSER = {6: (2, 5, 8, 10), 12: (2, 5, 8, 10)}
+"""Channels in its files to our coder's qualities: coarser steps, which its authors do not use."""
+
+SOURCES = ("mcucoder", "mcucoder_learner", "learner", "losses", "networks", "photographs")
+"""Of ``train/codec``: what a training depends on."""
+
+
+@dataclass(frozen=True)
+class McuCell:
+    """One training of MCUCoder's encoder."""
+
+    decoder: DecoderName
+    steps: int
+    seed: int
+    images: Path | None = None
+    """Folder of photographs; None takes the listed packages."""
+
+    @property
+    def name(self) -> str:
+        """Its folder and file."""
+        return f"mcucoder-{self.decoder}-{self.seed}"
+
+    @property
+    def config(self) -> McuConfig:
+        """Of its training."""
+        return McuConfig(self.decoder, DECODERS[self.decoder][1], self.steps, self.seed)
+
+
+@dataclass(frozen=True)
+class McuResult:
+    """A trained MCUCoder over the test photographs."""
+
+    decoder: DecoderName
+    by_channels: tuple[Point, ...]
+    """At its authors' step; a point's quality is the number of channels."""
+
+    coarser: tuple[Point, ...]
+    """At coarser steps; a point's quality is our coder's."""
+
+    decoder_parameters: int
+    cpu_seconds: float
+    """That its training took."""
+
+    @classmethod
+    def of_table(cls, table: dict[str, Any]) -> McuResult:
+        """The inverse of :func:`dataclasses.asdict`."""
+        points = {name: tuple(Point(**point) for point in table[name]) for name in ("by_channels", "coarser")}
+        return cls(**table | points)
+
+
+Said = Callable[[McuCell, McuResult], None]
+
+
+def run_mcucoder(cell: McuCell, folder: Path) -> McuResult:
+    """Train it and code the test photographs, unless its file says what came of that already.
+
+    :raises ToolError: a package is not installed
+    """
+    from policyport.train.codec.photographs import test_photographs
+
+    trained_key = _training_key(cell)
+    own = Path(__file__), Path(__file__).with_name("codec_rates.py")
+    key = sha256_json([trained_key, *(_text(path) for path in own)])
+    path = folder / "cells" / f"{cell.name}.json"
+    table = json.loads(path.read_text()) if path.is_file() else {}
+    if table.get("key") == key:
+        return McuResult.of_table(table["result"])
+    checkpoint = folder / "cells" / cell.name / f"{trained_key[:16]}.pt"
+    checkpoint.parent.mkdir(parents=True, exist_ok=True)
+    files, parameters, seconds = _trained(cell, checkpoint)
+    result = _measured(cell, files, test_photographs(), parameters, seconds)
+    fresh = path.with_suffix(".partial")
+    fresh.write_text(json.dumps({"key": key, "result": dataclasses.asdict(result)}, indent=1) + "\n")
+    fresh.replace(path)
+    return result
+
+
+def _training_key(cell: McuCell) -> str:
+    from policyport.train.codec import stage
+    from policyport.train.codec.config import CodecConfig
+
+    photographs = stage.data_inputs(CodecConfig(images=cell.images))
+    texts = [_text(Path(stage.__file__).with_name(f"{name}.py")) for name in SOURCES]
+    return sha256_json([dataclasses.asdict(cell.config), photographs, texts])
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+def _trained(cell: McuCell, checkpoint: Path) -> tuple[McuFiles, int, float]:
+    """Its files, its decoder's parameters, and the processor seconds of the training."""
+    import torch
+    from policyport.core.codec_model import BLOCK
+    from policyport.train.codec.mcucoder_files import McuFiles
+    from policyport.train.codec.mcucoder_learner import learn_mcucoder
+    from policyport.train.codec.photographs import training_pictures
+    from policyport.train.codec.stage import FITTED_SIDE
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        pictures = training_pictures(cell.images, Path("/"), cell.seed)
+        state = learn_mcucoder(cell.config, pictures, checkpoint)
+        sides = [[min(FITTED_SIDE, side) // BLOCK * BLOCK for side in picture.shape[:2]] for picture in pictures]
+        corners = [picture[:rows, :columns] for picture, (rows, columns) in zip(pictures, sides, strict=True)]
+        files = McuFiles.fit(state.codec, corners)
+    finally:
+        torch.set_num_threads(threads)
+    return files, sum(p.numel() for p in state.codec.decoder.parameters()), state.cpu_seconds
+
+
+def _measured(
+    cell: McuCell, files: McuFiles, pictures: dict[str, NDArray[np.uint8]], parameters: int, seconds: float
+) -> McuResult:
+    from policyport.train.codec.mcucoder_files import PUBLISHED_QUALITY
+
+    name = f"MCUCoder, {DECODERS[cell.decoder][0]}"
+    by_channels = [(p, _coded_by_channels(files, p, PUBLISHED_QUALITY)) for p in pictures.values()]
+    coarser = [
+        point
+        for kept, qualities in COARSER.items()
+        for point in curve_of(
+            f"{name}, {kept} channels", qualities, [(p, _coded_by_step(files, p, kept)) for p in pictures.values()]
+        )
+    ]
+    return McuResult(
+        cell.decoder, tuple(curve_of(name, KEPT, by_channels)), tuple(coarser), parameters, round(seconds, 1)
+    )
+
+
+def _coded_by_channels(files: McuFiles, picture: NDArray[np.uint8], quality: int) -> Coded:
+    return lambda kept: coded(files, picture, quality, kept)
+
+
+def _coded_by_step(files: McuFiles, picture: NDArray[np.uint8], kept: int) -> Coded:
+    return lambda quality: coded(files, picture, quality, kept)
+
+
+def coded(
+    files: McuFiles, picture: NDArray[np.uint8], quality: int, kept: int = CHANNELS
+) -> tuple[int, NDArray[np.uint8]]:
+    """Bytes of a picture's file with the first ``kept`` channels, and what is decoded of it."""
+    numbers = files.numbers(picture, quality)
+    size = len(files.file(picture, numbers, quality, kept))
+    return size, files.picture(numbers, quality, kept, (picture.shape[0], picture.shape[1]))
