@@ -49,8 +49,13 @@ def icount_shift(board: Board) -> int:
 
 
 def ticks_per_instruction(board: Board) -> float:
-    """Ticks of a timer at the board's clock while one instruction is executed."""
-    return board.clock_hz * 2.0 ** icount_shift(board) / 1e9
+    """Ticks of SysTick while one instruction is executed, the mean over whole turns of its 24 bits.
+
+    QEMU reloads the timer after whole nanoseconds, so a turn is up to one shorter than 2**24 ticks of the board's clock
+    (``ptimer_reload`` in hw/core/ptimer.c).
+    """
+    turn_ns = 2**24 * 1_000_000_000 // board.clock_hz
+    return 2.0 ** (24 + icount_shift(board)) / turn_ns
 
 
 def command_line(board: Board, flash: Path, serial: list[str]) -> list[str]:

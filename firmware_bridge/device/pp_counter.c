@@ -9,7 +9,9 @@
 static volatile uint32_t wraps;
 static pp_counter_kind_t kind;
 static uint32_t overhead;
-static uint32_t exceptions_ticks; /* that PP_COUNTER_PROBES SysTick exceptions take */
+static uint32_t exceptions_ticks; /* that PROBES SysTick exceptions take */
+
+#define PROBES (PP_COUNTER_ROUNDS * PP_COUNTER_PROBES)
 
 __attribute__((noinline)) uint32_t pp_counter_now(void) {
     uint32_t seen;
@@ -18,7 +20,7 @@ __attribute__((noinline)) uint32_t pp_counter_now(void) {
         seen = wraps;
         ticks = kind == PP_COUNTER_DWT ? PP_DWT_CYCCNT : (seen << 24) + (SYSTICK_TOP - PP_SYST_CVR);
     } while (seen != wraps);
-    return ticks - (seen * exceptions_ticks + PP_COUNTER_PROBES / 2u) / PP_COUNTER_PROBES;
+    return ticks - (seen * exceptions_ticks + PROBES / 2u) / PROBES;
 }
 
 __attribute__((noinline)) uint32_t pp_counter_begin(void) {
@@ -27,20 +29,22 @@ __attribute__((noinline)) uint32_t pp_counter_begin(void) {
     return pp_counter_now();
 }
 
-/* Ticks of PP_COUNTER_PROBES writes to ICSR. One that pends SysTick's exception has it taken at once, where there are
- * exceptions at all; nothing really wraps meanwhile. */
+/* Ticks of PROBES writes to ICSR, in rounds as the watchdog allows. One that pends SysTick's exception has it taken at
+ * once, where there are exceptions at all; nothing really wraps meanwhile. */
 static uint32_t probe(uint32_t request) {
     const uint32_t begin = pp_counter_begin();
-    for (uint32_t i = 0; i < PP_COUNTER_PROBES; i++) {
-        PP_ICSR = request;
-        __asm volatile("dsb\n isb" ::: "memory");
+    for (uint32_t round = 0; round < PP_COUNTER_ROUNDS; round++) {
+        pp_platform_request(true);
+        for (uint32_t i = 0; i < PP_COUNTER_PROBES; i++) {
+            PP_ICSR = request;
+            __asm volatile("dsb\n isb" ::: "memory");
+        }
     }
     const uint32_t ticks = pp_counter_now() - begin;
     return kind == PP_COUNTER_DWT ? ticks : ticks - (wraps << 24);
 }
 
 static void measure_exception(void) {
-    pp_platform_request(true);
     exceptions_ticks = 0u;
     const uint32_t with = probe(PP_ICSR_PENDSTSET);
     exceptions_ticks = with - probe(NO_EXCEPTION);

@@ -11,8 +11,10 @@
 
 #include <stdint.h>
 
-/* SysTick exceptions of which the mean length is taken: a power of two, fewer than the watchdog's wraps. */
+/* SysTick exceptions of which the mean length is taken, in rounds of fewer than the watchdog's wraps. What two readings
+ * miss of a tick is spread over all of them, so that even the most wraps that the watchdog allows miss less than one. */
 #define PP_COUNTER_PROBES 16u
+#define PP_COUNTER_ROUNDS 16u
 
 typedef enum {
     PP_COUNTER_DWT = 1,
