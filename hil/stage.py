@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from policyport.core.artifact import Artifact, code_version, open_artifact, stage_key, write_artifact
+from policyport.core.artifact import Artifact, code_version, open_artifact, read_manifest, stage_key, write_artifact
 from policyport.core.options import to_table
 from policyport.hil.config import HilConfig
 
@@ -50,7 +50,7 @@ def hil(image: Path, board: Path, config: HilConfig, out: Path) -> Artifact:
     from policyport.hil.partial import open_partial
 
     deployed, flashed = open_artifact(image, "deploy"), open_artifact(board, "flash")
-    inputs = {"image": deployed.key, "board": flashed.key, **machine_inputs(config)}
+    inputs = {"image": deployed.key, "board": flashed.key, **machine_inputs(config, flashed.path)}
     code = code_version(*CODE)
     partial = open_partial(out, stage_key("hil", inputs, to_table(config), code))
     with write_artifact(out, "hil", inputs=inputs, config=to_table(config), code=code) as writer:
@@ -65,15 +65,24 @@ def hil(image: Path, board: Path, config: HilConfig, out: Path) -> Artifact:
     return artifact
 
 
-def machine_inputs(config: HilConfig) -> dict[str, str]:
-    """What of this machine the figures depend on: the emulator that is asked for, or that ``auto`` prefers here."""
-    from policyport.hil.provenance import emulator_version
-    from policyport.hil.qemu_board import machines
+def machine_inputs(config: HilConfig, board: Path) -> dict[str, str]:
+    """What of this machine the figures depend on: the emulator that is to run the board, and its version.
 
-    if config.port or config.hardware_map is not None:
-        return {}
-    emulator = config.emulator if config.emulator != "auto" else "qemu" if machines() else "unicorn"
-    return {"emulator": emulator_version(emulator) or "none"}
+    :param board: folder of the flash artifact, which may be missing yet
+    """
+    from policyport.core.errors import PolicyportError
+    from policyport.deploy.board import load_board
+    from policyport.deploy.flash import EMULATOR
+    from policyport.hil.provenance import emulator_version
+    from policyport.hil.rig import choose_emulator
+
+    try:
+        flashed = read_manifest(board).figures
+        if config.port or config.hardware_map is not None or flashed["runner"] != EMULATOR:
+            return {}
+        return {"emulator": emulator_version(choose_emulator(load_board(flashed["board"]), config.emulator))}
+    except (PolicyportError, KeyError):  # no board yet, of another kind of artifact, or nothing here runs it
+        return {"emulator": "none"}
 
 
 def _figures(result: Result) -> dict[str, Any]:

@@ -64,13 +64,15 @@ class Outcome:
     """The gate that failed, in this run or when the skipped measurement was made."""
 
 
-def wanted(stage: Stage, keys: Mapping[str, str | None], config: Any) -> Wanted:
+def wanted(stage: Stage, inputs: Mapping[str, Path], keys: Mapping[str, str | None], config: Any) -> Wanted:
     """What the stage's artifact would say if it ran now.
 
+    :param inputs: path of each input, by name
     :param keys: stage to the key of its artifact, None where it is not up to date
     """
-    inputs = {name: keys[source] for name, source in stage.inputs.items()}
-    return Wanted(stage.kind, {**inputs, **stage.config_inputs(config)}, to_table(config), stage.code_version())
+    made_of = {name: keys[source] for name, source in stage.inputs.items()}
+    made_of |= stage.config_inputs(config, inputs)
+    return Wanted(stage.kind, made_of, to_table(config), stage.code_version())
 
 
 def run_variants(recipe: Recipe, folder: Path, done: Outcome, say: Say, asked: Asked) -> dict[str, Outcome]:
@@ -115,10 +117,16 @@ def standings(
     for stage in stages:
         if stage.name in (shared or {}):
             continue
-        standing = assess(folder / stage.name, wanted(stage, keys, configs[stage.name]))
+        inputs = {name: _place(folder, source, shared or {}) for name, source in stage.inputs.items()}
+        standing = assess(folder / stage.name, wanted(stage, inputs, keys, configs[stage.name]))
         keys[stage.name] = standing.manifest.key if standing.state == "done" and standing.manifest else None
         found[stage.name] = standing
     return found
+
+
+def _place(folder: Path, stage: str, shared: Mapping[str, Artifact]) -> Path:
+    """Where the artifact of a stage lies."""
+    return shared[stage].path if stage in shared else folder / stage
 
 
 def run_recipe(
@@ -197,7 +205,7 @@ def _run_alone(
     say: Say,
     force: bool,
 ) -> Artifact:
-    standing = assess(out, wanted(stage, keys, config))
+    standing = assess(out, wanted(stage, inputs, keys, config))
     because = ("forced" if force else standing.because) or _why_not_done(stage, config, out)
     if standing.state == "done" and not because:
         artifact = open_artifact(out, stage.kind)

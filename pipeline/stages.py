@@ -44,6 +44,9 @@ class Stage:
     machine: str = ""
     """``(config) -> dict``: programs of this machine that the outcome depends on, name to version; empty for none."""
 
+    board_machine: str = ""
+    """``(config, board) -> dict``: those that depend on the board too, whose artifact is the input ``board``."""
+
     extras: str = ""
     """``(config) -> dict``: further keyword arguments of the function; empty for none."""
 
@@ -70,11 +73,16 @@ class Stage:
         """Hash of the stage's source."""
         return code_version(*_import(self.code))
 
-    def config_inputs(self, config: Any) -> dict[str, str]:
-        """What the configuration stands for: hashes of the files it names, versions of the programs it picks."""
+    def config_inputs(self, config: Any, inputs: Mapping[str, Path]) -> dict[str, str]:
+        """What the configuration stands for: hashes of the files it names, versions of the programs it picks.
+
+        :param inputs: path of each input, by name
+        """
         values = {item.name: getattr(config, item.name) for item in dataclasses.fields(config)}
         files = {name: sha256_file(v) for name, v in values.items() if isinstance(v, Path) and v.is_file()}
-        return files | (_import(self.machine)(config) if self.machine else {})
+        programs = _import(self.machine)(config) if self.machine else {}
+        board = _import(self.board_machine)(config, inputs["board"]) if self.board_machine else {}
+        return files | programs | board
 
     def check(self, config: Any, out: Path) -> str:
         """Why what lies at ``out`` does not hold any more, for reasons outside of it; empty where it does."""
@@ -150,7 +158,7 @@ STAGES: tuple[Stage, ...] = (
         function="policyport.hil.stage:hil",
         options="policyport.hil.config:HilConfig",
         code="policyport.hil.stage:CODE",
-        machine="policyport.hil.stage:machine_inputs",
+        board_machine="policyport.hil.stage:machine_inputs",
         preflight="policyport.pipeline.preflight:hil",
         inputs={"image": "deploy", "board": "flash"},
         takes={"image": "folder of a deploy artifact", "board": "folder of a flash artifact: what lies on the board"},

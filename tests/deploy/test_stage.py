@@ -110,7 +110,7 @@ def test_the_compiler_that_auto_picks_is_an_input(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(toolchain, "find_toolchain", found)
     assert machine_inputs(DeployConfig()) == {"compiler": "arm-none-eabi-gcc 13.2.1"}
-    assert stage_named("deploy").config_inputs(DeployConfig()) == {"compiler": "arm-none-eabi-gcc 13.2.1"}
+    assert stage_named("deploy").config_inputs(DeployConfig(), {}) == {"compiler": "arm-none-eabi-gcc 13.2.1"}
     assert machine_inputs(DeployConfig(board="raspberrypi3")) == {"compiler": "aarch64-linux-gnu-gcc 13.2.1"}
 
 

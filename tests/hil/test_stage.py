@@ -35,7 +35,7 @@ from policyport.deploy.host import HostLibrary
 from policyport.deploy.program import quantize_input, read_program
 from policyport.deploy.toolchain import find_toolchain
 from policyport.firmware_bridge.client import Bridge
-from policyport.hil import HilConfig, campaign, hil, parity, qemu_board
+from policyport.hil import HilConfig, campaign, hil, parity, provenance, qemu_board, qemu_user_board, rig
 from policyport.hil.margin import FRESH_SEEDS, RANDOM_EPISODES, random_returns
 from policyport.hil.policy import BoardPolicy, FloatPolicy, HostPolicy, ReferencePolicy
 from policyport.hil.result import Result
@@ -374,11 +374,27 @@ def test_the_port_of_a_real_board(tmp_path: Path) -> None:
         campaign._port(HilConfig(), record | {"board_id": "no such serial number"})
 
 
-def test_the_key_knows_the_emulator_that_auto_picks(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert machine_inputs(HilConfig(port="/dev/ttyACM0")) == {}
-    asked = {name: machine_inputs(HilConfig(emulator=name)) for name in ("qemu", "unicorn", "auto")}
-    assert asked["auto"] in (asked["qemu"], asked["unicorn"])
-    monkeypatch.setattr(qemu_board, "machines", lambda: frozenset())
-    assert machine_inputs(HilConfig()) == asked["unicorn"]
+def flashed(folder: Path, board: str, runner: str = "emulator") -> Path:
+    """As the flash stage writes it, of a firmware that is none."""
+    with write_artifact(folder / f"{board}-{runner}", "flash", inputs={}, config={}, code="") as writer:
+        writer.figures.update({"board": board, "runner": runner})
+    return folder / f"{board}-{runner}"
+
+
+def test_the_key_knows_the_emulator_that_runs_the_board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(qemu_board, "machines", lambda: frozenset({"mps2-an386"}))
-    assert machine_inputs(HilConfig()) == asked["qemu"]
+    monkeypatch.setattr(qemu_user_board, "is_installed", lambda: True)
+    monkeypatch.setattr(rig.importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr(provenance, "emulator_version", lambda emulator: f"{emulator} 1.0")
+    modelled, unmodelled = flashed(tmp_path, "mps2-an386"), flashed(tmp_path, "stm32f103")
+    assert machine_inputs(HilConfig(), modelled) == {"emulator": "qemu 1.0"}
+    assert machine_inputs(HilConfig(emulator="unicorn"), modelled) == {"emulator": "unicorn 1.0"}
+    assert machine_inputs(HilConfig(), unmodelled) == {"emulator": "unicorn 1.0"}
+    assert machine_inputs(HilConfig(emulator="qemu"), unmodelled) == {"emulator": "none"}
+    assert machine_inputs(HilConfig(), flashed(tmp_path, "raspberrypi3")) == {"emulator": "qemu-user 1.0"}
+    assert machine_inputs(HilConfig(), tmp_path / "not yet") == {"emulator": "none"}
+
+
+def test_the_key_of_a_real_board_knows_no_emulator(tmp_path: Path) -> None:
+    assert machine_inputs(HilConfig(), flashed(tmp_path, "stm32f405", "openocd")) == {}
+    assert machine_inputs(HilConfig(port="/dev/ttyACM0"), flashed(tmp_path, "stm32f405")) == {}
