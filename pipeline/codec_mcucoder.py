@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,19 +25,23 @@ if TYPE_CHECKING:
     from policyport.train.codec.mcucoder_files import McuFiles
 
 DECODERS: dict[DecoderName, tuple[str, int]] = {
-    "own": ("a decoder of its kind, 32 wide", 32),
     "ours": ("our decoder's convolutions", 48),
+    "own": ("a decoder of its kind, 32 wide", 32),
 }
 """Name to what it is and its width."""
 
-KEPT = (1, 2, 3, 4, 6, 8, 10, 12)
+KEPT = (1, 2, 4, 6, 9, 12)
 """Channels in its files at the step that its authors use."""
 
-COARSER = {6: (2, 5, 8, 10), 12: (2, 5, 8, 10)}
+COARSER = {6: (6,), 12: (3, 6, 9)}
 """Channels in its files to our coder's qualities: coarser steps, which its authors do not use."""
 
 SOURCES = ("mcucoder", "mcucoder_learner", "learner", "losses", "networks", "photographs")
 """Of ``train/codec``: what a training depends on."""
+
+_RATES = Path(__file__).with_name("codec_rates.py")
+MEASURING = (_RATES, _RATES.parents[1] / "train" / "codec" / "mcucoder_files.py")
+"""What a measurement depends on."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,11 @@ class McuResult:
     cpu_seconds: float
     """That its training took."""
 
+    @property
+    def points(self) -> tuple[Point, ...]:
+        """All of them."""
+        return (*self.by_channels, *self.coarser)
+
     @classmethod
     def of_table(cls, table: dict[str, Any]) -> McuResult:
         """The inverse of :func:`dataclasses.asdict`."""
@@ -83,7 +92,8 @@ class McuResult:
         return cls(**table | points)
 
 
-Said = Callable[[McuCell, McuResult], None]
+Said = Callable[[str, Sequence[Point]], None]
+"""Is told the name of a cell that is measured, and its curve."""
 
 
 def run_mcucoder(cell: McuCell, folder: Path) -> McuResult:
@@ -94,20 +104,30 @@ def run_mcucoder(cell: McuCell, folder: Path) -> McuResult:
     from policyport.train.codec.photographs import test_photographs
 
     trained_key = _training_key(cell)
-    own = Path(__file__), Path(__file__).with_name("codec_rates.py")
-    key = sha256_json([trained_key, *(_text(path) for path in own)])
+    key = sha256_json([trained_key, KEPT, sorted(COARSER.items()), *map(_text, MEASURING)])
     path = folder / "cells" / f"{cell.name}.json"
-    table = json.loads(path.read_text()) if path.is_file() else {}
-    if table.get("key") == key:
-        return McuResult.of_table(table["result"])
+    if (table := stored_result(path, key)) is not None:
+        return McuResult.of_table(table)
     checkpoint = folder / "cells" / cell.name / f"{trained_key[:16]}.pt"
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
     files, parameters, seconds = _trained(cell, checkpoint)
     result = _measured(cell, files, test_photographs(), parameters, seconds)
-    fresh = path.with_suffix(".partial")
-    fresh.write_text(json.dumps({"key": key, "result": dataclasses.asdict(result)}, indent=1) + "\n")
-    fresh.replace(path)
+    store_result(path, key, dataclasses.asdict(result))
     return result
+
+
+def stored_result(path: Path, key: str) -> dict[str, Any] | None:
+    """What :func:`store_result` wrote under the same key; None where there is nothing."""
+    table = json.loads(path.read_text()) if path.is_file() else {}
+    found: dict[str, Any] | None = table["result"] if table.get("key") == key else None
+    return found
+
+
+def store_result(path: Path, key: str, result: dict[str, Any]) -> None:
+    """Write a cell's file, whole or not at all."""
+    fresh = path.with_suffix(".partial")
+    fresh.write_text(json.dumps({"key": key, "result": result}, indent=1) + "\n")
+    fresh.replace(path)
 
 
 def _training_key(cell: McuCell) -> str:

@@ -132,7 +132,7 @@ def opened(cell: CodecCell, folder: Path) -> tuple[PictureEncoder, PictureDecode
 def _points(cell: CodecCell, folder: Path, say: Say) -> list[Point]:
     from policyport.train.codec.photographs import test_photographs
 
-    key, path = _trained(cell, folder / "cells" / cell.name, say), folder / "cells" / f"{cell.name}.json"
+    key, path = trained(cell, folder / "cells" / cell.name, say), folder / "cells" / f"{cell.name}.json"
     key = sha256_json([key, QUALITIES, Path(__file__).with_name("codec_rates.py").read_text()])
     table = json.loads(path.read_text()) if path.is_file() else {}
     if table.get("key") == key:
@@ -145,8 +145,8 @@ def _points(cell: CodecCell, folder: Path, say: Say) -> list[Point]:
     return points
 
 
-def _trained(cell: CodecCell, folder: Path, say: Say) -> str:
-    """The cell's stages, run where they are not done; the key of its integers."""
+def trained(cell: CodecCell, folder: Path, say: Say) -> str:
+    """The cell's stages, run in a folder where they are not done; the key of its integers."""
     from policyport.quantize.config import QuantizeConfig
     from policyport.train.codec.config import CodecConfig
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from policyport.pipeline.codec_rates import Point
     from policyport.pipeline.quarl_cell import CellResult
     from policyport.pipeline.run import Say
 
@@ -66,13 +67,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--page",
         type=Path,
         metavar="FILE.md",
-        help="Markdown whose block of the study's name (au-study, codec-study) gets the table",
+        help="Markdown whose block of the study's name (au-study, codec-study, codec-mcucoder) gets the table",
     )
     add(
         "--out",
         type=Path,
         metavar="DIR",
-        help="folder to write [default: runs/<study>, runs/<study>-study of au and codec]",
+        help="folder to write [default: runs/<study>, runs/<study>-study of au and codec, runs/codec-<peer>]",
     )
     group = parser.add_argument_group("of the study quarl")
     group.add_argument("--measured-only", action="store_true", help="sum up the cells that are there, measure none")
@@ -117,10 +118,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--epochs", type=int, default=60, help="of the networks' trainings [default: 60]")
     _add_au_arguments(parser.add_argument_group("of the study au"))
     add = parser.add_argument_group("of the study codec").add_argument
-    add("--encoders", nargs="+", default=("hybrid",), metavar="ENCODER", help="hybrid, linear [default: hybrid]")
+    add("--encoders", nargs="+", metavar="ENCODER", help="hybrid, linear [default: hybrid]")
     add("--losses", nargs="+", metavar="LOSS", help="mse, mse+ms-ssim, mse+ms-ssim+cycle [default: each]")
     add("--objectives", nargs="+", metavar="OBJECTIVE", help="none, compression, rate [default: each]")
     add("--images", type=Path, metavar="DIR", help="photographs to train on [default: the listed packages]")
+    add("--peer", choices=("mcucoder",), help="compare our encoder with MCUCoder's (arXiv 2411.19442), nothing else")
+    add(
+        "--decoders",
+        nargs="+",
+        choices=("ours", "own"),
+        default=("ours", "own"),
+        metavar="DECODER",
+        help="that MCUCoder's encoder is trained with: ours, own (of its kind) [default: both]",
+    )
 
 
 def _add_au_arguments(group: argparse._ArgumentGroup) -> None:
@@ -147,6 +157,8 @@ def execute(arguments: argparse.Namespace) -> int:
     """Run the study and write its files."""
     # A recipe's run, and the block of a page for its figures, are called au and codec already.
     name = f"{arguments.study}-study" if arguments.study in ("au", "codec") else arguments.study
+    if arguments.peer:
+        name = _named_after_peer(arguments)
     arguments.out = arguments.out or Path("runs") / name
     studies: dict[str, Callable[[argparse.Namespace, Tell], Files]] = {
         "actors": _actors,
@@ -171,6 +183,24 @@ def execute(arguments: argparse.Namespace) -> int:
         write_blocks([arguments.page], {name: table.rstrip()})
     tell(str(arguments.out / list(files)[-1]))
     return 0
+
+
+def _named_after_peer(arguments: argparse.Namespace) -> str:
+    """Folder and block of a comparison with a peer.
+
+    :raises ConfigError: the study has no peers, or the comparison takes no such choice
+    """
+    from policyport.core.errors import ConfigError
+
+    if arguments.study != "codec":
+        raise ConfigError("a peer of another study", where="--peer", expected="the study codec", got=arguments.study)
+    if arguments.encoders or arguments.losses or arguments.objectives or len(arguments.seeds) > 1:
+        raise ConfigError(
+            "a comparison with a peer has our linear encoder, its usual losses and one seed",
+            where="--peer",
+            cure="leave out --encoders, --losses and --objectives, and give one seed",
+        )
+    return f"codec-{arguments.peer}"
 
 
 def _is_quiet(arguments: argparse.Namespace) -> bool:
@@ -325,15 +355,17 @@ def _au(arguments: argparse.Namespace, tell: Tell) -> Files:
 
 def _codec(arguments: argparse.Namespace, tell: Tell) -> Files:
     from policyport.pipeline import codec_study as study
-    from policyport.pipeline.codec_rates import Point, of_codec
+    from policyport.pipeline.codec_rates import of_codec
     from policyport.pipeline.codec_study_page import peer_points, render
 
     def said(cell: study.CodecCell, points: Sequence[Point]) -> None:
-        ends = (f"{p.bits_per_pixel:.3f} bpp {p.psnr_db:.2f} dB" for p in (points[0], points[-1]))
-        tell(f"{cell.name:<40} {' to '.join(ends)}")
+        tell(_curve_line(cell.name, points))
+
+    if arguments.peer:
+        return _mcucoder(arguments, tell)
 
     cells = study.grid(
-        arguments.encoders,
+        arguments.encoders or ("hybrid",),
         arguments.losses or study.LOSSES,
         arguments.objectives or study.OBJECTIVES,
         arguments.seeds,
@@ -344,6 +376,27 @@ def _codec(arguments: argparse.Namespace, tell: Tell) -> Files:
     others = peer_points(arguments.out)
     table = study.markdown(study.rows_of(found), of_codec(others, study.AGAINST)) + "\n"
     return {"study.csv": study.to_csv(found), "study.md": table, "study.html": render(found, others, arguments.out)}
+
+
+def _mcucoder(arguments: argparse.Namespace, tell: Tell) -> Files:
+    from policyport.pipeline import codec_mcucoder_comparison as comparison
+
+    found = comparison.compare(
+        arguments.out,
+        arguments.decoders,
+        arguments.steps or 1200,
+        arguments.seeds[0],
+        arguments.images,
+        _stages(arguments),
+        lambda name, points: tell(_curve_line(name, points)),
+    )
+    return {"comparison.json": comparison.to_json(found), "comparison.md": comparison.markdown(found)}
+
+
+def _curve_line(name: str, points: Sequence[Point]) -> str:
+    """The ends of a codec's curve."""
+    ends = (f"{p.bits_per_pixel:.3f} bpp {p.psnr_db:.2f} dB" for p in (points[0], points[-1]))
+    return f"{name:<40} {' to '.join(ends)}"
 
 
 def _one_width(arguments: argparse.Namespace) -> int:

@@ -110,7 +110,7 @@ def _save(graph: OnnxGraph, path: Path, channels: int) -> None:
 
 def write_mcu_encoder(encoder: McuEncoder, path: Path, rows: int, columns: int) -> None:
     """Write MCUCoder's encoder of pictures of one size: ``observation`` [N, 3 rows columns], 0 to 255, pixel by pixel
-    with its three colours, to ``output`` [N, CHANNELS rows / 8 columns / 8], plane by plane.
+    with its three colours, to ``output`` [N, rows / 8 columns / 8 CHANNELS], place by place with its CHANNELS numbers.
     """
     graph = OnnxGraph()
     pixels = graph.node("Reshape", "rows", "observation", graph.constant("shape", [-1, rows, columns, 3]))
@@ -118,5 +118,6 @@ def write_mcu_encoder(encoder: McuEncoder, path: Path, rows: int, columns: int) 
     current = graph.node("Div", "unit", planes, graph.constant("span", 255.0))
     current = graph.node("Relu", "first.relu", _convolution(graph, "first", current, encoder.first))
     current = graph.node("Relu", "second.relu", _convolution(graph, "second", current, encoder.second))
-    graph.node("Flatten", "code", _convolution(graph, "third", current, encoder.third))
+    code = graph.node("Transpose", "places", _convolution(graph, "third", current, encoder.third), perm=[0, 2, 3, 1])
+    graph.node("Flatten", "code", code)
     graph.save(path, "MCUCoder's encoder", 3 * rows * columns, CHANNELS * (rows // BLOCK) * (columns // BLOCK))
