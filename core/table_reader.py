@@ -13,16 +13,17 @@ from policyport.core.errors import ConfigError
 _REQUIRED = object()
 
 
-def read_toml(path: Path, what: str) -> dict[str, Any]:
+def read_toml(path: Path, what: str, cure: str | None = None) -> dict[str, Any]:
     """The tables of a TOML file.
 
     :param what: what the file is, for the error: ``board file``
+    :param cure: what makes one where it cannot be read
     :raises ConfigError: it cannot be read, or does not parse
     """
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigError(f"{what} cannot be read", where=path, got=error) from error
+        raise ConfigError(f"{what} cannot be read", where=path, got=error, cure=cure) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{what} does not parse", where=path, got=error) from error
 

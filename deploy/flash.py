@@ -16,7 +16,7 @@ from policyport.deploy.board import Board, load_board
 from policyport.deploy.config import FlashConfig
 from policyport.deploy.firmware import UNIT, image_file
 from policyport.deploy.hardware_map import find_entry, port_now
-from policyport.deploy.runners import Place, choose_runner, command_lines, run_runner, script_files
+from policyport.deploy.runners import Place, choose_runner, command_lines, is_installed, run_runner, script_files
 
 _ROOT = Path(__file__).resolve().parent.parent
 CODE = (_ROOT / "deploy", _ROOT / "firmware_bridge", _ROOT / "core")
@@ -112,8 +112,10 @@ def find_place(board: Board, config: FlashConfig) -> tuple[str, Place]:
 def plan(image: Path, config: FlashConfig) -> list[str]:
     """The command lines that :func:`flash` would run, as a shell takes them; nothing is run.
 
+    Where no program is installed they are those of the first runner, and say so.
+
     :raises ConfigError: as :func:`flash`
-    :raises ToolError: no runner is installed
+    :raises ToolError: no program is known that flashes the board
     """
     built, board = open_image(image, config)
     wanted, place = find_place(board, config)
@@ -121,10 +123,11 @@ def plan(image: Path, config: FlashConfig) -> list[str]:
         return [f"# {board.name} is emulated: its flash is a copy of {image_file(built)}"]
     if wanted == UNTOUCHED:
         return [f"# {board.name} keeps what is on it"]
-    runner = choose_runner(board, wanted, place)
+    runner = choose_runner(board, wanted, place, to_run=False)
+    missing = [] if is_installed(runner) else [f"# {runner.command[0]} is not installed"]
     scripts = script_files(board, runner, _files(built), place)
     shown = [f"# {name}: {'; '.join(text.splitlines())}" for name, text in scripts.items()]
-    return shown + [shlex.join(line) for line in command_lines(board, runner, _files(built), place)]
+    return missing + shown + [shlex.join(line) for line in command_lines(board, runner, _files(built), place)]
 
 
 def _program(board: Board, built: Artifact, wanted: str, place: Place, config: FlashConfig) -> str:

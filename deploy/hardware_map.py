@@ -52,7 +52,7 @@ def read_map(path: Path) -> list[Entry]:
 
     :raises ConfigError: it does not read, has an unknown key or board, or names a port or a probe twice
     """
-    table = read_toml(path, "hardware map")
+    table = read_toml(path, "hardware map", f"policyport boards map --out {path} writes one of what is plugged in")
     rows = table.pop("boards", [])
     TableReader(table, path, "hardware map").refuse_others()
     if not isinstance(rows, list):

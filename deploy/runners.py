@@ -49,18 +49,24 @@ class Place:
         return self.probe or (urlsplit(self.port).hostname or "" if "://" in self.port else "")
 
 
-def choose_runner(board: Board, wanted: str, place: Place) -> Runner:
+def is_installed(runner: Runner) -> bool:
+    """Whether its program is; a volume needs none."""
+    return bool(runner.uf2_boards) or shutil.which(runner.command[0]) is not None
+
+
+def choose_runner(board: Board, wanted: str, place: Place, *, to_run: bool = True) -> Runner:
     """The runner of that name, or the first that is installed and has what it needs.
 
     :param wanted: name of a runner, or ``auto``
+    :param to_run: else the first that has what it needs will do, where none is installed
     :raises ConfigError: the board has no runner of that name, or that one needs a port
-    :raises ToolError: none is installed
+    :raises ToolError: none is installed, or the board has none
     """
     if wanted != "auto" and wanted not in [runner.name for runner in board.runners]:
         raise ConfigError(
             f"{board.name} has no such runner",
             where="--runner",
-            expected=", ".join(("auto", "emulator", *(runner.name for runner in board.runners))),
+            expected=", ".join(("auto", "emulator", "none", *(runner.name for runner in board.runners))),
             got=wanted,
         )
     offered = [runner for runner in board.runners if wanted in ("auto", runner.name)]
@@ -73,14 +79,14 @@ def choose_runner(board: Board, wanted: str, place: Place) -> Runner:
             where=board.name,
             cure="name it with --probe USER@HOST, or in the port: --port socket://HOST:3333",
         )
-    for runner in reachable:
-        if runner.uf2_boards or shutil.which(runner.command[0]) is not None:
-            return runner
+    usable = [runner for runner in reachable if is_installed(runner)] or ([] if to_run else reachable)
+    if usable:
+        return usable[0]
     programs = [runner.command[0] for runner in reachable]
     raise ToolError(
         "no program that flashes this board is installed",
         where=f"{board.name}, runner {wanted}",
-        expected=", ".join(runner.name for runner in board.runners) or "none is known: this board exists emulated",
+        expected=", ".join(runner.name for runner in reachable) or "none is known: this board exists emulated",
         cure=either(*(cure for program in programs for cure in flash_program_install(program)))
         if programs
         else "leave --port empty to flash the emulated board",

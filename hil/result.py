@@ -422,9 +422,12 @@ class Result:
     def read(cls, path: Path) -> Result:
         """Read ``result.json``.
 
-        :raises ArtifactError: another schema version, or a missing field
+        :raises ArtifactError: no JSON object, another schema version, or a missing field
         """
-        table = json.loads(path.read_text())
+        try:
+            table = dict(json.loads(path.read_text()))
+        except (ValueError, TypeError) as error:
+            raise ArtifactError("result that does not read as one", where=path, got=error) from error
         if table.pop("schema", None) != RESULT_SCHEMA:
             raise ArtifactError(
                 "result of another schema version",

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from policyport.core.errors import PolicyportError
+from policyport.core.errors import PolicyportError, UsageError
 from policyport.pipeline import (
     au_command,
     bench_command,
@@ -58,6 +58,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except PolicyportError as error:
         print(f"policyport: {error}", file=sys.stderr)
         return error.exit_code
+    except OSError as error:
+        if error.filename is None:
+            raise
+        logging.getLogger(__name__).debug("where it was", exc_info=True)
+        refused = UsageError("this cannot be read or written", where=error.filename, got=error.strerror)
+        print(f"policyport: {refused}", file=sys.stderr)
+        return refused.exit_code
     except KeyboardInterrupt:
         again = shlex.join(["policyport", *given])
         print(f"policyport: interrupted; what was finished is kept, and this goes on: {again}", file=sys.stderr)

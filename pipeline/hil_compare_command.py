@@ -75,6 +75,8 @@ def execute(arguments: argparse.Namespace) -> int:
         _print(f"{result.model} on {result.board.name}: {now} against {arguments.baseline}", compared)
     if arguments.accept:
         base.accept(now, arguments.baseline)
+        if arguments.quiet <= arguments.verbose:
+            print(f"{arguments.baseline}: {result.model} on {result.board.name} is the baseline", file=sys.stderr)
     else:
         base.require_held(compared, now)
     return 0

@@ -51,6 +51,8 @@ def _input(stage: Stage, name: str, given: Path | None, before: Mapping[str, Pat
     if not path.exists():
         of_recipe = recipe is not None and given is None and run == recipe.folder.resolve()
         cure = f"policyport {source} --recipe {recipe.path}" if recipe and of_recipe else None
+        if given is None and before:
+            cure = cure or f"policyport {source} {next(iter(before.values()))} makes it"
         raise ArtifactError(f"no such {name}", where=path, expected=stage.takes[name], cure=cure)
     return path
 

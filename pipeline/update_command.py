@@ -92,6 +92,7 @@ def sign(arguments: argparse.Namespace) -> int:
     trusted = _trusted(arguments.trust, key)
     images = build_images(deployed.path / "src", board, version, key, toolchain)
     out = arguments.out or deployed.path.parent / "update.ppu"
+    out.parent.mkdir(parents=True, exist_ok=True)
     write_images(out, images)
     header = images[0].header
     print(f"{out}: version {version} for {board.name}, {header.size:,} bytes, key {header.key}")
@@ -145,6 +146,7 @@ def _write_factory(path: Path, board: Board, image: Image, trusted: list[bytes],
 
     bootloader = build_bootloader(board, trusted, toolchain)
     content = factory_content(board, bootloader, image.slot_content(FLAGS[:3]))
+    path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".hex":
         path.write_text(intel_hex(content, board.flash.base))
     else:
@@ -178,6 +180,7 @@ def update(arguments: argparse.Namespace) -> int:
     """Install, start and confirm; the same line resumes what was interrupted.
 
     :raises ConfigError: the board refuses the image, or has no bootloader
+    :raises UsageError: no update file, or no flash of an emulated board
     :raises IdentityError: the new image did not start or was not confirmed; the old one goes on
     :raises ParityError: the new image's integers differ; it is not confirmed
     :raises BoardError: no board, a busy port, no answer
@@ -193,6 +196,8 @@ def update(arguments: argparse.Namespace) -> int:
     images = read_images(arguments.image)
     board = load_board(images[0].header.board)
     flash = arguments.flash or arguments.image.with_name("factory.bin")
+    if not arguments.port:
+        _require_flash(flash, board)
     rig: Rig = SerialRig(board, arguments.port) if arguments.port else EmulatedRig(board, flash, "unicorn", keep=True)
     with rig:
         try:
@@ -210,6 +215,27 @@ def update(arguments: argparse.Namespace) -> int:
         f"{done.sent_bytes:,} bytes sent, {done.resumed_at:,} were there"
     )
     return 0
+
+
+def _require_flash(path: Path, board: Board) -> None:
+    """A file that is taken for a board's flash becomes as long as one: so it has to be one.
+
+    :raises UsageError: no such file, or neither as long as the flash nor one with an image in a slot
+    """
+    from policyport.core.errors import UsageError
+    from policyport.deploy.bootloader import slots_of
+    from policyport.firmware_bridge.image import MAGIC
+
+    content = path.read_bytes() if path.is_file() else b""
+    places = [base - board.flash.base for base in slots_of(board).slots]
+    if len(content) != board.flash.size and not any(content.startswith(MAGIC, place) for place in places):
+        raise UsageError(
+            "no flash of an emulated board with a bootloader",
+            where=path,
+            expected=f"{MAGIC.decode()} where a slot begins, at {' or '.join(f'{place:#x}' for place in places)}",
+            got=f"{len(content)} bytes" if content else "nothing",
+            cure="policyport sign DEPLOY --key FILE --version-number 1 --factory FLASH writes one; or name a --port",
+        )
 
 
 def _checker(deployed: Path | None, bridge: Bridge) -> Callable[[Image], None] | None:

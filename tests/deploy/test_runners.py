@@ -268,6 +268,16 @@ def test_the_first_that_is_installed_and_can_reach_the_board(tools: Path) -> Non
     assert choose_runner(board, "dfu-util", Place("", "")).name == "dfu-util"
 
 
+def test_what_would_be_run_is_shown_where_nothing_is_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Of the runner that is named, else of the first that needs nothing that is not known."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    board = load_board("stm32f405")
+    assert choose_runner(board, "auto", Place("", ""), to_run=False).name == "openocd"
+    assert choose_runner(board, "stm32loader", Place("/dev/ttyACM0", ""), to_run=False).name == "stm32loader"
+    with pytest.raises(ToolError, match="no program that flashes"):
+        choose_runner(load_board("mps2-an386"), "auto", Place("/dev/ttyACM0", ""), to_run=False)
+
+
 @pytest.mark.parametrize(
     ("wanted", "error"), [("stm32loader", "flashes by the serial port"), ("esptool", "has no such runner")]
 )

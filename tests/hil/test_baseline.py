@@ -173,6 +173,12 @@ class TestCommand:
             run(BASE, "--memory", text)
         assert caught.value.code == 2
 
+    @pytest.mark.parametrize("text", ["{", "[]", "7", '{"schema": 0}'])
+    def test_a_baseline_that_is_none(self, run: Callable[..., tuple[int, str, str]], text: str, tmp_path: Path) -> None:
+        (tmp_path / "baseline.json").write_text(text)
+        code, _, err = run(BASE)
+        assert code == 2 and str(tmp_path / "baseline.json") in err
+
     def test_a_folder_is_not_overwritten(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         BASE.write(tmp_path / "result.json")
         assert main(["hil", "compare", str(tmp_path), str(tmp_path), "--accept"]) == 2

@@ -122,6 +122,13 @@ def test_an_interruption_ends_with_130_and_says_how_to_go_on(
     assert capsys.readouterr().err.rstrip().endswith("this goes on: policyport run 'my recipe.toml'")
 
 
+def test_a_file_that_is_refused_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(cli, "_doctor", _raiser(PermissionError(13, "Permission denied", "/etc/rules")))
+    assert cli.main(["doctor"]) == 2
+    said = capsys.readouterr().err
+    assert said == "policyport: this cannot be read or written (/etc/rules)\n  got:      Permission denied\n"
+
+
 def test_a_bug_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cli, "_doctor", _raiser(ZeroDivisionError()))
     with pytest.raises(ZeroDivisionError):

@@ -190,3 +190,24 @@ def test_a_file_with_one_byte_changed_is_refused_here_or_by_the_board(
     assert run("update", forged, "--flash", flash) == 2
     assert "an altered image" in capsys.readouterr().err
     assert flash.read_bytes().rstrip(b"\xff") == field.factory.rstrip(b"\xff")
+
+
+def test_a_file_that_is_no_flash_is_left_as_it_was(
+    field: Field, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A firmware, say, whose folder would be altered; and none at all."""
+    firmware = tmp_path / "firmware.bin"
+    firmware.write_bytes(field.factory[: field.factory.index(b"PPUI")])
+    content = firmware.read_bytes()
+    for path in (firmware, tmp_path / "nothing.bin"):
+        assert main(["update", str(field.new), "--flash", str(path)]) == 2
+        said = capsys.readouterr().err
+        assert f"no flash of an emulated board with a bootloader ({path})" in said and "sign DEPLOY" in said
+    assert firmware.read_bytes() == content
+
+
+def test_sign_makes_the_folders_it_writes_into(field: Field, tmp_path: Path) -> None:
+    out, factory = tmp_path / "a" / "update.ppu", tmp_path / "b" / "factory.hex"
+    line = ["sign", str(field.deployed), "--key", str(field.key), "--version-number", "9", "--out", str(out)]
+    assert main([*line, "--factory", str(factory)]) == 0
+    assert len(read_images(out)) == 2 and factory.read_text().startswith(":")
