@@ -55,6 +55,13 @@ def _lookup(number: int, layer: Lookup, memory: Memory, constants: Constants) ->
 
 
 def _pool(number: int, layer: Pool, memory: Memory, constants: Constants) -> LayerCode:
+    target = layer.output
+    call = f"    pp_{layer.kind}_pool_s{target.bits}(&pp_l{number}, {memory.at(layer.input)}, {memory.at(target)});\n"
+    return LayerCode(pool_struct(number, layer, constants), call, POOL)
+
+
+def pool_struct(number: int, layer: Pool, constants: Constants) -> str:
+    """``pp_pool_t`` of a layer, and the array of its multipliers."""
     target, definition = layer.output, ""
     fields = {
         "input": image(layer.input),
@@ -78,9 +85,7 @@ def _pool(number: int, layer: Pool, memory: Memory, constants: Constants) -> Lay
             "count_padding": int(layer.count_padding),
             "shift": shift,
         }
-    struct = initializer("pp_pool_t", f"pp_l{number}", fields)
-    call = f"    pp_{layer.kind}_pool_s{target.bits}(&pp_l{number}, {memory.at(layer.input)}, {memory.at(target)});\n"
-    return LayerCode(definition + struct, call, POOL)
+    return definition + initializer("pp_pool_t", f"pp_l{number}", fields)
 
 
 def _pixels_seen(tensor: Tensor, given: Window, count_padding: bool) -> Any:

@@ -14,7 +14,7 @@ from policyport.deploy.overlay import overlaps
 from policyport.deploy.placement import Overlap
 from policyport.deploy.planner import Plan, Storage, plan_program, stored_bytes
 from policyport.deploy.program import Program
-from policyport.deploy.strips import Call, part_of, row_bytes, schedule
+from policyport.deploy.strips import Call, part_of, row_bytes, schedule, sums_bytes
 from policyport.deploy.variant import VARIANTS as VARIANTS
 from policyport.deploy.variant import Variant as Variant
 
@@ -99,13 +99,14 @@ def _scratch_bytes(layer: Layer, storages: Mapping[str, Storage], variant: Varia
 
 
 def _strip_bytes(layer: Strips, storages: Mapping[str, Storage], variant: Variant, optimize: str) -> list[int]:
-    """The buffer behind each part but the last, then the largest scratch of all parts."""
+    """The buffer behind each part but the last, the sums of a mean, then the largest scratch of all parts."""
     found = schedule(layer)
     sizes = [rows * row_bytes(part.output) for rows, part in zip(found.buffer_rows, layer.layers, strict=False)]
-    shapes = {(action.part, action.shape) for step in found.steps for action in step if isinstance(action, Call)}
-    parts = [part_of(layer.layers[k], shape) for k, shape in shapes]
-    scratch = [sum(_scratch_bytes(part, storages, variant, optimize)) for part in parts]
-    return [*sizes, max(scratch)] if max(scratch) else sizes
+    sums = sums_bytes(layer)
+    calls = {(action.part, action.shape) for step in found.steps for action in step if isinstance(action, Call)}
+    parts = [part_of(layer.layers[k], shape) for k, shape in calls if not (sums and k == len(sizes))]
+    scratch = max((sum(_scratch_bytes(part, storages, variant, optimize)) for part in parts), default=0)
+    return [*sizes, *([sums] if sums else ()), *([scratch] if scratch else ())]
 
 
 def storages_of(program: Program, variant: Variant) -> dict[str, Storage]:

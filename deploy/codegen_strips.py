@@ -7,10 +7,11 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 from policyport.core.semantics import Integers
+from policyport.deploy.codegen_c import pool_struct
 from policyport.deploy.codegen_memory import Memory
 from policyport.deploy.codegen_text import Constants, LayerCode, comment_text
-from policyport.deploy.layers import Layer, Strips, Tensor
-from policyport.deploy.strips import Call, Move, Shape, part_of, row_bytes, row_elements, schedule
+from policyport.deploy.layers import Layer, Pool, Strips, Tensor
+from policyport.deploy.strips import Call, Move, Shape, part_of, row_bytes, row_elements, schedule, sums_bytes
 
 Write = Callable[[int, Layer, Memory, Constants], LayerCode]
 """Constants and call of one layer by the kernels of a variant."""
@@ -120,21 +121,42 @@ def _part(
     constants: _Shared,
     write: Write,
 ) -> LayerCode:
-    part = part_of(layer.layers[call.part], call.shape)
-    operands = _operands(part)
-    read = ((tensor.name, f"{places[tensor.name]} + {begin}") for begin, (_, tensor) in operands.items())
-    known = ((part.output.name, f"{places[part.output.name]} + to"), *read)
-    view = _PartMemory(memory.plan, memory.storages, number, known, len(layer.layers) - 1)
+    whole, sums = layer.layers[call.part], sums_bytes(layer)
+    operands = _operands(whole)
     # A number of its own, so that its constants have names of their own.
     own = 10**8 + number * 10**5 + call.part * 100 + ord(name[-1]) % 100
     constants.renamed = f"pp_l{own}", f"pp_l{name}"
-    code = write(own, part, view, constants)
-    rows = f"{call.shape.rows} of {part.output.name} from {call.shape.source_rows}"
-    comment = f"/* {type(part).__name__}, rows: {comment_text(rows)} */\n"
-    numbers = ", ".join(f"uint32_t {begin}" for begin in (*operands, "to"))
+    if _adds(layer, call.part):
+        code = _mean(own, whole, call, memory.scratch_words(number, len(layer.layers) - 1), places, constants)
+        rows = f"{call.shape.rows} of {whole.input.name} added to the sums of {whole.output.name}"
+    else:
+        part = part_of(whole, call.shape)
+        read = ((tensor.name, f"{places[tensor.name]} + {begin}") for begin, (_, tensor) in operands.items())
+        known = ((part.output.name, f"{places[part.output.name]} + to"), *read)
+        first_scratch = len(layer.layers) - 1 + (sums > 0)
+        code = write(own, part, _PartMemory(memory.plan, memory.storages, number, known, first_scratch), constants)
+        rows = f"{call.shape.rows} of {part.output.name} from {call.shape.source_rows}"
+    comment = f"/* {type(whole).__name__}, rows: {comment_text(rows)} */\n"
+    numbers = ", ".join(f"uint32_t {begin}" for begin in (*operands, "row" if _adds(layer, call.part) else "to"))
     text = f"{comment}{code.definitions}\nstatic void pp_layer_{own}({numbers})\n{{\n{code.call}}}\n\n"
     text = text.replace(*constants.renamed).replace(f"pp_layer_{own}", f"pp_layer_{name}")
     return replace(code, definitions=text)
+
+
+def _adds(layer: Strips, part: int) -> bool:
+    """Whether a part adds rows to sums."""
+    return part == len(layer.layers) - 1 and sums_bytes(layer) > 0
+
+
+def _mean(
+    number: int, layer: Layer, call: Call, sums: str, places: Mapping[str, str], constants: Constants
+) -> LayerCode:
+    assert isinstance(layer, Pool)
+    operands = (
+        f"{places[layer.input.name]} + from, (int32_t *)({sums}), {places[layer.output.name]}, row, {call.shape.rows}"
+    )
+    text = f"    pp_mean_rows_s{layer.output.bits}(&pp_l{number}, {operands});\n"
+    return LayerCode(pool_struct(number, layer, constants), text, ("pp_finish.h", "pp_intrinsics.h", "pp_mean.c"))
 
 
 @dataclass(frozen=True)
@@ -156,7 +178,8 @@ def _action(
         text = f"pp_move_down({place}, {place} + {{0}}, {action.rows * size});"
         return _Action(text, (action.row * row_elements(part.output),))
     read = [action.source_rows[index] * row_elements(tensor) for index, tensor in _operands(part).values()]
-    numbers = (*read, action.target_row * row_elements(part.output))
+    step = 1 if _adds(layer, action.part) else row_elements(part.output)
+    numbers = (*read, action.target_row * step)
     given = ", ".join(f"{{{i}}}" for i in range(len(numbers)))
     return _Action(f"pp_layer_{functions[action.part, action.shape]}({given});", numbers)
 

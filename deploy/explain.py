@@ -15,7 +15,7 @@ from policyport.deploy.fusing import extra_instructions, fit
 from policyport.deploy.layers import Affine, FullyConnected, Layer, Strips, Tensor
 from policyport.deploy.planner import lives_of
 from policyport.deploy.program import Program
-from policyport.deploy.strips import row_bytes, schedule
+from policyport.deploy.strips import row_bytes, schedule, sums_bytes
 
 CALL = re.compile(r"\b(pp_[a-z0-9_]+)\(")
 
@@ -149,6 +149,8 @@ def _parts(layer: Layer) -> list[str]:
     lines = []
     for rows, part in zip(held, layer.layers, strict=True):
         behind = f"{rows} of {part.output.shape[0]} rows, {rows * row_bytes(part.output):,} B" if rows else "the output"
+        if part is layer.layers[-1] and sums_bytes(layer):
+            behind += f", its sums {sums_bytes(layer):,} B"
         lines.append(f"  strips    {operator_text(part)}  {part.name}: {part.macs:,} MACs; {behind}")
     return [*lines, f"  because   --ram; about {extra_instructions(layer):,} instructions more than whole layers"]
 

@@ -10,13 +10,13 @@ from policyport.deploy.codegen_memory import overlaps_of, plan_memory, scratch_b
 from policyport.deploy.layers import Strips
 from policyport.deploy.planner import live_by_step
 from policyport.deploy.program import Program
-from policyport.deploy.strips import Move, row_bytes, runs_by_rows, schedule
+from policyport.deploy.strips import Move, row_bytes, runs_by_rows, schedule, stepped_rows
 from policyport.deploy.variant import Variant
 
 ROWS = (1, 2, 4, 8)
-"""Rows of the output in each step, as they are tried."""
+"""Rows in each step, as they are tried."""
 
-LONGEST = 8
+LONGEST = 12
 """Layers that run together, at most."""
 
 CALL_INSTRUCTIONS, MOVED_BYTES = 150, 2
@@ -92,14 +92,14 @@ def extra_instructions(layer: Strips) -> int:
 
 
 def _fusions(program: Program) -> Iterator[Program]:
-    """The program with each run of layers together that may be, by each number of rows."""
+    """The program with each run of layers together that may be, by each number of rows in a step."""
     for first in range(len(program.layers)):
         for last in range(first + 1, min(first + LONGEST, len(program.layers))):
             if not runs_by_rows(program.layers[last]) or not runs_by_rows(program.layers[first]):
                 break
             if _closed(program, first, last):
                 for rows in ROWS:
-                    if rows < program.layers[last].output.shape[0]:
+                    if rows < stepped_rows(program.layers[last]):
                         yield fused(program, first, last, rows)
 
 
@@ -117,7 +117,7 @@ def fused(program: Program, first: int, last: int, rows: int) -> Program:
 
     :param first: index of the first of them
     :param last: index of the last
-    :param rows: of the last one's output in each step
+    :param rows: of the last one's output in each step, or of the image whose mean it is
     """
     parts = program.layers[first : last + 1]
     yielded = {part.output.name for part in parts}

@@ -244,7 +244,7 @@ class Strips(Layer):
     """Each reads ``inputs`` and outputs of those before it; the last yields ``output``, and alone is read outside."""
 
     rows: int
-    """Of the output, computed in each step."""
+    """Of the output, computed in each step; where the last layer is the mean of a whole image, of that image."""
 
     @property
     def macs(self) -> int:

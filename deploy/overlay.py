@@ -30,7 +30,7 @@ from policyport.deploy.layers import (
 from policyport.deploy.layout_neon import groups_of, in_place
 from policyport.deploy.layout_rows import is_pointwise, rows_layout
 from policyport.deploy.placement import Overlap
-from policyport.deploy.strips import Call, row_bytes, schedule
+from policyport.deploy.strips import Call, row_bytes, schedule, stepped_rows, sums_bytes
 from policyport.deploy.variant import NeonVariant, Variant
 
 
@@ -215,7 +215,10 @@ def _by_strips(layer: Strips, tensor: Tensor) -> Steps:
     written, needed = [], []
     for step in schedule(layer).steps:
         calls = [action for action in step if isinstance(action, Call)]
-        written.append((calls[-1].target_row + calls[-1].shape.rows) * row_bytes(layer.output))
+        behind = calls[-1].target_row + calls[-1].shape.rows
+        # The rows of an output, or all of a mean once the last row is added.
+        rows = behind if not sums_bytes(layer) else behind // stepped_rows(layer.layers[-1])
+        written.append(rows * row_bytes(layer.output))
         reads = [
             row
             for call in calls

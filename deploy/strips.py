@@ -1,7 +1,8 @@
 """Layers of images that run together, some rows at a time: which rows each computes in which step, from which.
 
 Behind each layer but the last lies a buffer of the rows that those which read it still need. Before it computes more,
-they are moved to the buffer's start. No row is computed twice.
+they are moved to the buffer's start. No row is computed twice. Where the last is the mean of a whole image, the rows
+that it sees are added to a sum for each channel.
 """
 
 from __future__ import annotations
@@ -53,7 +54,8 @@ class Call:
     input of them all."""
 
     target_row: int
-    """First row that it writes, counted likewise."""
+    """First row that it writes, counted likewise; of a part that :func:`sums_rows`, the first that it adds, counted in
+    the whole image."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,24 @@ def runs_by_rows(layer: Layer) -> bool:
     return False
 
 
+def sums_rows(layer: Layer) -> bool:
+    """Whether a layer is the mean of a whole image, whose rows can be added up one after the other."""
+    if not isinstance(layer, Pool) or layer.kind != "average" or any(layer.window.pads):
+        return False
+    return layer.window.kernel == layer.window.extent == layer.input.shape[:2]
+
+
+def sums_bytes(layer: Strips) -> int:
+    """Of the sums behind the last part: a word for each channel of a mean, else none."""
+    last = layer.layers[-1]
+    return 4 * last.output.shape[CHANNELS] if sums_rows(last) else 0
+
+
+def stepped_rows(last: Layer) -> int:
+    """Rows that the last part goes through: those of its output, or of the image whose mean it is."""
+    return last.input.shape[0] if sums_rows(last) else last.output.shape[0]
+
+
 def row_bytes(tensor: Tensor) -> int:
     """Bytes of a row of an image."""
     return row_elements(tensor) * tensor.bits // 8
@@ -99,7 +119,7 @@ def row_elements(tensor: Tensor) -> int:
 
 
 def part_of(layer: Layer, shape: Shape) -> Layer:
-    """The layer that computes some rows of another from some of its input."""
+    """The layer that computes some rows of another from some of its input; not of one that :func:`sums_rows`."""
     sources = tuple(replace(operand, shape=(shape.source_rows, *operand.shape[1:])) for operand in layer.inputs)
     target = replace(layer.output, shape=(shape.rows, *layer.output.shape[1:]))
     part = replace(layer, inputs=sources, output=target)
@@ -110,9 +130,9 @@ def part_of(layer: Layer, shape: Shape) -> Layer:
 
 
 def schedule(layer: Strips) -> Schedule:
-    """The steps of layers that run together: in each, ``layer.rows`` of the output, fewer at last."""
+    """The steps of layers that run together: in each, ``layer.rows`` of :func:`stepped_rows`, fewer at last."""
     run = _Run(layer)
-    height = layer.output.shape[0]
+    height = stepped_rows(layer.layers[-1])
     steps = [run.step(min(first + layer.rows, height)) for first in range(0, height, layer.rows)]
     return Schedule(tuple(steps), tuple(run.held[:-1]))
 
@@ -123,7 +143,7 @@ def yielded_by(layer: Strips) -> dict[str, int]:
 
 
 class _Run:
-    """How far each part has come."""
+    """How far each part has come: in rows of its output, or of the image whose mean the last one is."""
 
     def __init__(self, layer: Strips) -> None:
         self._parts, self._rows = layer.layers, layer.rows
@@ -139,7 +159,7 @@ class _Run:
         """Most rows that lay in the buffer behind each part."""
 
     def step(self, end: int) -> tuple[Call | Move, ...]:
-        """What computes the output's rows up to ``end``."""
+        """What brings the last part up to ``end``."""
         self._actions = []
         self._compute(len(self._parts) - 1, end)
         return tuple(self._actions)
@@ -148,7 +168,7 @@ class _Run:
         """A part's rows up to ``end``, a few at a time, each time after the rows that they see."""
         while self._done[k] < end:
             until = min(end, self._done[k] + self._rows)
-            seen = _span(self._parts[k], self._done[k], until)[1]
+            seen = self._span(k, self._done[k], until)[1]
             for source in self._sources[k]:
                 if source is not None:
                     self._compute(source, seen)
@@ -157,7 +177,7 @@ class _Run:
     def _call(self, k: int, until: int) -> None:
         done = self._done[k]
         self._make_room(k)
-        begin, end, top, bottom = _span(self._parts[k], done, until)
+        begin, end, top, bottom = self._span(k, done, until)
         sources = tuple(begin - (0 if source is None else self._low[source]) for source in self._sources[k])
         self._actions.append(Call(k, Shape(end - begin, until - done, top, bottom), sources, done - self._low[k]))
         self._done[k] = until
@@ -167,11 +187,16 @@ class _Run:
         """Forget the rows behind a part that all who read it have done with; nothing of the output is forgotten."""
         if not self._readers[k]:
             return
-        needed = (_span(self._parts[r], self._done[r], self._done[r] + 1)[0] for r in self._readers[k])
+        needed = (self._span(r, self._done[r], self._done[r] + 1)[0] for r in self._readers[k])
         keep = min(*needed, self._done[k])
         if self._low[k] < keep < self._done[k]:
             self._actions.append(Move(k, keep - self._low[k], self._done[k] - keep))
         self._low[k] = keep
+
+    def _span(self, k: int, first: int, end: int) -> tuple[int, int, int, int]:
+        """As :func:`_span` of a part; the last one's mean sees a row at a time."""
+        is_sum = k == len(self._parts) - 1 and sums_rows(self._parts[k])
+        return (first, end, 0, 0) if is_sum else _span(self._parts[k], first, end)
 
 
 def _span(layer: Layer, first: int, end: int) -> tuple[int, int, int, int]:

@@ -167,6 +167,13 @@ void pp_max_pool_s16(const pp_pool_t *layer, const int16_t *input, int16_t *outp
 void pp_average_pool_s8(const pp_pool_t *layer, const int8_t *input, int8_t *output);
 void pp_average_pool_s16(const pp_pool_t *layer, const int16_t *input, int16_t *output);
 
+/* Adds some rows to the sums of each channel [channels] of the mean of a whole image: at row 0 they begin at 0, behind the
+ * last row the mean is written. */
+void pp_mean_rows_s8(const pp_pool_t *layer, const int8_t *input, int32_t *sums, int8_t *output, uint32_t row,
+                     uint32_t rows);
+void pp_mean_rows_s16(const pp_pool_t *layer, const int16_t *input, int32_t *sums, int16_t *output, uint32_t row,
+                      uint32_t rows);
+
 /* Pointwise function by table, in place if asked to; table points at the entry for q = 0. */
 void pp_lookup_s8(const int8_t *table, const int8_t *input, int8_t *output, size_t size);
 void pp_lookup_s16(const int16_t *table, const int16_t *input, int16_t *output, size_t size);
