@@ -30,10 +30,10 @@ DECODERS: dict[DecoderName, tuple[str, int]] = {
 }
 """Name to what it is and its width."""
 
-KEPT = (1, 2, 4, 6, 9, 12)
+KEPT = (2, 4, 8, 12)
 """Channels in its files at the step that its authors use."""
 
-COARSER = {6: (6,), 12: (3, 6, 9)}
+COARSER = {12: (4, 8)}
 """Channels in its files to our coder's qualities: coarser steps, which its authors do not use."""
 
 SOURCES = ("mcucoder", "mcucoder_learner", "learner", "losses", "networks", "photographs")

@@ -21,9 +21,9 @@ from policyport.pipeline.run import Say
 if TYPE_CHECKING:
     from policyport.hil.codec import PictureDecoder, PictureEncoder
 
-QUALITIES = (0, 2, 4, 6, 8)
+QUALITIES = (0, 3, 6)
 
-PARTS = (1, 2, 4)
+PARTS = (2, 4)
 """In files at quality 0 that are cut short."""
 
 

@@ -16,7 +16,7 @@ pytest.importorskip("torch")
 pytest.importorskip("ssimulacra2")
 
 from PIL import Image
-from policyport.pipeline import codec_mcucoder, codec_mcucoder_cost, speak
+from policyport.pipeline import codec_mcucoder, codec_mcucoder_comparison, codec_mcucoder_cost, speak
 from policyport.pipeline.cli import main
 from policyport.pipeline.codec_mcucoder import McuCell, McuResult, run_mcucoder
 from policyport.pipeline.codec_mcucoder_comparison import Comparison, common_bd_rate, front, markdown
@@ -118,3 +118,32 @@ def test_choices_that_the_comparison_has_not_are_refused(more: list[str], capsys
 def test_other_studies_have_no_peer(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["study", "qat", "--peer", "mcucoder"]) == ConfigError.exit_code
     assert "the study codec" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("qemu-system-arm") is None, reason="no qemu-system-arm")
+@pytest.mark.skipif(shutil.which("arm-none-eabi-gcc") is None, reason="no arm-none-eabi-gcc")
+def test_the_command_writes_the_comparison_and_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "images").mkdir()
+    for number, picture in enumerate(drawn_pictures(2, 3)):
+        Image.fromarray(picture).save(tmp_path / f"images/{number}.png")
+    tested = dict(zip("abc", drawn_pictures(3, 9), strict=True))
+    monkeypatch.setattr(codec_mcucoder_comparison, "test_photographs", lambda: tested)
+    monkeypatch.setattr(photographs, "test_photographs", lambda: tested)
+    monkeypatch.setattr(mcucoder_learner, "VALIDATION_CROPS", 2)
+    monkeypatch.setattr(codec_mcucoder_cost, "SIZES", ((64, 320),))
+    monkeypatch.setattr(codec_mcucoder_comparison, "SIZES", ((64, 320),))
+    monkeypatch.setattr(codec_mcucoder_cost, "COUNTED_SIZE", (16, 24))
+    page = tmp_path / "page.md"
+    page.write_text("<!-- figures:codec-mcucoder -->\n<!-- /figures:codec-mcucoder -->\n")
+    line = ["study", "codec", "--peer", "mcucoder", "--decoders", "ours", "--steps", "2"]
+    line += ["--images", str(tmp_path / "images"), "--out", str(tmp_path / "out"), "--page", str(page)]
+    assert main(line) == 0
+    text = page.read_text()
+    assert "2 batches of 6 crops" in text and "| 10,524 | 715 |" in text and "| 9,264 | 144 |" in text
+    assert json.loads((tmp_path / "out/comparison.json").read_text())["cost"]["exact"] is True
+    assert "running" in capsys.readouterr().out
+    assert main(line) == 0
+    assert page.read_text() == text and "running" not in capsys.readouterr().out
