@@ -112,6 +112,8 @@ def looking(model: Path, by: str, port: str, wait_s: float = 0.0) -> Iterator[Ta
     :param wait_s: seconds to wait for a port that another process holds
     :raises ArtifactError: no such model
     :raises UsageError: a model that sees no action units
+    :raises IdentityError: the board runs another firmware
+    :raises BoardError: no board, a busy port, no answer
     """
     kinds = ("train", "quantize", "deploy") if by == "float" else ("deploy",)
     artifact = find_model(model, kinds, "no model that sees action units", "policyport run recipes/au.toml")
@@ -129,19 +131,13 @@ def looking(model: Path, by: str, port: str, wait_s: float = 0.0) -> Iterator[Ta
 
         yield FloatPolicy(artifact.file("policy.onnx" if artifact.manifest.kind == "train" else "float.onnx"), task)
         return
-    from policyport.deploy.program import read_program
-    from policyport.hil.policy import ReferencePolicy
-
-    program = read_program(artifact.path)
     if by == "integers":
-        yield ReferencePolicy(program, task)
-        return
-    from policyport.deploy.board import load_board
-    from policyport.firmware_bridge.client import Bridge
-    from policyport.hil.policy import BoardPolicy
-    from policyport.hil.rig import open_rig
+        from policyport.deploy.program import read_program
+        from policyport.hil.policy import ReferencePolicy
 
-    board = load_board(artifact.manifest.config["board"])
-    flashed = artifact.path.parent / "flash" / "flash.bin"
-    with open_rig(board, flashed, port=port, emulator="auto") as rig, Bridge.open(rig.url, wait_s=wait_s) as bridge:
-        yield BoardPolicy(bridge, program, task)
+        yield ReferencePolicy(read_program(artifact.path), task)
+        return
+    from policyport.hil.session import Line, open_board
+
+    with open_board(artifact.path, port, Line(wait_s=wait_s)) as board:
+        yield board.policy

@@ -6,7 +6,9 @@ import argparse
 import csv
 import sys
 from contextlib import ExitStack
+from itertools import chain
 from pathlib import Path
+from typing import TextIO
 
 SUMMARY = "find faces in pictures and say which action units they show"
 RUN = Path("runs/au")
@@ -26,15 +28,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--by",
         choices=("float", "integers", "board"),
         default="float",
-        help="who looks: the float network, its integers in numpy, or the board that was flashed [default: float]",
+        help="who looks: the float network, its integers in numpy, or the board [default: float]",
     )
-    parser.add_argument("--port", default="", help="pyserial URL of the board [default: the emulated one]")
+    parser.add_argument("--port", default="", help="pyserial URL of the flashed board [default: an emulated one]")
     parser.add_argument(
         "--wait-s", type=float, default=0.0, help="seconds to wait for a port that another process holds [default: 0]"
     )
     parser.add_argument("--out", type=Path, metavar="FILE.csv", help="write the rows here [default: standard output]")
     parser.add_argument("--annotate", type=Path, metavar="DIR", help="write each picture with its faces here")
-    parser.add_argument("--confidence", type=float, default=0.5, help="least confidence of a face [default: 0.5]")
+    parser.add_argument(
+        "--confidence", type=_share, default=0.5, metavar="SHARE", help="least confidence of a face [default: 0.5]"
+    )
+
+
+def _share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not from 0 to 1")
+    return value
 
 
 def execute(arguments: argparse.Namespace) -> int:
@@ -52,10 +66,12 @@ def execute(arguments: argparse.Namespace) -> int:
     with ExitStack() as stack:
         policy = stack.enter_context(looking(arguments.model, arguments.by, arguments.port, arguments.wait_s))
         finder = FaceFinder(arguments.confidence)
-        stream = sys.stdout if arguments.out is None else stack.enter_context(arguments.out.open("w", newline=""))
+        found_pictures = pictures(arguments.source)
+        first = next(found_pictures)  # before anything is written: there may be none
+        stream = sys.stdout if arguments.out is None else stack.enter_context(_opened(arguments.out))
         rows = csv.DictWriter(stream, columns(policy.task))
         rows.writeheader()
-        for picture in pictures(arguments.source):
+        for picture in chain([first], found_pictures):
             found = finder(picture.pixels)
             shown = [Shown(face, *recognize(policy, picture.pixels, face)) for face in found]
             rows.writerows(row(policy.task, picture, number, face) for number, face in enumerate(shown))
@@ -65,3 +81,8 @@ def execute(arguments: argparse.Namespace) -> int:
             seen, faces = seen + 1, faces + len(found)
     print(f"{faces} faces in {seen} pictures", file=sys.stderr)
     return 0
+
+
+def _opened(path: Path) -> TextIO:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path.open("w", newline="")

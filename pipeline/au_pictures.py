@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -100,10 +101,25 @@ def _film(source: str, name: str) -> Iterator[Picture]:
     try:
         reader: Any = imageio.get_reader(source)
         rate = float(reader.get_meta_data().get("fps") or 0)
+        frames = iter(reader)
+        first = next(frames, None)
     except (OSError, IndexError, ValueError, RuntimeError) as error:
-        raise ArtifactError("a film or camera that does not read", where=name, got=error) from error
+        raise ArtifactError(
+            "a film or camera that does not read",
+            where=name,
+            expected="a film, or camera:0 for the first camera",
+            got=_last_line(error),
+        ) from error
+    if first is None:
+        raise ArtifactError("a film without pictures", where=name)
     try:
-        for number, pixels in enumerate(reader):
+        for number, pixels in enumerate(itertools.chain([first], frames)):
             yield Picture(name, number, number / rate if rate else None, np.asarray(pixels, np.uint8)[..., :3])
     finally:
         reader.close()
+
+
+def _last_line(error: Exception) -> str:
+    """What ffmpeg says in the end; before that it says how it was built."""
+    lines = str(error).strip().splitlines()
+    return lines[-1] if lines else type(error).__name__

