@@ -54,18 +54,17 @@ def _affine(
     definition, table = fused_table(layer, constants)
     rows, array = _rows(number, layer, layout, constants, variant)
     source, target, name = memory.at(layer.input), memory.at(layer.output), f"pp_l{number}"
-    copy = memory.scratch_bytes(number, 0, signed=variant == "mve") if copies(layer, variant, layout) else ""
-    kernels, call = KERNELS[variant], ""
+    copy = memory.scratch_bytes(number, 0, signed=variant == "mve") if copies(layer, variant) else ""
+    kernels = KERNELS[variant]
     if isinstance(layer, Conv2d):
         struct = initializer("pp_conv_rows_t", name, {"rows": rows, **_image(layer)})
         arguments, kind = f"{source}, {target}, {copy or '0'}", "conv"
         kernels += CONV_KERNELS[variant]
     else:
         struct, kind = initializer("pp_rows_t", name, rows), "rows"
-        arguments = f"{source}, {target}, {copy}" if variant == "thumb" else f"{copy or source}, {target}"
-        call = f"    pp_mve_copy({copy}, {source}, {layer.input.size});\n" if copy and variant == "mve" else ""
+        arguments = f"{source}, {target}" + (f", {copy}" if copy else "")
     kernel = "pp_quads_depthwise" if layout == "depthwise" else f"{STEMS[variant]}_{kind}_{layout}"
-    call += f"    {kernel}(&{name}, {arguments});\n"
+    call = f"    {kernel}(&{name}, {arguments});\n"
     if layer.table is not None:
         call += f"    pp_lookup_s8({table}, {target}, {target}, {layer.output.size});\n"
         kernels += ("pp_kernels.h", "pp_lookup.c")

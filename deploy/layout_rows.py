@@ -18,8 +18,12 @@ RowsLayout = Literal["bytes", "nibbles", "depthwise"]
 """``bytes``: a byte per weight. ``nibbles``: half a byte per weight of at most four bits. ``depthwise``: a byte per
 weight, each output channel with its own input channel alone, in variant ``thumb``."""
 
-VECTOR_INPUTS: dict[RowsLayout, int] = {"bytes": 16, "nibbles": 32}
-"""Inputs that share a run of 64 bytes of weights in variant ``mve``."""
+VECTOR_INPUTS = 16
+"""Of variant ``mve``."""
+
+NIBBLES_REACH = 2**27
+"""Below which the sum of a row has to stay that lies in the high halves of bytes in variant ``mve``: it is summed 16
+times too large."""
 
 STEPS: dict[RowsLayout, int] = {"bytes": 8, "nibbles": 16}
 """Inputs of a round in variant ``thumb``."""
@@ -47,7 +51,8 @@ def rows_layout(layer: Affine, variant: RowsVariant, optimize: str) -> RowsLayou
     if variant == "thumb" and optimize == "size" and layer.weight_bits < 4:
         return None
     low, high = int(layer.weights.min(initial=0)), int(layer.weights.max(initial=0))
-    return "nibbles" if low >= -8 and high <= 7 else "bytes"
+    exact = variant == "thumb" or bool(np.all(layer.accumulator_bound[0::2] < NIBBLES_REACH))
+    return "nibbles" if low >= -8 and high <= 7 and exact else "bytes"
 
 
 def is_pointwise(layer: Affine) -> bool:
@@ -57,22 +62,18 @@ def is_pointwise(layer: Affine) -> bool:
     return layer.window.kernel == layer.window.stride == (1, 1) and not any(layer.window.pads)
 
 
-def copies(layer: Affine, variant: RowsVariant, layout: RowsLayout) -> bool:
+def copies(layer: Affine, variant: RowsVariant) -> bool:
     """Whether a layer's inputs are copied before they are multiplied: always in variant ``thumb``; in ``mve`` a window
-    that is no pixel, or nibbles whose last vector would be read beyond the input's end.
+    that is no pixel.
     """
-    if variant == "thumb":
-        return True
-    if isinstance(layer, Conv2d):
-        return layout == "nibbles" or not is_pointwise(layer)
-    return layout == "nibbles" and layer.input.size % VECTOR_INPUTS[layout] != 0
+    return variant == "thumb" or (isinstance(layer, Conv2d) and not is_pointwise(layer))
 
 
 def scratch_bytes(layer: Affine, variant: RowsVariant, layout: RowsLayout) -> int:
     """Bytes of the copy, up to the next whole vector or round."""
-    whole = STEPS["nibbles"] if variant == "thumb" else VECTOR_INPUTS["nibbles"]
+    whole = STEPS["nibbles"] if variant == "thumb" else VECTOR_INPUTS
     taps = int(np.prod(layer.weights.shape[1:])) * (len(layer.weights) if layout == "depthwise" else 1)
-    return whole * -(-taps // whole) if copies(layer, variant, layout) else 0
+    return whole * -(-taps // whole) if copies(layer, variant) else 0
 
 
 def pack(layer: Affine, variant: RowsVariant, layout: RowsLayout) -> Words:
@@ -92,12 +93,12 @@ def pack_vectors(rows: Integers, bias: Integers, multiplier: Integers, layout: R
     :param bias: [rows], the input's zero point folded in
     :param multiplier: [rows]
     """
-    group = VECTOR_INPUTS[layout]
     parts: list[Words] = []
-    for block, start, ending in _blocks(rows, bias, multiplier, (4,), group):
-        weights = block.reshape(4, -1, group).transpose(1, 0, 2)
+    for block, start, ending in _blocks(rows, bias, multiplier, (4,), VECTOR_INPUTS):
+        weights = block.reshape(4, -1, VECTOR_INPUTS).transpose(1, 0, 2)
         if layout == "nibbles":
-            weights = ((weights[..., 16:] & 15) << 4) | (weights[..., :16] + 8)
+            weights = ((weights[:, 0::2] & 15) << 4) | (weights[:, 1::2] + 8)
+            start[0::2] = 16 * start[0::2] + start[1::2]
         parts += [_whole(start), _words(weights), _whole(ending)]
     return np.concatenate(parts)
 

@@ -50,36 +50,33 @@ void pp_mve_rows_bytes(const pp_rows_t *layer, const int8_t *input, int8_t *outp
 void pp_mve_rows_nibbles(const pp_rows_t *layer, const int8_t *input, int8_t *output)
 {
     const uint32_t *words = layer->blocks;
+    uint32_t eights = 0;
+    for (uint32_t i = 0; i < layer->inputs; i++) {
+        eights += (uint32_t)(8 * input[i]);
+    }
     for (uint32_t first = 0; first < layer->rows; first += ROWS) {
-        int32_t sums[ROWS];
+        uint32_t sums[ROWS];
         for (uint32_t row = 0; row < ROWS; row++) {
-            sums[row] = (int32_t)words[row];
+            sums[row] = words[row];
         }
         const uint8_t *weights = (const uint8_t *)(words + ROWS);
-        for (uint32_t at = 0; at < layer->inputs; at += 32u) {
-            const uint32_t low = least(16u, layer->inputs - at);
-            const uint32_t high = least(16u, layer->inputs - at - low);
-            for (uint32_t row = 0; row < ROWS; row++) {
-                const uint8_t *of_row = weights + 16u * row;
-                for (uint32_t i = 0; i < low; i++) {
-                    sums[row] += input[at + i] * ((of_row[i] & 15) - 8);
-                }
-                for (uint32_t i = 0; i < high; i++) {
-                    sums[row] += input[at + 16u + i] * (((of_row[i] >> 4) ^ 8) - 8);
+        for (uint32_t at = 0; at < layer->inputs; at += 16u) {
+            const uint32_t count = least(16u, layer->inputs - at);
+            for (uint32_t row = 0; row < ROWS; row += 2u, weights += 16) {
+                for (uint32_t i = 0; i < count; i++) {
+                    sums[row] += (uint32_t)(input[at + i] * (int8_t)weights[i]);
+                    sums[row + 1] += (uint32_t)(input[at + i] * (weights[i] & 15));
                 }
             }
-            weights += 16 * ROWS;
+        }
+        int32_t apart[ROWS];
+        for (uint32_t row = 0; row < ROWS; row += 2u) {
+            apart[row] = (int32_t)(sums[row] - sums[row + 1]) >> 4;
+            apart[row + 1] = (int32_t)(sums[row + 1] - eights);
         }
         words = (const uint32_t *)(const void *)weights;
-        store(layer, sums, words, output + first, least(ROWS, layer->rows - first));
+        store(layer, apart, words, output + first, least(ROWS, layer->rows - first));
         words += ROWS;
-    }
-}
-
-void pp_mve_copy(int8_t *to, const int8_t *from, uint32_t bytes)
-{
-    for (uint32_t i = 0; i < bytes; i++) {
-        to[i] = from[i];
     }
 }
 
