@@ -14,9 +14,10 @@ from policyport.deploy.layers import Affine, Conv2d, FullyConnected, TransposedC
 from policyport.deploy.layout_blocks import Words
 
 RowsVariant = Literal["mve", "thumb"]
-RowsLayout = Literal["bytes", "nibbles", "depthwise"]
-"""``bytes``: a byte per weight. ``nibbles``: half a byte per weight of at most four bits. ``depthwise``: a byte per
-weight, each output channel with its own input channel alone, in variant ``thumb``."""
+RowsLayout = Literal["bytes", "nibbles", "crumbs", "depthwise"]
+"""``bytes``: a byte per weight. ``nibbles``: half a byte per weight of at most four bits. In variant ``thumb`` alone:
+``crumbs``, a quarter per weight of two bits; ``depthwise``, a byte per weight, each output channel with its own input
+channel alone."""
 
 VECTOR_INPUTS = 16
 """Of variant ``mve``."""
@@ -25,8 +26,11 @@ NIBBLES_REACH = 2**27
 """Below which the sum of a row has to stay that lies in the high halves of bytes in variant ``mve``: it is summed 16
 times too large."""
 
-STEPS: dict[RowsLayout, int] = {"bytes": 8, "nibbles": 16}
+STEPS: dict[RowsLayout, int] = {"bytes": 8, "nibbles": 16, "crumbs": 8}
 """Inputs of a round in variant ``thumb``."""
+
+OFFSETS: dict[RowsLayout, int] = {"bytes": 128, "nibbles": 8, "crumbs": 2}
+"""What is added to each weight in variant ``thumb``."""
 
 LARGEST_STEP = 255
 """Largest kernel, stride and padding, which ``pp_conv_rows_t`` holds in a byte."""
@@ -48,9 +52,11 @@ def rows_layout(layer: Affine, variant: RowsVariant, optimize: str) -> RowsLayou
             return "depthwise" if alone and variant == "thumb" and layer.weight_bits == 8 else None
     elif not isinstance(layer, FullyConnected):
         return None
+    low, high = int(layer.weights.min(initial=0)), int(layer.weights.max(initial=0))
+    if variant == "thumb" and low >= -2 and high <= 1:
+        return "crumbs"
     if variant == "thumb" and optimize == "size" and layer.weight_bits < 4:
         return None
-    low, high = int(layer.weights.min(initial=0)), int(layer.weights.max(initial=0))
     exact = variant == "thumb" or bool(np.all(layer.accumulator_bound[0::2] < NIBBLES_REACH))
     return "nibbles" if low >= -8 and high <= 7 and exact else "bytes"
 
@@ -109,9 +115,11 @@ def pack_quads(rows: Integers, bias: Integers, multiplier: Integers, layout: Row
     sizes = (8, 4) if layout == "bytes" else (8,)
     parts: list[Words] = []
     for block, start, ending in _blocks(rows, starts, multiplier, sizes, STEPS[layout]):
-        weights = block.T + (128 if layout == "bytes" else 8)
+        weights = block.T + OFFSETS[layout]
         if layout == "nibbles":
             weights = weights[:, 1::2] << 4 | weights[:, 0::2]
+        if layout == "crumbs":
+            weights = (weights.reshape(-1, 2, 2, 4) << (0, 2, 4, 6)).sum(axis=-1).transpose(0, 2, 1)
         parts += [_whole(start), _words(weights), _whole(ending)]
     return np.concatenate(parts)
 

@@ -107,6 +107,50 @@ function pp_quads_sum8_nibbles
     pop     {r4-r11, pc}
     .size   pp_quads_sum8_nibbles, . - pp_quads_sum8_nibbles
 
+/* r11 the input at which the halves of the sums are full, else as above. */
+.macro four_crumbs at
+    and     r10, r8, r9, lsr #\at
+    mla     r4, r3, r10, r4
+    and     r10, r8, r9, lsr #\at+2
+    mla     r5, r3, r10, r5
+    and     r10, r8, r9, lsr #\at+4
+    mla     r6, r3, r10, r6
+    and     r10, r8, r9, lsr #\at+6
+    mla     r7, r3, r10, r7
+.endm
+
+function pp_quads_sum8_crumbs
+    push    {r4-r11, lr}
+    mov     r12, r3
+    mov     r8, #0x00030003
+1:  movs    r4, #0
+    movs    r5, #0
+    movs    r6, #0
+    movs    r7, #0
+    add     r11, r1, #64
+2:
+    .irp at, 0, 1, 2, 3
+    ldr     r9, [r0, #4*\at]
+    ldrb    r3, [r1, #2*\at]
+    four_crumbs 0
+    ldrb    r3, [r1, #2*\at+1]
+    four_crumbs 8
+    .endr
+    adds    r0, #16
+    adds    r1, #8
+    cmp     r1, r2
+    beq     3f
+    cmp     r1, r11
+    bne     2b
+3:  part    0, r4
+    part    1, r5
+    part    2, r6
+    part    3, r7
+    cmp     r1, r2
+    bne     1b
+    pop     {r4-r11, pc}
+    .size   pp_quads_sum8_crumbs, . - pp_quads_sum8_crumbs
+
 #else
 
 /* r0 weights, r1 input, r2 an input, r3 a weight, r12 end of the input, sums in r8-r11 and r4-r7; their address waits on
@@ -257,6 +301,55 @@ function pp_quads_sum8_nibbles
 4:  restore
     .pool
     .size   pp_quads_sum8_nibbles, . - pp_quads_sum8_nibbles
+
+/* r12 the input at which the halves of the sums are full, else as above. */
+.macro four_crumbs input
+    ldrb    r2, [r1, #\input]
+    pair    r6
+    lsrs    r3, r3, #2
+    pair    r7
+    lsrs    r3, r3, #2
+    pair    r8
+    lsrs    r3, r3, #2
+    pair    r9
+.endm
+
+function pp_quads_sum8_crumbs
+    save
+    mov     r10, r2
+    mov     r11, r3
+1:  ldr     r5, =0x00030003
+    movs    r6, #0
+    movs    r7, #0
+    mov     r8, r6
+    mov     r9, r6
+    mov     r4, r1
+    adds    r4, #64
+    mov     r12, r4
+2:
+    .irp at, 0, 1, 2, 3
+    ldmia   r0!, {r3}
+    four_crumbs 2*\at
+    lsrs    r3, r3, #2
+    four_crumbs 2*\at+1
+    .endr
+    adds    r1, #8
+    cmp     r1, r10
+    beq     3f
+    cmp     r1, r12
+    beq     3f
+    b       2b
+3:  mov     r2, r11
+    part    0, r6
+    part    1, r7
+    part    2, r8
+    part    3, r9
+    cmp     r1, r10
+    beq     4f
+    b       1b
+4:  restore
+    .pool
+    .size   pp_quads_sum8_crumbs, . - pp_quads_sum8_crumbs
 
 #endif
 

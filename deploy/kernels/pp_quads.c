@@ -64,6 +64,7 @@ typedef struct {
 
 static const layout_t BYTES = {pp_quads_sum8_bytes, pp_quads_sum4_bytes, 128u, 8u};
 static const layout_t NIBBLES = {pp_quads_sum8_nibbles, NULL, 8u, 16u};
+static const layout_t CRUMBS = {pp_quads_sum8_crumbs, NULL, 2u, 8u};
 
 static void pp_quads_rows(const pp_rows_t *layer, const int8_t *input, int8_t *output, uint8_t *column,
                           const layout_t *layout)
@@ -120,6 +121,11 @@ void pp_quads_rows_nibbles(const pp_rows_t *layer, const int8_t *input, int8_t *
     pp_quads_rows(layer, input, output, column, &NIBBLES);
 }
 
+void pp_quads_rows_crumbs(const pp_rows_t *layer, const int8_t *input, int8_t *output, uint8_t *column)
+{
+    pp_quads_rows(layer, input, output, column, &CRUMBS);
+}
+
 void pp_quads_conv_bytes(const pp_conv_rows_t *layer, const int8_t *input, int8_t *output, uint8_t *column)
 {
     pp_quads_convolve(layer, input, output, column, &BYTES);
@@ -128,6 +134,11 @@ void pp_quads_conv_bytes(const pp_conv_rows_t *layer, const int8_t *input, int8_
 void pp_quads_conv_nibbles(const pp_conv_rows_t *layer, const int8_t *input, int8_t *output, uint8_t *column)
 {
     pp_quads_convolve(layer, input, output, column, &NIBBLES);
+}
+
+void pp_quads_conv_crumbs(const pp_conv_rows_t *layer, const int8_t *input, int8_t *output, uint8_t *column)
+{
+    pp_quads_convolve(layer, input, output, column, &CRUMBS);
 }
 
 /* The taps of a channel, `across` bytes from one to the next in a row and `down` from row to row. */
@@ -230,6 +241,18 @@ const uint8_t *pp_quads_sum8_nibbles(const uint8_t *weights, const uint8_t *inpu
             sums[row] += (*weights & 15u) * (uint32_t)*input;
             sums[row + 1u] += ((uint32_t)*weights >> 4) * *input;
             weights++;
+        }
+    }
+    return weights;
+}
+
+const uint8_t *pp_quads_sum8_crumbs(const uint8_t *weights, const uint8_t *input, const uint8_t *end, uint32_t *sums)
+{
+    for (; input != end; input += 2, weights += 4) {
+        for (uint32_t row = 0; row < ROWS; row++) {
+            const uint32_t half = row / 4u * 2u, shift = row % 4u * 2u;
+            sums[row] += (((uint32_t)weights[half] >> shift) & 3u) * input[0];
+            sums[row] += (((uint32_t)weights[half + 1u] >> shift) & 3u) * input[1];
         }
     }
     return weights;

@@ -10,7 +10,9 @@
  * the sum of the row's weights.
  *   bytes    per input a byte of each row, the weight plus 128; inputs are padded to a multiple of eight.
  *   nibbles  per input a word, 4 bits of each row, the weight plus 8; inputs are padded to a multiple of sixteen. Two rows
- *            that lie 16 bits apart are multiplied at once: sixteen products of at most 15 * 255 add up to less than 2^16. */
+ *            that lie 16 bits apart are multiplied at once: sixteen products of at most 15 * 255 add up to less than 2^16.
+ *   crumbs   per two inputs a word, 2 bits of each row, the weight plus 2: in its first and third byte those of the first
+ *            input; inputs are padded to a multiple of eight. 64 products of at most 3 * 255 add up to less than 2^16. */
 #ifndef PP_QUADS_H
 #define PP_QUADS_H
 
@@ -19,8 +21,10 @@
 /* `column` has room for the inputs, up to the next multiple of sixteen; it may be where they lie. */
 void pp_quads_rows_bytes(const pp_rows_t *layer, const int8_t *input, int8_t *output, uint8_t *column);
 void pp_quads_rows_nibbles(const pp_rows_t *layer, const int8_t *input, int8_t *output, uint8_t *column);
+void pp_quads_rows_crumbs(const pp_rows_t *layer, const int8_t *input, int8_t *output, uint8_t *column);
 void pp_quads_conv_bytes(const pp_conv_rows_t *layer, const int8_t *input, int8_t *output, uint8_t *column);
 void pp_quads_conv_nibbles(const pp_conv_rows_t *layer, const int8_t *input, int8_t *output, uint8_t *column);
+void pp_quads_conv_crumbs(const pp_conv_rows_t *layer, const int8_t *input, int8_t *output, uint8_t *column);
 
 /* Each channel with its own taps. Blocks hold per channel its bias, its multiplier, and kernel_height * kernel_width weights
  * as bytes, padded to whole words. `column` has room for a window of all channels. */
@@ -30,5 +34,6 @@ void pp_quads_depthwise(const pp_conv_rows_t *layer, const int8_t *input, int8_t
 const uint8_t *pp_quads_sum8_bytes(const uint8_t *weights, const uint8_t *input, const uint8_t *end, uint32_t *sums);
 const uint8_t *pp_quads_sum4_bytes(const uint8_t *weights, const uint8_t *input, const uint8_t *end, uint32_t *sums);
 const uint8_t *pp_quads_sum8_nibbles(const uint8_t *weights, const uint8_t *input, const uint8_t *end, uint32_t *sums);
+const uint8_t *pp_quads_sum8_crumbs(const uint8_t *weights, const uint8_t *input, const uint8_t *end, uint32_t *sums);
 
 #endif

@@ -42,12 +42,13 @@ def layout(program: Program, variant: RowsVariant, optimize: str = "size") -> Ro
 
 @pytest.mark.parametrize("variant", ["mve", "thumb"])
 @pytest.mark.parametrize("sizes", [(1, 1), (2, 3), (15, 5), (16, 4), (17, 9), (33, 8), (64, 6), (65, 7), (130, 10)])
-@pytest.mark.parametrize("reach", [(-127, 127), (-8, 7)], ids=str)
+@pytest.mark.parametrize("reach", [(-127, 127), (-8, 7), (-2, 1)], ids=str)
 def test_any_size_and_every_weight(
     tmp_path: Path, variant: RowsVariant, sizes: tuple[int, int], reach: tuple[int, int]
 ) -> None:
     program = dense(max(2, sizes[0]), sizes[1], *reach)
-    assert layout(program, variant) == ("nibbles" if reach[0] == -8 else "bytes")
+    narrowest: dict[tuple[int, int], RowsLayout] = {(-127, 127): "bytes", (-8, 7): "nibbles", (-2, 1): "crumbs"}
+    assert layout(program, variant) == ("nibbles" if reach[0] == -2 and variant == "mve" else narrowest[reach])
     check(program, variant, tmp_path)
 
 

@@ -65,14 +65,19 @@ CASES = {
     "small": lambda: dense((5, 3, 2)),
     "images": lambda: images(8),
     "images-4-bit": lambda: images(4),
+    "dense-2-bit": lambda: dense((256, 256), 1),
+    "uneven-2-bit": lambda: dense((150, 21, 6), 1),
+    "images-2-bit": lambda: images(2),
     "depthwise": depthwise,
 }
 
 MOST = {
     ("microbit", "dense"): 235_000,  # CMSIS-NN, called directly: 418,611
     ("microbit", "dense-4-bit"): 225_000,  # 525,911
+    ("microbit", "dense-2-bit"): 207_500,
     ("mps2-an385", "dense"): 154_000,  # 228,689
     ("mps2-an385", "dense-4-bit"): 114_000,  # 339,090
+    ("mps2-an385", "dense-2-bit"): 97_800,
     ("mps2-an385", "depthwise"): 60_000,
     ("mps3-an547", "dense"): 12_000,  # 34,080
     ("mps3-an547", "dense-4-bit"): 11_800,  # 30,766
@@ -88,7 +93,8 @@ def test_rows_are_those_of_the_reference(tmp_path: Path, name: str, case: str) -
     board, program, source = load_board(name), CASES[case](), tmp_path / "src"
     source.mkdir()
     text = write_sources(program, board.variant, source).source
-    kernel = f"{'conv' if 'images' in case else 'rows'}_{'nibbles' if '4-bit' in case else 'bytes'}"
+    narrow = "nibbles" if board.mve or "4-bit" in case else "crumbs"
+    kernel = f"{'conv' if 'images' in case else 'rows'}_{narrow if '-bit' in case else 'bytes'}"
     if case == "depthwise":
         kernel = "depthwise_s" if board.mve else "depthwise"
     assert f"{'pp' if 'depthwise_s' in kernel else 'pp_mve' if board.mve else 'pp_quads'}_{kernel}" in text
