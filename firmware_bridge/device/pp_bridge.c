@@ -88,48 +88,42 @@ static void run_up_to(uint32_t layer, const uint8_t *values) {
     }
 }
 
-static size_t text_bytes(const char *text) {
-    size_t count = 0;
-    while (text[count] != '\0' && count < 32u) {
-        count++;
-    }
-    return count;
-}
-
 static void append(reply_t *reply, const void *bytes, size_t count) {
     (void)memcpy(reply->bytes + reply->count, bytes, count);
     reply->count += count;
 }
 
+#define LE16(value) (uint8_t)((value) & 0xFFu), (uint8_t)((value) >> 8 & 0xFFu)
+#define LE32(value) LE16((value) & 0xFFFFu), LE16((uint32_t)(value) >> 16)
+#define TEXT_BYTES(text) ((sizeof(text) - 1u) < 32u ? sizeof(text) - 1u : 32u)
+
 static pp_status_t hello(request_t request, reply_t *reply) {
     static const uint8_t build_id[16] = PP_BUILD_ID;
-    const size_t board_bytes = text_bytes(PP_BOARD_NAME);
-    const size_t compiler_bytes = text_bytes(PP_COMPILER);
+    /* What the build knows; the rest is filled in. */
+    static const uint8_t known[HELLO_BYTES] = {
+        [0] = LE16(PP_PROTOCOL_VERSION),
+        [2] = LE16(PP_PAYLOAD_MAX),
+        [4] = LE32(PP_CLOCK_HZ),
+        [14] = PP_INPUT_BITS,
+        [15] = PP_OUTPUT_BITS,
+        [16] = LE32(PP_INPUT_SIZE),
+        [20] = LE32(PP_OUTPUT_SIZE),
+        [72] = LE16(PP_LAYER_COUNT),
+        [74] = TEXT_BYTES(PP_BOARD_NAME),
+        [75] = TEXT_BYTES(PP_COMPILER),
+    };
     uint8_t *at = reply->bytes;
     (void)request;
-    pp_put16(at, PP_PROTOCOL_VERSION);
-    pp_put16(at + 2, PP_PAYLOAD_MAX);
-    pp_put32(at + 4, PP_CLOCK_HZ);
+    append(reply, known, HELLO_BYTES);
     pp_put32(at + 8, pp_counter_overhead());
     at[12] = (uint8_t)pp_counter_kind();
     at[13] = (uint8_t)reset_cause;
-    at[14] = PP_INPUT_BITS;
-    at[15] = PP_OUTPUT_BITS;
-    pp_put32(at + 16, PP_INPUT_SIZE);
-    pp_put32(at + 20, PP_OUTPUT_SIZE);
     (void)memcpy(at + 24, build_id, 16);
     (void)memcpy(at + 40, pp_model_sha256, 32);
-    pp_put16(at + 72, PP_LAYER_COUNT);
-    at[74] = (uint8_t)board_bytes;
-    at[75] = (uint8_t)compiler_bytes;
-    pp_put32(at + 76, 0u);
-    reply->count = HELLO_BYTES;
-    append(reply, PP_BOARD_NAME, board_bytes);
-    append(reply, PP_COMPILER, compiler_bytes);
+    append(reply, PP_BOARD_NAME, TEXT_BYTES(PP_BOARD_NAME));
+    append(reply, PP_COMPILER, TEXT_BYTES(PP_COMPILER));
     for (uint32_t layer = 0; layer < PP_LAYER_COUNT; layer++) {
-        uint8_t row[LAYER_BYTES] = {0};
-        pp_put16(row, pp_layers[layer].size);
-        row[2] = pp_layers[layer].bits;
+        const uint8_t row[LAYER_BYTES] = {LE16(pp_layers[layer].size), pp_layers[layer].bits};
         append(reply, row, LAYER_BYTES);
     }
     return PP_OK;
@@ -140,14 +134,20 @@ static pp_status_t echo(request_t request, reply_t *reply) {
     return PP_OK;
 }
 
+/* Take an input, infer, append ticks and output. */
+static void append_inference(reply_t *reply, const uint8_t *from) {
+    uint8_t ticks[TICK_BYTES];
+    take_input(from);
+    pp_put32(ticks, measured_inference());
+    append(reply, ticks, TICK_BYTES);
+    append(reply, output, OUTPUT_BYTES);
+}
+
 static pp_status_t infer(request_t request, reply_t *reply) {
     if (request.count != INPUT_BYTES) {
         return PP_BAD_LENGTH;
     }
-    take_input(request.bytes);
-    pp_put32(reply->bytes, measured_inference());
-    reply->count = TICK_BYTES;
-    append(reply, output, OUTPUT_BYTES);
+    append_inference(reply, request.bytes);
     return PP_OK;
 }
 
@@ -160,14 +160,9 @@ static pp_status_t run_many(request_t request, reply_t *reply) {
         COUNT_BYTES + count * (TICK_BYTES + OUTPUT_BYTES) > PP_PAYLOAD_MAX) {
         return PP_BAD_LENGTH;
     }
-    pp_put16(reply->bytes, count);
-    reply->count = COUNT_BYTES;
+    append(reply, request.bytes, COUNT_BYTES);
     for (uint32_t i = 0; i < count; i++) {
-        uint8_t ticks[TICK_BYTES];
-        take_input(request.bytes + COUNT_BYTES + i * INPUT_BYTES);
-        pp_put32(ticks, measured_inference());
-        append(reply, ticks, TICK_BYTES);
-        append(reply, output, OUTPUT_BYTES);
+        append_inference(reply, request.bytes + COUNT_BYTES + i * INPUT_BYTES);
     }
     return PP_OK;
 }
@@ -210,19 +205,6 @@ static pp_status_t restart(request_t request, reply_t *reply) {
     return PP_OK; /* answered first, then done: see carry_out */
 }
 
-static handler_t handler_of(uint8_t type) {
-    switch (type) {
-        case PP_HELLO: return hello;
-        case PP_ECHO: return echo;
-        case PP_INFER: return infer;
-        case PP_RUN_MANY: return run_many;
-        case PP_TRACE: return trace;
-        case PP_MEMORY: return memory;
-        case PP_RESET: return restart;
-        default: return NULL;
-    }
-}
-
 __attribute__((weak)) pp_status_t pp_user_request(uint8_t type, const uint8_t *payload, size_t payload_bytes,
                                                   uint8_t *reply, size_t *reply_bytes) {
     (void)type;
@@ -251,9 +233,12 @@ __attribute__((weak)) pp_status_t pp_boot_verb(uint8_t type) {
 static bool is_boot_verb(uint8_t type) { return type >= PP_BOOT_FIRST && type <= PP_BOOT_LAST; }
 
 static pp_status_t dispatch(uint8_t type, request_t request, reply_t *reply) {
-    const handler_t handler = handler_of(type);
-    if (handler != NULL) {
-        return handler(request, reply);
+    static const handler_t handlers[] = {
+        [PP_HELLO] = hello, [PP_ECHO] = echo,     [PP_INFER] = infer,   [PP_RUN_MANY] = run_many,
+        [PP_TRACE] = trace, [PP_MEMORY] = memory, [PP_RESET] = restart,
+    };
+    if (type < sizeof handlers / sizeof handlers[0] && handlers[type] != NULL) {
+        return handlers[type](request, reply);
     }
     if (type >= PP_CODEC_BEGIN && type <= PP_CODEC_MORE) {
         return pp_codec_request(type, request.bytes, request.count, reply->bytes, &reply->count);
