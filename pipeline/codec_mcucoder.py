@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from policyport.core.artifact import sha256_json
 from policyport.pipeline.codec_rates import Coded, Point, curve_of
-from policyport.train.codec.mcucoder import CHANNELS, DecoderName
+from policyport.train.codec.mcucoder import DecoderName
 from policyport.train.codec.mcucoder_learner import McuConfig
 
 if TYPE_CHECKING:
@@ -30,11 +30,8 @@ DECODERS: dict[DecoderName, tuple[str, int]] = {
 }
 """Name to what it is and its width."""
 
-KEPT = (2, 4, 8, 12)
-"""Channels in its files at the step that its authors use."""
-
-COARSER = {12: (4, 8)}
-"""Channels in its files to our coder's qualities: coarser steps, which its authors do not use."""
+KEPT = (1, 2, 4, 6, 9, 12)
+"""Channels in its files."""
 
 SOURCES = ("mcucoder", "mcucoder_learner", "learner", "losses", "networks", "photographs")
 """Of ``train/codec``: what a training depends on."""
@@ -70,26 +67,17 @@ class McuResult:
     """A trained MCUCoder over the test photographs."""
 
     decoder: DecoderName
-    by_channels: tuple[Point, ...]
-    """At its authors' step; a point's quality is the number of channels."""
-
-    coarser: tuple[Point, ...]
-    """At coarser steps; a point's quality is our coder's."""
+    points: tuple[Point, ...]
+    """At its authors' quantizer step; a point's quality is the number of channels."""
 
     decoder_parameters: int
     cpu_seconds: float
     """That its training took."""
 
-    @property
-    def points(self) -> tuple[Point, ...]:
-        """All of them."""
-        return (*self.by_channels, *self.coarser)
-
     @classmethod
     def of_table(cls, table: dict[str, Any]) -> McuResult:
         """The inverse of :func:`dataclasses.asdict`."""
-        points = {name: tuple(Point(**point) for point in table[name]) for name in ("by_channels", "coarser")}
-        return cls(**table | points)
+        return cls(**table | {"points": tuple(Point(**point) for point in table["points"])})
 
 
 Said = Callable[[str, Sequence[Point]], None]
@@ -104,14 +92,16 @@ def run_mcucoder(cell: McuCell, folder: Path) -> McuResult:
     from policyport.train.codec.photographs import test_photographs
 
     trained_key = _training_key(cell)
-    key = sha256_json([trained_key, KEPT, sorted(COARSER.items()), *map(_text, MEASURING)])
+    key = sha256_json([trained_key, KEPT, *map(_text, MEASURING)])
     path = folder / "cells" / f"{cell.name}.json"
     if (table := stored_result(path, key)) is not None:
         return McuResult.of_table(table)
     checkpoint = folder / "cells" / cell.name / f"{trained_key[:16]}.pt"
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
     files, parameters, seconds = _trained(cell, checkpoint)
-    result = _measured(cell, files, test_photographs(), parameters, seconds)
+    coders = [(picture, coder_of_mcucoder(files, picture)) for picture in test_photographs().values()]
+    points = curve_of(f"MCUCoder, {DECODERS[cell.decoder][0]}", KEPT, coders)
+    result = McuResult(cell.decoder, tuple(points), parameters, round(seconds, 1))
     store_result(path, key, dataclasses.asdict(result))
     return result
 
@@ -165,37 +155,14 @@ def _trained(cell: McuCell, checkpoint: Path) -> tuple[McuFiles, int, float]:
     return files, sum(p.numel() for p in state.codec.decoder.parameters()), state.cpu_seconds
 
 
-def _measured(
-    cell: McuCell, files: McuFiles, pictures: dict[str, NDArray[np.uint8]], parameters: int, seconds: float
-) -> McuResult:
+def coder_of_mcucoder(files: McuFiles, picture: NDArray[np.uint8]) -> Coded:
+    """Its files of one picture, by the number of channels."""
     from policyport.train.codec.mcucoder_files import PUBLISHED_QUALITY
 
-    name = f"MCUCoder, {DECODERS[cell.decoder][0]}"
-    by_channels = [(p, _coded_by_channels(files, p, PUBLISHED_QUALITY)) for p in pictures.values()]
-    coarser = [
-        point
-        for kept, qualities in COARSER.items()
-        for point in curve_of(
-            f"{name}, {kept} channels", qualities, [(p, _coded_by_step(files, p, kept)) for p in pictures.values()]
-        )
-    ]
-    return McuResult(
-        cell.decoder, tuple(curve_of(name, KEPT, by_channels)), tuple(coarser), parameters, round(seconds, 1)
-    )
+    numbers, size = files.numbers(picture, PUBLISHED_QUALITY), (picture.shape[0], picture.shape[1])
 
+    def coded(kept: int) -> tuple[int, NDArray[np.uint8]]:
+        data = files.file(picture, numbers, PUBLISHED_QUALITY, kept)
+        return len(data), files.picture(numbers, PUBLISHED_QUALITY, kept, size)
 
-def _coded_by_channels(files: McuFiles, picture: NDArray[np.uint8], quality: int) -> Coded:
-    return lambda kept: coded(files, picture, quality, kept)
-
-
-def _coded_by_step(files: McuFiles, picture: NDArray[np.uint8], kept: int) -> Coded:
-    return lambda quality: coded(files, picture, quality, kept)
-
-
-def coded(
-    files: McuFiles, picture: NDArray[np.uint8], quality: int, kept: int = CHANNELS
-) -> tuple[int, NDArray[np.uint8]]:
-    """Bytes of a picture's file with the first ``kept`` channels, and what is decoded of it."""
-    numbers = files.numbers(picture, quality)
-    size = len(files.file(picture, numbers, quality, kept))
-    return size, files.picture(numbers, quality, kept, (picture.shape[0], picture.shape[1]))
+    return coded

@@ -62,7 +62,7 @@ def compare(
     results = []
     for cell in cells:
         results.append(run_mcucoder(cell, folder))
-        said(cell.name, results[-1].by_channels)
+        said(cell.name, results[-1].points)
     own = CodecCell("linear", "mse+ms-ssim", "rate", seed, steps, images)
     ours = run_ours(own, folder, say)
     said(own.name, ours.by_quality)
@@ -135,18 +135,15 @@ def _note(found: Comparison) -> str:
 
 def _rates(found: Comparison) -> str:
     reached = [f"MS-SSIM at {rate:g} bpp, its and ours, dB" for rate in RATES]
-    head = ["MCUCoder with", "its decoder's parameters", "CPU minutes", "its files", *METRICS, *reached]
-    lines = [f"| {' | '.join(head)} |", f"|---|---:|---:|---|{'---:|' * (len(METRICS) + len(reached))}"]
-    for result in found.results:
-        lines.append(_rates_row(found, result, "by channels, at its step", result.by_channels))
-        lines.append(_rates_row(found, result, "the best of channels and steps", result.points))
-    return "\n".join(lines)
+    head = ["MCUCoder with", "its decoder's parameters", "CPU minutes", *METRICS, *reached]
+    lines = [f"| {' | '.join(head)} |", f"|---|---:|---:|{'---:|' * (len(METRICS) + len(reached))}"]
+    return "\n".join([*lines, *(_rates_row(found.ours.points, result) for result in found.results)])
 
 
-def _rates_row(found: Comparison, result: McuResult, files: str, theirs: Sequence[Point]) -> str:
-    """Ours against some points of a result, each the best of its points for a metric."""
-    told = [DECODERS[result.decoder][0], f"{result.decoder_parameters:,}", f"{result.cpu_seconds / 60:.1f}", files]
-    ours = found.ours.points
+def _rates_row(ours: Sequence[Point], result: McuResult) -> str:
+    """Ours against a result, of each the points that are the best for a metric."""
+    told = [DECODERS[result.decoder][0], f"{result.decoder_parameters:,}", f"{result.cpu_seconds / 60:.1f}"]
+    theirs = result.points
     gained = [common_bd_rate(front(ours, measure), front(theirs, measure), measure) for measure, _ in METRICS.values()]
     measure = METRICS["MS-SSIM"][0]
     reached = [[at_rate(front(points, measure), rate, measure) for points in (theirs, ours)] for rate in RATES]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 QUALITIES = (0, 3, 6)
 
-PARTS = (2, 4)
+PARTS = (1, 2, 4)
 """In files at quality 0 that are cut short."""
 
 

@@ -63,13 +63,11 @@ def test_a_cell_goes_on_from_its_file(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(photographs, "test_photographs", lambda: {"one": drawn_pictures(1, 9)[0][:177, :190]})
     monkeypatch.setattr(mcucoder_learner, "VALIDATION_CROPS", 2)
     monkeypatch.setattr(codec_mcucoder, "KEPT", (2, 12))
-    monkeypatch.setattr(codec_mcucoder, "COARSER", {12: (4,)})
     monkeypatch.setattr(codec_mcucoder, "DECODERS", {"own": ("small", 4)})
     cell = McuCell("own", 1, 0, tmp_path / "images")
     found = run_mcucoder(cell, tmp_path)
-    two, twelve = found.by_channels
-    (coarser,) = found.coarser
-    assert coarser.bits_per_pixel < twelve.bits_per_pixel and two.bits_per_pixel < twelve.bits_per_pixel
+    two, twelve = found.points
+    assert (two.quality, twelve.quality) == (2, 12) and two.bits_per_pixel < twelve.bits_per_pixel
     assert len(list((tmp_path / "cells" / cell.name).glob("*.pt"))) == 1
     path = tmp_path / "cells" / f"{cell.name}.json"
     table = json.loads(path.read_text())
@@ -91,8 +89,7 @@ def test_the_board_computes_the_encoder(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_the_table_says_what_was_measured() -> None:
-    by_channels = tuple(point(0.1 * (i + 1), 20.0 + i) for i in range(4))
-    result = McuResult("own", by_channels, (point(0.05, 22.5),), 1234, 600.0)
+    result = McuResult("own", tuple(point(0.1 * (i + 1), 20.0 + i) for i in range(4)), 1234, 600.0)
     ours = OurResult(tuple(point(0.05 * (i + 1), 20.0 + i) for i in range(6)), ())
     sizes = codec_mcucoder_cost.SIZES
     cost = EncoderCost(10_524, 715.0, 740.6, dict.fromkeys(sizes, 311_752), dict.fromkeys(sizes, 244_960), True)
@@ -100,13 +97,9 @@ def test_the_table_says_what_was_measured() -> None:
     config = McuCell("own", 7, 0).config
     text = markdown(Comparison(config, ["one"], 58, [result], ours, 230_000, cost, own))
     assert "7 batches of 6 crops of 96x96" in text
-    row = next(line for line in text.splitlines() if "by channels, at its step" in line)
+    (row,) = (line for line in text.splitlines() if "1,234" in line)
     assert "| 1,234 | 10.0 |" in row and "-50.0 % (20.0 to 23.0)" in row
-    best = next(line for line in text.splitlines() if "the best of channels and steps" in line)
-    assert "-50.0 %" not in best
-    assert (
-        "| ours, linear: firmware with coder, pixels, bridge and stack | 9,264 | 144 | 308 | 17,920 | 17,920 |" in text
-    )
+    assert "bridge and stack | 9,264 | 144 | 308 | 17,920 | 17,920 |" in text
 
 
 @pytest.mark.parametrize("more", [["--losses", "mse"], ["--seeds", "0", "1"], ["--encoders", "hybrid"]])
