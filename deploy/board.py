@@ -116,7 +116,10 @@ class Bootloader:
     """Where a bootloader and the two images that it chooses from lie in a board's flash."""
 
     driver: str
-    """Name of its flash and watchdog drivers: ``stm32f4``."""
+    """Name of its flash's driver, in ``firmware_bridge/device/boot/flash``: ``stm32f4``."""
+
+    watchdog: str
+    """Name of its watchdog's driver, there too: ``stm32``."""
 
     size: int
     """Bytes for it, from the flash's base."""
@@ -276,6 +279,7 @@ def _microcontroller(get: TableReader, common: Mapping[str, Any], has_bootloader
 def _bootloader(get: TableReader) -> Bootloader:
     return Bootloader(
         driver=get("bootloader.driver", str),
+        watchdog=get("bootloader.watchdog", str),
         size=get("bootloader.size", int),
         sectors=tuple(get("bootloader.sectors", list)),
         slots=tuple(get("bootloader.slots", list)),

@@ -39,6 +39,9 @@ MAILBOX_BYTES = 16
 """At the end of RAM: what firmware and bootloader tell each other over a reset."""
 
 STACK_BYTES = 4096
+STACK_ALIGNMENT = 0x10000
+"""RAM of firmware and of bootloader begins on a multiple of this: with the stack, whose guard does."""
+
 KEYS_MAX = 4
 """Public keys that a bootloader holds."""
 
@@ -100,8 +103,8 @@ def build_bootloader(board: Board, keys: Sequence[bytes], toolchain: Toolchain) 
     """
     slots = slots_of(board)
     # In the upper half of RAM: what the firmware keeps over a reset lies in the lower.
-    half = board.ram.size // 2
-    ram = Region(board.ram.base + half, half - MAILBOX_BYTES)
+    lower = -(-(board.ram.size // 2) // STACK_ALIGNMENT) * STACK_ALIGNMENT
+    ram = Region(board.ram.base + lower, board.ram.size - lower - MAILBOX_BYTES)
     linked = dataclasses.replace(board, flash=Region(board.flash.base, slots.size), ram=ram, stack_bytes=STACK_BYTES)
     with tempfile.TemporaryDirectory(prefix="policyport-bootloader-") as scratch:
         work = Path(scratch)
@@ -158,7 +161,7 @@ def _agent_header(board: Board, slot: int, version: int) -> str:
 
 
 def _add_sources(folder: Path, board: Board, slots: Bootloader) -> None:
-    drivers = [BOOT / "flash" / f"{slots.driver}_{what}.c" for what in ("flash", "watchdog")]
+    drivers = [BOOT / "flash" / name for name in (f"{slots.driver}_flash.c", f"{slots.watchdog}_watchdog.c")]
     shared = [DEVICE / name for name in SHARED]
     mine = [path for path in BOOT.glob("pp_*.c") if path.name not in AGENT]
     headers = [*DEVICE.glob("*.h"), *BOOT.glob("*.h")]

@@ -10,7 +10,7 @@ from typing import Any
 
 from policyport.hil.block_recorder import BlockRecorder
 from policyport.hil.flash_model import FlashController
-from policyport.hil.system_registers import SystemRegisters
+from policyport.hil.system_registers import DCISW, SystemRegisters
 from policyport.hil.uart_models import Uart
 from policyport.hil.watchdog_model import Stm32Watchdog
 
@@ -214,6 +214,8 @@ class CortexM:
 
         def write_system(_machine: Any, offset: int, _size: int, value: int, _data: Any) -> None:
             system.write(PRIVATE_BUS[0] + offset, value)
+            if self._controller is not None and PRIVATE_BUS[0] + offset == DCISW:
+                self._controller.forget()
             if not system.has_dwt:
                 self._tick_at = system.next_wrap()
 

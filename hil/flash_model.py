@@ -60,6 +60,9 @@ class FlashController(Protocol):
     def reset(self) -> None:
         """The processor was reset."""
 
+    def forget(self) -> None:
+        """The processor has emptied its data cache."""
+
     def connect(self, changed: Callable[[int, int], None], power_off: Callable[[], None]) -> None:
         """Tell who hears of changes, ``(begin, end)`` in the flash, and who goes down when power fails."""
 
@@ -103,6 +106,9 @@ class Stm32Flash:
         self._status = 0
         self._keys: list[int] = []
         self._shut = False
+
+    def forget(self) -> None:
+        """See :class:`FlashController`: this processor has none."""
 
     def read(self, offset: int) -> int:
         """See :class:`FlashController`."""
@@ -191,5 +197,24 @@ class Stm32Flash:
         return after.to_bytes(end - begin, "little")
 
 
-FLASHES: dict[str, type[Stm32Flash]] = {"stm32f4": Stm32Flash}
+class Stm32F7Flash(Stm32Flash):
+    """The flash interface of STM32F7: RM0385, sections 3.3 and 3.7. As STM32F4's, but the caches are the processor's.
+
+    A cache that was not emptied after a change counts whether it is on or not.
+    """
+
+    FORGET, CACHES = 0, 0
+
+    def write(self, offset: int, value: int) -> None:
+        """See :class:`FlashController`."""
+        stale = self._is_stale
+        super().write(offset, value)
+        self._is_stale = stale if offset == self.ACR else self._is_stale
+
+    def forget(self) -> None:
+        """See :class:`FlashController`."""
+        self._is_stale = False
+
+
+FLASHES: dict[str, type[Stm32Flash]] = {"stm32f4": Stm32Flash, "stm32f7": Stm32F7Flash}
 """Driver name, as the bootloader's table of the board's TOML gives it, to register model."""

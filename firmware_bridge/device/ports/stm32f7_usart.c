@@ -1,6 +1,7 @@
 /* STM32F746, USART3 on PD8 (TX) and PD9 (RX), which a Nucleo-144 wires to its ST-LINK: reference manual RM0385, sections 3
  * (flash), 4 (PWR), 5 (RCC), 6 (GPIO), 31 (USART); caches: programming manual PM0253, section 4.8. */
 #include "pp_build.h"
+#include "pp_m7_cache.h"
 #include "pp_port.h"
 #include "pp_registers.h"
 
@@ -21,10 +22,6 @@
 #define RDR PP_REGISTER(PP_UART_BASE + 0x24u)
 #define TDR PP_REGISTER(PP_UART_BASE + 0x28u)
 #define SCB_CCR PP_REGISTER(0xE000ED14u)
-#define SCB_CCSIDR PP_REGISTER(0xE000ED80u)
-#define SCB_CSSELR PP_REGISTER(0xE000ED84u)
-#define SCB_ICIALLU PP_REGISTER(0xE000EF50u)
-#define SCB_DCISW PP_REGISTER(0xE000EF60u)
 #define SCB_CACR PP_REGISTER(0xE000EF9Cu)
 #define DWT_LAR PP_REGISTER(0xE0001FB0u)
 
@@ -67,15 +64,8 @@ static void start_clock(void) {
 
 /* The data cache writes through: the cause of a restart, and what a probe reads, is then in RAM. */
 static void start_caches(void) {
-    SCB_ICIALLU = 0u;
-    SCB_CSSELR = 0u; /* the data cache's size is asked for */
-    __asm volatile("dsb\n isb" ::: "memory");
-    const uint32_t size = SCB_CCSIDR;
-    for (uint32_t set = 0; set <= (size >> 13 & 0x7FFFu); set++) {
-        for (uint32_t way = 0; way <= (size >> 3 & 0x3FFu); way++) {
-            SCB_DCISW = way << 30 | set << 5;
-        }
-    }
+    pp_instruction_cache_forget();
+    pp_data_cache_forget();
     SCB_CACR |= CACR_WRITE_THROUGH;
     __asm volatile("dsb\n isb" ::: "memory");
     SCB_CCR |= CCR_DATA_CACHE | CCR_INSTRUCTION_CACHE;

@@ -1,5 +1,5 @@
-/* STM32F4 independent watchdog: reference manual RM0090, section 21. Its own oscillator runs at 32 kHz, from 17 to 47
- * (data sheet of the STM32F405), so the time is about 33 s, from 22 to 62. */
+/* Independent watchdog of the STM32F4 and F7, the same in both: reference manuals RM0090, section 21, and RM0385. Its own
+ * oscillator runs at 32 kHz, from 17 to 47 (data sheets of the STM32F405 and F746): the time is about 33 s, from 22 to 62. */
 #include "pp_registers.h"
 #include "pp_watchdog.h"
 
