@@ -102,10 +102,8 @@ def build_bootloader(board: Board, keys: Sequence[bytes], toolchain: Toolchain) 
     :raises ToolError: the compiler fails, or it does not fit its place
     """
     slots = slots_of(board)
-    # In the upper half of RAM: what the firmware keeps over a reset lies in the lower.
-    lower = -(-(board.ram.size // 2) // STACK_ALIGNMENT) * STACK_ALIGNMENT
-    ram = Region(board.ram.base + lower, board.ram.size - lower - MAILBOX_BYTES)
-    linked = dataclasses.replace(board, flash=Region(board.flash.base, slots.size), ram=ram, stack_bytes=STACK_BYTES)
+    flash = Region(board.flash.base, slots.size)
+    linked = dataclasses.replace(board, flash=flash, ram=bootloader_ram(board), stack_bytes=STACK_BYTES)
     with tempfile.TemporaryDirectory(prefix="policyport-bootloader-") as scratch:
         work = Path(scratch)
         _add_sources(work, board, slots)
@@ -116,6 +114,12 @@ def build_bootloader(board: Board, keys: Sequence[bytes], toolchain: Toolchain) 
         run(toolchain.link_command(board, objects, LINKER_SCRIPT, "boot.elf"), work, "the bootloader does not link")
         content = flash_image(work / "boot.elf", linked)
         return BuiltBootloader(content, len(content), _static_ram(work / "boot.elf"))
+
+
+def bootloader_ram(board: Board) -> Region:
+    """The bootloader's RAM, stack first: the upper half, as what the firmware keeps over a reset lies in the lower."""
+    lower = -(-(board.ram.size // 2) // STACK_ALIGNMENT) * STACK_ALIGNMENT
+    return Region(board.ram.base + lower, board.ram.size - lower - MAILBOX_BYTES)
 
 
 def boot_header(board: Board, keys: Sequence[bytes]) -> str:

@@ -25,7 +25,8 @@ def boards_table() -> str:
 
 
 def _row(board: Board) -> str:
-    runners = ", ".join((*(runner.name for runner in board.runners), "emulator"))
+    updates = ["update"] if board.bootloader is not None else []
+    runners = ", ".join((*(runner.name for runner in board.runners), "emulator", *updates))
     return (
         f"| `{board.name}` | {board.description} | {board.core} | {board.clock_hz / 1e6:g}"
         f" | {board.flash} | {board.ram} | {board.uart.driver}"

@@ -7,7 +7,7 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from policyport.hil.flash_model import PowerSupply, Stm32Flash
+from policyport.hil.flash_model import PowerSupply, Stm32F7Flash, Stm32Flash
 from policyport.hil.watchdog_model import Stm32Watchdog
 
 SECTORS = (64, 64, 128)
@@ -125,3 +125,17 @@ def test_the_watchdog_bites_unless_it_is_fed() -> None:
     assert watchdog.deadline == 62_768
     watchdog.reset()
     assert watchdog.seconds_left() is None
+
+
+def test_only_the_processors_cache_is_to_be_emptied_on_the_f7() -> None:
+    made = Stm32F7Flash(bytearray(b"\xff" * 256), SECTORS)
+    for key in made.KEYS:
+        made.write(KEYR, key)
+    made.write(CR, WORDS | PROGRAM)
+    made.store(0, 4, 0)
+    made.forget()
+    made.store(4, 4, 0)
+    assert made.unforgotten == 0
+    made.write(0x00, 0)  # the F4's own caches are emptied by this register
+    made.store(8, 4, 0)
+    assert made.unforgotten == 1
