@@ -25,8 +25,18 @@ from policyport.deploy.program import Program, program_sha256
 Optimize = Literal["size", "speed"]
 
 KERNEL_FOLDER = Path(__file__).with_name("kernels")
-LARGEST_LAYER = 2**16 - 1
-"""Elements of a layer's output: the bridge counts them in 16 bits."""
+LARGEST_LAYER = 2**24 - 1
+"""Elements of a layer's output: the bridge counts them in 24 bits."""
+
+LARGEST_SIDE = 2**16 - 1
+"""Of an image, and rows of a fully connected layer: the kernels count them in 16 bits."""
+
+LARGEST_VECTOR = 4 * LARGEST_SIDE
+"""Inputs of a fully connected layer, which the kernels count by fours."""
+
+LARGEST_MESSAGE = 2**16 - 1 - 26
+"""Bytes of the network's input, and of its output: each travels in one frame, whose bytes the bridge counts in 16 bits,
+with at most 16 bytes of its message and 10 of the frame around it."""
 
 POLICY_FILES = ("policy.c", "policy.h")
 
@@ -103,16 +113,23 @@ def layer_code(
 
 
 def _check_sizes(program: Program) -> None:
-    """Refuse what the 16-bit sizes of the traced layers and of the kernels' images do not hold."""
-    for layer in program.layers:
-        if layer.output.size > LARGEST_LAYER:
-            raise UnsupportedModelError(
-                "a layer too large for its trace",
-                where=layer.name,
-                expected=f"at most {LARGEST_LAYER} elements",
-                got=layer.output.size,
-                cure="make the image or the layer smaller",
-            )
+    """Refuse what the sizes of the bridge's messages and of the kernels' structs do not hold."""
+    for what, tensor in (("an input", program.input), ("an output", program.output)):
+        size = tensor.size * tensor.bits // 8
+        _require(size, LARGEST_MESSAGE, "bytes", f"{what} too large for a frame", tensor.name)
+    for layer in program.operators:
+        shape = layer.output.shape
+        _require(layer.output.size, LARGEST_LAYER, "elements", "a layer too large for its trace", layer.name)
+        _require(max(shape), LARGEST_SIDE, "elements", "a layer with too long a side", layer.name)
+        if isinstance(layer, FullyConnected):
+            inputs = layer.input.size
+            _require(inputs, LARGEST_VECTOR, "inputs", "a fully connected layer of too many", layer.name)
+
+
+def _require(got: int, largest: int, unit: str, what: str, where: str) -> None:
+    if got > largest:
+        cure = "make the image or the layer smaller"
+        raise UnsupportedModelError(what, where=where, expected=f"at most {largest} {unit}", got=got, cure=cure)
 
 
 def write_sources(program: Program, variant: Variant, folder: Path, optimize: Optimize = "size") -> Generated:
@@ -163,8 +180,8 @@ void pp_infer(const pp_input_t *input, pp_output_t *output);
 
 /* The same, layer by layer: pp_load once, then pp_run_layer(0), pp_run_layer(1), ... in order. */
 typedef struct {{
-    uint16_t size; /* elements of the layer's output */
-    uint8_t bits;  /* 8 or 16 */
+    uint32_t size : 24; /* elements of the layer's output */
+    uint32_t bits : 8;  /* 8 or 16 */
 }} pp_layer_info_t;
 
 extern const pp_layer_info_t pp_layers[PP_LAYER_COUNT];

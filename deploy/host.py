@@ -104,7 +104,7 @@ class HostLibrary(Closing):
 class _LayerInfo(ctypes.Structure):
     """``pp_layer_info_t`` of policy.h."""
 
-    _fields_ = (("size", ctypes.c_uint16), ("bits", ctypes.c_uint8))
+    _fields_ = (("size", ctypes.c_uint32, 24), ("bits", ctypes.c_uint32, 8))
 
 
 def _macros(header: Path) -> dict[str, int]:

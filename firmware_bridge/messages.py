@@ -120,9 +120,8 @@ class Identity:
             texts_end = _HELLO.size + board_bytes + compiler_bytes
             board = payload[_HELLO.size : _HELLO.size + board_bytes].decode()
             compiler = payload[_HELLO.size + board_bytes : texts_end].decode()
-            layers = tuple(
-                _LAYER.unpack_from(payload, texts_end + _LAYER.size * layer)[:2] for layer in range(layer_count)
-            )
+            rows = (_LAYER.unpack_from(payload, texts_end + _LAYER.size * layer) for layer in range(layer_count))
+            layers = tuple((low | high << 16, bits) for low, bits, high in rows)
         except (struct.error, UnicodeDecodeError) as error:
             raise ProtocolError("the board's HELLO does not read as one", got=payload.hex()) from error
         return cls(
@@ -153,7 +152,8 @@ class Identity:
             *(bytes.fromhex(self.build_id), bytes.fromhex(self.model_sha256)),
             *(len(self.layers), len(board), len(compiler), 0),
         )
-        return head + board + compiler + b"".join(_LAYER.pack(size, bits, 0) for size, bits in self.layers)
+        rows = (_LAYER.pack(size & 0xFFFF, bits, size >> 16) for size, bits in self.layers)
+        return head + board + compiler + b"".join(rows)
 
 
 @dataclass(frozen=True)

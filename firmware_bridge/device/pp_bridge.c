@@ -123,7 +123,8 @@ static pp_status_t hello(request_t request, reply_t *reply) {
     append(reply, PP_BOARD_NAME, TEXT_BYTES(PP_BOARD_NAME));
     append(reply, PP_COMPILER, TEXT_BYTES(PP_COMPILER));
     for (uint32_t layer = 0; layer < PP_LAYER_COUNT; layer++) {
-        const uint8_t row[LAYER_BYTES] = {LE16(pp_layers[layer].size), pp_layers[layer].bits};
+        const uint32_t size = pp_layers[layer].size;
+        const uint8_t row[LAYER_BYTES] = {LE16(size), (uint8_t)pp_layers[layer].bits, (uint8_t)(size >> 16)};
         append(reply, row, LAYER_BYTES);
     }
     return PP_OK;

@@ -11,17 +11,20 @@
 
 #define PP_PROTOCOL_VERSION 1u
 
-/* Largest payload of a frame, in bytes, either way: 1024, or what one input or output of the network takes. */
+/* Largest payload of a frame, in bytes, either way: 1024, or what one input or output of the network takes, or a HELLO. */
 #ifndef PP_PAYLOAD_MAX
 #include "policy.h"
 #define PP_WIDEST (PP_INPUT_SIZE * PP_INPUT_BITS > PP_OUTPUT_SIZE * PP_OUTPUT_BITS ? \
                        PP_INPUT_SIZE * PP_INPUT_BITS / 8u : PP_OUTPUT_SIZE * PP_OUTPUT_BITS / 8u)
-#define PP_PAYLOAD_MAX (PP_WIDEST + 16u > 1024u ? PP_WIDEST + 16u : 1024u)
+#define PP_HELLO_MAX (80u + 2u * 32u + 4u * PP_LAYER_COUNT)
+#define PP_WIDER (PP_WIDEST + 16u > PP_HELLO_MAX ? PP_WIDEST + 16u : PP_HELLO_MAX)
+#define PP_PAYLOAD_MAX (PP_WIDER > 1024u ? PP_WIDER : 1024u)
 #endif
 
 #define PP_HEADER_BYTES 6u
 #define PP_CRC_BYTES 4u
 #define PP_BODY_MAX (PP_HEADER_BYTES + PP_PAYLOAD_MAX + PP_CRC_BYTES)
+_Static_assert(PP_BODY_MAX <= 65535u, "an input, an output or a HELLO is too large for a frame");
 #define PP_ENCODED_MAX (PP_BODY_MAX + PP_BODY_MAX / 254u + 1u)
 
 /* Header fields, by offset in the body; the length is little-endian. */

@@ -128,11 +128,30 @@ def test_a_program_without_layers_is_refused() -> None:
         generate(replace(make(), layers=()), "c")
 
 
-def test_layers_too_large_for_the_bridge_are_refused() -> None:
-    graph = RandomGraph(np.random.default_rng(0), (64, 64, 1))
-    wide = graph.convolution(graph.input, 16, Window((1, 1)))
-    program = graph.finish(graph.average_pool(wide, Window((64, 64))))
-    with pytest.raises(UnsupportedModelError, match="too large"):
+@pytest.mark.parametrize(
+    ("shape", "outputs", "what"),
+    [
+        ((65509,), 1, ""),
+        ((65510,), 1, "an input too large for a frame"),
+        ((1,), 65510, "an output too large for a frame"),
+        ((128, 128, 1), 16, ""),
+        ((2048, 2, 1), 4096, "a layer too large for its trace"),
+        ((3, 3, 1), 65536, "a layer with too long a side"),
+        ((128, 128, 1), 17, "a fully connected layer of too many"),
+    ],
+)
+def test_what_is_too_large_is_refused_by_name(shape: tuple[int, ...], outputs: int, what: str) -> None:
+    graph = RandomGraph(np.random.default_rng(0), shape)
+    if len(shape) == 1:
+        program = graph.finish(graph.dense(graph.input, outputs))
+    else:
+        wide = graph.convolution(graph.input, outputs, Window((1, 1)))
+        seen = wide if "fully connected" in what else graph.average_pool(wide, Window((shape[0], shape[1])))
+        program = graph.finish(graph.dense(seen, 1, weight_bits=2))
+    if not what:
+        assert generate(program, "c").macs == program.macs
+        return
+    with pytest.raises(UnsupportedModelError, match=what):
         generate(program, "c")
 
 

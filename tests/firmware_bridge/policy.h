@@ -12,8 +12,8 @@
 typedef int16_t pp_input_t;
 typedef int8_t pp_output_t;
 typedef struct {
-    uint16_t size;
-    uint8_t bits;
+    uint32_t size : 24;
+    uint32_t bits : 8;
 } pp_layer_info_t;
 
 extern const uint8_t pp_model_sha256[32];
