@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from policyport.core.semantics import Integers
@@ -22,6 +22,7 @@ from policyport.deploy.choice import (
 from policyport.deploy.choice_neon import neon_choice
 from policyport.deploy.kernel_cost import conv_instructions
 from policyport.deploy.kernel_cost_neon import neon_instructions, neon_plain_instructions
+from policyport.deploy.kernel_cost_rows import dense_instructions, rows_instructions
 from policyport.deploy.layers import Affine, Conv2d, FullyConnected, TransposedConv2d
 from policyport.deploy.layout_neon import neon_kernels, neon_phases, pack_phase, weight_bytes
 from policyport.deploy.layout_rows import pack, rows_layout
@@ -45,7 +46,8 @@ class Candidate:
     """Why it is not exact for the layer, or not to be had; empty where it could compute it."""
 
     instructions: int | None = None
-    """Estimate for a Cortex-M4, or for AArch64; None where there is no formula."""
+    """Estimate for a Cortex-M4, by kernels of whole rows for a Cortex-M55 or M3, or for AArch64; None where there is no
+    formula, and of layouts of fully connected layers that are not chosen."""
 
     block_bytes: int | None = None
     """Weights, start values and multipliers in flash; None where it is not known beforehand."""
@@ -63,8 +65,8 @@ def candidates(layer: Affine, optimize: str, variant: Variant = "dsp") -> tuple[
     if variant == "mve" or variant == "thumb":
         layout = rows_layout(layer, variant, optimize)
         if layout is not None:
-            size = pack(layer, variant, layout).nbytes
-            return Candidate(f"{ROWS} {layout}", True, block_bytes=size), Candidate(PLAIN, False)
+            size, cost = pack(layer, variant, layout).nbytes, rows_instructions(layer, variant, layout)
+            return Candidate(f"{ROWS} {layout}", True, "", cost, size), Candidate(PLAIN, False)
         if variant == "thumb":
             return _in_thumb(layer, optimize)
     if isinstance(layer, FullyConnected):
@@ -118,7 +120,8 @@ def _of_fully_connected(layer: FullyConnected, optimize: str) -> tuple[Candidate
             if run.layout != "octals" and run.layout != "crumbs"
         )
         found.append(Candidate(chosen, True, block_bytes=size))
-    return (*found, Candidate(PLAIN, False))
+    cost = dense_instructions(layer, optimize)
+    return (*(replace(each, instructions=cost) if each.chosen else each for each in found), Candidate(PLAIN, False))
 
 
 def _block_bytes(layer: FullyConnected, rows: int, name: layout_blocks.Layout) -> int:

@@ -14,7 +14,8 @@ from policyport.deploy import reference, vectors
 from policyport.deploy.board import load_board
 from policyport.deploy.codegen import write_sources
 from policyport.deploy.firmware import add_device_sources, build_firmware
-from policyport.deploy.layers import FullyConnected
+from policyport.deploy.kernel_cost_rows import rows_instructions
+from policyport.deploy.layers import Affine, FullyConnected
 from policyport.deploy.program import Program
 from policyport.deploy.random_graph import RandomGraph
 from policyport.deploy.toolchain import find_toolchain
@@ -137,6 +138,9 @@ def test_half_the_weights_cost_a_tenth_more_at_most_on_the_m55(tmp_path: Path, k
             overhead, answer = bridge.hello().counter_overhead_ticks, bridge.infer(q[0])
             counts[bits] = rig.instructions(answer.ticks, overhead)
         np.testing.assert_array_equal(answer.output, reference.run(program, q)[-1].reshape(-1))
+        (only,), layout = program.layers, "bytes" if bits == 8 else "nibbles"
+        assert isinstance(only, Affine)
+        assert rows_instructions(only, "mve", layout) == pytest.approx(counts[bits], rel=0.12)  # type: ignore[arg-type]
     assert counts[4] <= 1.1 * counts[8]
 
 
