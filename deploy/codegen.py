@@ -81,11 +81,11 @@ def generate(program: Program, variant: Variant, optimize: Optimize = "size") ->
     _check_sizes(program)
     memory, constants = plan_memory(program, variant, optimize), Constants()
     codes = [layer_code(i + 1, layer, memory, constants, variant, optimize) for i, layer in enumerate(program.layers)]
-    front = _front_matter(program, variant, memory, constants)
+    front, ends = _front_matter(program, variant, memory, constants), _entry_kernels(program, memory)
     return Generated(
-        source=front + _source(program, memory, codes),
+        source=front + _source(program, memory, codes, ends),
         header=front + _header(program, memory),
-        kernels=tuple(sorted({kernel for code in codes for kernel in code.kernels})),
+        kernels=tuple(sorted({*ends, *(kernel for code in codes for kernel in code.kernels)})),
         constant_bytes=constants.flash_bytes,
         arena_bytes=memory.plan.arena_bytes,
         macs=program.macs,
@@ -200,8 +200,8 @@ def _meaning(tensor: Tensor) -> str:
     return f"real = {tensor.scale!r} * (q - {tensor.zero_point})"
 
 
-def _source(program: Program, memory: Memory, codes: Sequence[LayerCode]) -> str:
-    called = CONTRACTS & {kernel for code in codes for kernel in code.kernels}
+def _source(program: Program, memory: Memory, codes: Sequence[LayerCode], ends: Sequence[str]) -> str:
+    called = CONTRACTS & {*ends, *(kernel for code in codes for kernel in code.kernels)}
     includes = "".join(f'#include "{name}"\n' for name in sorted(called))
     parts = [
         f'#include "policy.h"\n\n{includes}\n',
@@ -319,6 +319,10 @@ def _entry_points(program: Program, memory: Memory) -> str:
         tensor.size * tensor.bits // 8 >= LEAST_COPIED and as_stored == f"int{tensor.bits}_t"
         for tensor, as_stored in ((program.input, target), (program.output, stored))
     ]
+    if _widened(program.input, target):
+        load = f"    pp_widen_s8(input, {memory.at(program.input)}, PP_INPUT_SIZE, PP_INPUT_SIZE);\n"
+    if _widened(program.output, stored):
+        store = f"    pp_narrow_s8({memory.at(program.output)}, output, PP_OUTPUT_SIZE);\n"
     if copied[0]:
         load = f"    pp_copy({memory.at(program.input)}, input, sizeof *input * PP_INPUT_SIZE);\n"
     if copied[1]:
@@ -337,6 +341,18 @@ void pp_infer(const pp_input_t *input, pp_output_t *output)
 {calls}{store}}}
 
 """
+
+
+def _widened(tensor: Tensor, stored: str) -> bool:
+    """Whether an activation lies in the arena as int16 though it has 8 bits, and is large enough for a kernel."""
+    return tensor.bits == 8 and stored == "int16_t" and tensor.size >= LEAST_COPIED
+
+
+def _entry_kernels(program: Program, memory: Memory) -> tuple[str, ...]:
+    """The kernel files that loading the input and storing the output take."""
+    ends = (program.input, program.output)
+    wide = any(_widened(tensor, "int16_t") for tensor in ends if memory.halfwords(tensor))
+    return codegen_dsp.WIDTHS if wide else ()
 
 
 def _trace(program: Program, memory: Memory) -> str:

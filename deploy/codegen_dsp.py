@@ -23,7 +23,7 @@ from policyport.deploy.layout_digits import ROWS, pack_digits
 HEADERS = ("pp_blocks.h", "pp_intrinsics.h", "pp_kernels.h")
 KERNELS = ("pp_blocks.S", "pp_blocks.c", *HEADERS)
 DIGIT_KERNELS = ("pp_digits.S", "pp_digits.c", "pp_digits.h", *KERNELS, "pp_lookup.c")
-WIDTHS = ("pp_kernels.h", "pp_moves.c")
+WIDTHS = ("pp_kernels.h", "pp_simd.h", "pp_widths.c")
 SUM = ("pp_s8x4.c", *S8X4_HEADERS)
 POOL = ("pp_pool_part.h", "pp_pool_s8x4.c", *S8X4_HEADERS)
 

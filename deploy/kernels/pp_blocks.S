@@ -107,12 +107,21 @@
     rsb     r3, r3, r4, lsl #3
     mov     r4, #0
     mov     r5, #0x00010001
-2:
+    lsrs    r3, r3, #1                      /* two steps at a time, behind the first where they are odd */
+    bcc     2f
     ldrd    r10, r11, [r1], #8
     smlad   r4, r10, r5, r4
     smlad   r4, r11, r5, r4
+    cbz     r3, 3f
+2:
+    ldmia   r1!, {r6-r9}
+    smlad   r4, r6, r5, r4
+    smlad   r4, r7, r5, r4
+    smlad   r4, r8, r5, r4
+    smlad   r4, r9, r5, r4
     subs    r3, r3, #1
     bne     2b
+3:
     mov     r5, #136
     movw    r6, #2184
     mul     r5, r4, r5

@@ -76,20 +76,3 @@ PP_RESIZE(s8)
 PP_RESIZE(s16)
 PP_TRANSPOSE(s8)
 PP_TRANSPOSE(s16)
-
-void pp_widen_s8(const int8_t *input, int16_t *output, size_t size, size_t padded)
-{
-    for (size_t i = 0; i < size; i++) {
-        output[i] = input[i];
-    }
-    for (size_t i = size; i < padded; i++) {
-        output[i] = 0;
-    }
-}
-
-void pp_narrow_s8(const int16_t *input, int8_t *output, size_t size)
-{
-    for (size_t i = 0; i < size; i++) {
-        output[i] = (int8_t)input[i];
-    }
-}
