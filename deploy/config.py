@@ -23,7 +23,7 @@ class DeployConfig:
         "auto", "kernels; auto takes what is fastest on the core", choices=("auto", *VARIANTS)
     )
     optimize: Literal["size", "speed"] = option(
-        "size", "what the dsp kernels save: flash, or instructions at twice the flash", choices=("size", "speed")
+        "size", "what the kernels save: flash, or instructions for up to twice the flash", choices=("size", "speed")
     )
     ram: str = option(
         "",
