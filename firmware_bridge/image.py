@@ -14,6 +14,9 @@ from policyport.core.errors import ArtifactError
 from policyport.firmware_bridge.keys import PrivateKey, key_id
 
 MAGIC = b"PPUI"
+BOARD_NAME = slice(32, 64)
+"""Of a header: the name, then zeros."""
+
 FORMAT = 1
 SIGNATURE_BYTES = 64
 ROOM_BYTES = 512

@@ -220,15 +220,16 @@ def update(arguments: argparse.Namespace) -> int:
 def _require_flash(path: Path, board: Board) -> None:
     """A file that is taken for a board's flash becomes as long as one: so it has to be one.
 
-    :raises UsageError: no such file, or neither as long as the flash nor one with an image in a slot
+    :raises UsageError: no such file, no flash with an image in a slot, or another board's
     """
     from policyport.core.errors import UsageError
     from policyport.deploy.bootloader import slots_of
-    from policyport.firmware_bridge.image import MAGIC
+    from policyport.firmware_bridge.image import BOARD_NAME, MAGIC
 
     content = path.read_bytes() if path.is_file() else b""
     places = [base - board.flash.base for base in slots_of(board).slots]
-    if len(content) != board.flash.size and not any(content.startswith(MAGIC, place) for place in places):
+    held = [content[place:][BOARD_NAME].rstrip(b"\0") for place in places if content.startswith(MAGIC, place)]
+    if len(content) != board.flash.size and not held:
         raise UsageError(
             "no flash of an emulated board with a bootloader",
             where=path,
@@ -236,6 +237,8 @@ def _require_flash(path: Path, board: Board) -> None:
             got=f"{len(content)} bytes" if content else "nothing",
             cure="policyport sign DEPLOY --key FILE --version-number 1 --factory FLASH writes one; or name a --port",
         )
+    if held and board.name.encode() not in held:
+        raise UsageError("the flash of another board", where=path, expected=board.name, got=held[0].decode("latin-1"))
 
 
 def _checker(deployed: Path | None, bridge: Bridge) -> Callable[[Image], None] | None:

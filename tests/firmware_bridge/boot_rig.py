@@ -32,7 +32,7 @@ BOARD: Board = dataclasses.replace(
     load_board("stm32f405"),
     name="host",
     flash=Region(BASE, sum(SECTORS)),
-    bootloader=Bootloader("host", 2048, SECTORS, SLOTS, SLOT_BYTES),
+    bootloader=Bootloader("host", "host", 2048, SECTORS, SLOTS, SLOT_BYTES),
 )
 
 

@@ -206,6 +206,16 @@ def test_a_file_that_is_no_flash_is_left_as_it_was(
     assert firmware.read_bytes() == content
 
 
+def test_the_flash_of_another_board_is_left_as_it_was(
+    field: Field, flash: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = flash.with_name("other.bin")
+    content = flash.read_bytes().replace(b"stm32f405", b"stm32f415")
+    other.write_bytes(content)
+    assert main(["update", str(field.new), "--flash", str(other)]) == 2
+    assert "the flash of another board" in capsys.readouterr().err and other.read_bytes() == content
+
+
 def test_sign_makes_the_folders_it_writes_into(field: Field, tmp_path: Path) -> None:
     out, factory = tmp_path / "a" / "update.ppu", tmp_path / "b" / "factory.hex"
     line = ["sign", str(field.deployed), "--key", str(field.key), "--version-number", "9", "--out", str(out)]
