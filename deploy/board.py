@@ -198,9 +198,10 @@ def board_names() -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in FOLDER.glob("*.toml")))
 
 
-def load_board(name: str) -> Board:
+def load_board(name: str, where: object = "board") -> Board:
     """A board by name.
 
+    :param where: what names it, for the error
     :raises ConfigError: no such board; the nearest names are given
     """
     path = FOLDER / f"{name}.toml"
@@ -208,7 +209,7 @@ def load_board(name: str) -> Board:
         near = difflib.get_close_matches(name, board_names(), 2)
         raise ConfigError(
             "unknown board",
-            where="board",
+            where=where,
             expected=", ".join(board_names()),
             got=name,
             cure=f"did you mean {' or '.join(near)}?" if near else None,

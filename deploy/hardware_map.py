@@ -77,7 +77,7 @@ def _entry(row: object, path: Path) -> Entry:
     )
     get.refuse_others()
     if entry.board:
-        load_board(entry.board)
+        load_board(entry.board, where=path)
     return entry
 
 

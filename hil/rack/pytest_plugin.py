@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import pytest
-from policyport.core.errors import BoardError, BoardFaultError, ConfigError, PolicyportError, ToolError
+from policyport.core.errors import BoardError, BoardFaultError, ConfigError, PolicyportError, ToolError, UsageError
 
 if TYPE_CHECKING:
     from policyport.hil.rack.places import Place
@@ -96,6 +96,8 @@ def _opened(place: Place, config: pytest.Config) -> Iterator[OpenBoard]:
             raise
         except (BoardError, ToolError) as error:
             _missing(config, str(error))
+        except UsageError as error:
+            pytest.fail(str(error), pytrace=False)
         yield opened
 
 

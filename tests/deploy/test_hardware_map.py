@@ -60,8 +60,9 @@ def test_what_is_written_reads_back(tmp_path_factory: pytest.TempPathFactory, en
 def test_a_map_that_does_not_hold(tmp_path: Path, text: str, error: str) -> None:
     path = tmp_path / "map.toml"
     path.write_text(text)
-    with pytest.raises(ConfigError, match=error):
+    with pytest.raises(ConfigError, match=error) as caught:
         read_map(path)
+    assert str(caught.value.where).startswith(str(path))
     with pytest.raises(ConfigError, match="hardware map cannot be read"):
         read_map(tmp_path / "none.toml")
 

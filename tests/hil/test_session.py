@@ -90,6 +90,13 @@ def test_a_wrong_command_line_is_said_once(run: Callable[..., pytest.RunResult],
     done.stdout.fnmatch_lines(["*did you mean mps2-an386*"])
 
 
+def test_a_folder_that_is_no_image_is_said_without_a_trace(run: Callable[..., pytest.RunResult]) -> None:
+    done = run("--deploy", "nowhere", "-k", "many_at_once")
+    done.assert_outcomes(errors=1, deselected=4)
+    done.stdout.fnmatch_lines(["no artifact here (*nowhere)"])
+    assert "Traceback" not in done.stdout.str() and "artifact.py" not in done.stdout.str()
+
+
 def test_tests_with_a_board_of_their_own_are_left_alone(
     run: Callable[..., pytest.RunResult], pytester: pytest.Pytester
 ) -> None:
