@@ -128,7 +128,7 @@ def run_runner(board: Board, runner: Runner, files: Mapping[str, Path], place: P
     """Check that the right board is there, and put the image on it.
 
     :raises BoardError: another board is there, several are, or none
-    :raises ToolError: the program failed or took too long
+    :raises ToolError: the program that writes failed, or took too long
     """
     _require_one_probe(board, place)
     if runner.uf2_boards:
@@ -142,9 +142,17 @@ def run_runner(board: Board, runner: Runner, files: Mapping[str, Path], place: P
         lines = command_lines(board, runner, files, place, Path(scripts))
         if runner.check:
             check = lines.pop(0)
-            _require_match(board, runner, place, check, _run(check, timeout_s, "the board was not found"))
+            printed = _run(check, timeout_s, BoardError("the board was not found", cure=_cure(board, place)))
+            _require_match(board, runner, place, check, printed)
         for line in lines:
-            _run(line, timeout_s, "the board was not flashed")
+            _run(line, timeout_s, ToolError("the board was not flashed", cure=_cure(board, place)))
+
+
+def _cure(board: Board, place: Place) -> str:
+    """What to look at where a program does not reach the board."""
+    if board.linux:
+        return f"check that this works and asks for no password: ssh {place.host} true"
+    return "check that the probe is plugged in and nobody else uses it; policyport boards doctor says more"
 
 
 def _uf2_name(board: Board) -> str:
@@ -176,26 +184,25 @@ def _require_match(board: Board, runner: Runner, place: Place, check: Sequence[s
         )
 
 
-def _run(command: Sequence[str], timeout_s: float, what: str) -> str:
+def _run(command: Sequence[str], timeout_s: float, failed: BoardError | ToolError) -> str:
     """Run a program.
 
+    :param failed: what it means where the program fails
     :returns: all that it printed
-    :raises ToolError: it failed or took too long
+    :raises BoardError: it failed, where that means a missing board
+    :raises ToolError: it failed, or took too long
     """
+    where, kind = shlex.join(command), type(failed)
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, stdin=subprocess.DEVNULL)
     except subprocess.TimeoutExpired as error:
-        raise ToolError("flashing took too long", where=shlex.join(command), expected=f"{timeout_s:g} s") from error
+        raise ToolError("flashing took too long", where=where, expected=f"{timeout_s:g} s") from error
     except OSError as error:
-        raise ToolError(what, where=shlex.join(command), got=error) from error
+        raise ToolError(failed.what, where=where, got=error) from error
     printed = done.stderr + done.stdout
     if done.returncode != 0:
-        raise ToolError(
-            what,
-            where=shlex.join(command),
-            got=f"exit code {done.returncode}\n{_last_lines(printed)}",
-            cure="check that the probe is plugged in and nobody else uses it; policyport boards doctor says more",
-        )
+        got = f"exit code {done.returncode}\n{_last_lines(printed)}"
+        raise kind(failed.what, where=where, got=got, cure=failed.cure)
     return printed
 
 

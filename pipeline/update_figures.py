@@ -10,7 +10,9 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -125,6 +127,16 @@ def table(columns: Mapping[str, Table]) -> str:
     return "\n".join(lines)
 
 
+def measure(board: Board, every: int) -> tuple[Table, Table]:
+    """The sizes of a board's bootloader, and what came of a cut at every so many-th operation."""
+    with tempfile.TemporaryDirectory(prefix="policyport-update-") as folder:
+        releases = build_releases(board, find_toolchain(), Path(folder))
+    chosen = range(1, count_operations(board, releases.factory, releases.new) + 1, every)
+    with progress(f"power cuts on {board.name}", len(chosen)) as advance:
+        survived = cut_at(board, releases.factory, releases.new, chosen, 0, advance)
+    return sizes(board, releases), cuts(survived)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write the tables of a Markdown file."""
     parser = argparse.ArgumentParser(
@@ -133,18 +145,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("pages", type=Path, nargs="+", help="Markdown files with <!-- figures:NAME --> markers")
     parser.add_argument("--every", type=int, default=1, help="cut at every so many-th operation [default: 1]")
     given = parser.parse_args(arguments)
-    toolchain = find_toolchain()
     boards = [board for board in map(load_board, board_names()) if board.bootloader is not None]
-    measured: dict[str, Table] = {}
-    survived: dict[str, Table] = {}
-    for board in boards:
-        with tempfile.TemporaryDirectory(prefix="policyport-update-") as folder:
-            releases = build_releases(board, toolchain, Path(folder))
-        measured[board.name] = sizes(board, releases)
-        count = count_operations(board, releases.factory, releases.new)
-        chosen = range(1, count + 1, max(1, given.every))
-        with progress(f"power cuts on {board.name}", len(chosen)) as advance:
-            survived[board.name] = cuts(cut_at(board, releases.factory, releases.new, chosen, 0, advance))
+    with ProcessPoolExecutor(len(boards)) as pool:  # as far as there are cores
+        done = list(pool.map(measure, boards, repeat(max(1, given.every))))
+    measured, survived = ({board.name: both[i] for board, both in zip(boards, done, strict=True)} for i in (0, 1))
+    toolchain = find_toolchain()
     made_by = f"{toolchain.version}; emulated, instructions counted, no time."
     blocks = {"map": map_table(boards), "size": f"{table(measured)}\n\n{made_by}", "cuts": table(survived)}
     write_blocks(given.pages, blocks)

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from policyport.core.errors import BoardBusyError, BoardError, ConfigError, ToolError
+from policyport.core.errors import BoardBusyError, BoardError, ConfigError, PolicyportError, ToolError
 from policyport.deploy import runners, uf2_volume
 from policyport.deploy.board import Board, Runner, board_names, load_board
 from policyport.deploy.runners import Place, choose_runner, command_lines, run_runner, script_files
@@ -234,15 +234,25 @@ def test_several_probes_and_none_named(tools: Path, monkeypatch: pytest.MonkeyPa
     assert calls(tools) == []
 
 
-@pytest.mark.parametrize("fails", ["check", "write"])
-def test_a_program_that_fails_is_quoted(tools: Path, fails: str) -> None:
+@pytest.mark.parametrize(("fails", "error"), [("check", BoardError), ("write", ToolError)])
+def test_a_program_that_fails_is_quoted(tools: Path, fails: str, error: type[PolicyportError]) -> None:
+    """Where it looks there is no board, where it writes there was one."""
     board, runner = named("stm32f405", "st-flash")
     put(tools, "st-info", STLINKS.format("0670FF", 0x413, "", 0), code=int(fails == "check"))
     put(tools, "st-flash", "no such probe", code=255)
-    with pytest.raises(ToolError) as caught:
+    with pytest.raises(error) as caught:
         run_runner(board, runner, FILES, Place("", "0670FF"), 60)
     assert f"exit code {1 if fails == 'check' else 255}" in caught.value.got
     assert [call[0] for call in calls(tools)] == ["st-info", "st-flash"][: 1 + (fails == "write")]
+    assert "boards doctor" in str(caught.value.cure)
+
+
+def test_a_linux_board_that_is_not_reached_is_asked_for_by_hand(tools: Path) -> None:
+    board, runner = named("raspberrypi3", "ssh")
+    put(tools, "ssh", "Could not resolve hostname", code=255)
+    with pytest.raises(BoardError, match="the board was not found") as caught:
+        run_runner(board, runner, FILES, Place("socket://pi.lab:3333", ""), 60)
+    assert str(caught.value.cure).endswith("ssh pi.lab true")
 
 
 def test_a_program_that_hangs_is_ended(tools: Path) -> None:
