@@ -21,13 +21,16 @@ from policyport.pipeline.codec_mcucoder_cost import (
 from policyport.pipeline.codec_mcucoder_ours import OurResult, run_ours
 from policyport.pipeline.codec_page import bd_words
 from policyport.pipeline.codec_rates import METRICS, BdRate, Point, at_rate, bd_rate
-from policyport.pipeline.codec_study import RATES, CodecCell
+from policyport.pipeline.codec_study import CodecCell
 from policyport.pipeline.run import Say
 from policyport.train.codec.mcucoder import DecoderName
 from policyport.train.codec.mcucoder_learner import McuConfig
 from policyport.train.codec.photographs import test_photographs
 
 Measure = Callable[[Point], float]
+
+RATES = (0.1, 0.25, 0.4)
+"""Bits per pixel at which MS-SSIM is told."""
 
 
 @dataclass(frozen=True)
