@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from policyport.deploy.kernel_cost_neon import neon_instructions, neon_plain_instructions
 from policyport.deploy.layers import Affine
-from policyport.deploy.layout_neon import NeonKernel, neon_kernels, scratch_bytes
+from policyport.deploy.layout_neon import NeonKernel, neon_kernels
+from policyport.deploy.layout_neon_ring import scratch_bytes
 from policyport.deploy.variant import NeonVariant
 
 

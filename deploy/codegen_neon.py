@@ -17,13 +17,17 @@ from policyport.deploy.layout_neon import (
     NeonLayout,
     depth_of,
     groups_of,
-    in_place,
     neon_phases,
-    offsets_of,
     pack_phase,
     parts_of,
-    reach_of,
-    runs_of,
+)
+from policyport.deploy.layout_neon_ring import (
+    Ring,
+    pixel_bytes,
+    reading_of,
+    ring_of,
+    ring_runs,
+    run_bytes,
     scratch_bytes,
     scratch_of,
 )
@@ -31,16 +35,16 @@ from policyport.deploy.layout_taps import Phase
 from policyport.deploy.variant import NeonVariant
 
 POINTS = (
-    *("pp_finish.h", "pp_intrinsics.h", "pp_kernels.h", "pp_neon.h", "pp_neon_finish.h"),
+    *("pp_finish.h", "pp_intrinsics.h", "pp_kernels.h", "pp_neon.h", "pp_neon_finish.h", "pp_neon_inline.h"),
     *("pp_neon_points.c", "pp_neon_points.h"),
 )
 POOLS = (
-    *("pp_finish.h", "pp_intrinsics.h", "pp_kernels.h", "pp_neon.h", "pp_neon_finish.h"),
+    *("pp_finish.h", "pp_intrinsics.h", "pp_kernels.h", "pp_neon.h", "pp_neon_finish.h", "pp_neon_inline.h"),
     *("pp_neon_points.h", "pp_neon_pools.c", "pp_pool_part.h"),
 )
 SHARED = (
-    *("pp_finish.h", "pp_intrinsics.h", "pp_kernels.h", "pp_neon.h", "pp_neon_finish.h", "pp_neon_twin.h"),
-    *("pp_neon_windows.c", "pp_neon_windows.h"),
+    *("pp_finish.h", "pp_intrinsics.h", "pp_kernels.h", "pp_neon.h", "pp_neon_finish.h", "pp_neon_inline.h"),
+    *("pp_neon_twin.h", "pp_neon_windows.c", "pp_neon_windows.h"),
 )
 
 
@@ -78,7 +82,7 @@ def _affine(number: int, layer: Affine, kernel: NeonKernel, memory: Memory, cons
     found = neon_phases(layer)
     packed = [pack_phase(layer, phase, kernel) for phase in found]
     definitions += _blocks(name, layer, packed, kernel.layout, constants)
-    definitions += _phases(name, layer, found, packed, kernel, constants)
+    definitions += _phases(name, layer, found, packed, kernel)
     definitions += initializer("pp_neon_t", name, _fields(name, layer, kernel))
     scratch = memory.scratch_bytes(number, 0) if scratch_bytes(layer, kernel) else "NULL"
     function = f"pp_neon_{kernel.how.name}_{kernel.layout}{'_s16' if layer.input.bits == 16 else ''}"
@@ -110,42 +114,36 @@ def _phases(
     found: Sequence[Phase],
     packed: Sequence[Sequence[Words]],
     kernel: NeonKernel,
-    constants: Constants,
 ) -> str:
     """The runs of all phases, and the phases."""
-    runs = [runs_of(phase) for phase in found]
-    offsets = [offset for phase in found for offset in offsets_of(layer, phase, kernel)]
+    runs = ring_runs(layer, kernel)
     all_runs = [{"y": y, "x": x} for part in runs for y, x, _ in part]
     table: list[dict[str, object]] = []
-    run = part = word = 0
+    run = word = 0
     for phase, of_phase, groups in zip(found, runs, packed, strict=True):
         parts = parts_of(layer, phase, kernel)
         table.append(
             {
                 "runs": f"{name}_runs + {run}",
                 "count": len(of_phase),
-                "pixels": of_phase[0][2],
-                "offsets": f"{name}_offsets + {part}",
+                "run_bytes": run_bytes(layer, of_phase),
                 "parts": parts.count,
                 "inputs": parts.inputs,
-                "reach": reach_of(layer, phase, kernel),
                 "blocks": f"{name}_blocks + {word}",
                 "words": len(groups[0]),
             }
         )
-        run, part, word = run + len(of_phase), part + parts.count, word + sum(map(len, groups))
-    return (
-        struct_array("pp_neon_run_t", f"{name}_runs", all_runs)
-        + constants.array("int32_t", f"{name}_offsets", offsets, "bytes from a window's origin to each part")
-        + struct_array("pp_neon_phase_t", f"{name}_phases", table)
+        run, word = run + len(of_phase), word + sum(map(len, groups))
+    return struct_array("pp_neon_run_t", f"{name}_runs", all_runs) + struct_array(
+        "pp_neon_phase_t", f"{name}_phases", table
     )
 
 
 def _fields(name: str, layer: Affine, kernel: NeonKernel) -> dict[str, object]:
     """The fields of ``pp_neon_t``."""
     before, share = layer.before_table, len(layer.weights) // groups_of(layer)
-    scratch = scratch_of(layer, kernel)
-    origin, stride, step = (0, 0), (1, 1), (1, 1)
+    scratch, ring = scratch_of(layer, kernel), _ring(layer, kernel)
+    stride, step = (1, 1), (1, 1)
     images: tuple[dict[str, object], dict[str, object]] = (
         {"height": 1, "width": 1, "channels": layer.input.size},
         {"height": 1, "width": 1, "channels": layer.output.size},
@@ -155,7 +153,7 @@ def _fields(name: str, layer: Affine, kernel: NeonKernel) -> dict[str, object]:
         if isinstance(layer, TransposedConv2d):
             step = layer.window.stride
         else:
-            stride, origin = layer.window.stride, (-layer.window.pads[0], -layer.window.pads[1])
+            stride = layer.window.stride
     return {
         "phases": f"{name}_phases",
         "input": images[0],
@@ -164,21 +162,30 @@ def _fields(name: str, layer: Affine, kernel: NeonKernel) -> dict[str, object]:
         "depth": depth_of(layer),
         "share": share,
         "block_rows": kernel.how.sizes[0],
-        **{f"{what}_{axis}": pair[i] for what, pair in _steps(origin, stride, step) for i, axis in enumerate("yx")},
+        "first_row": ring.top,
+        "first_column": ring.left,
+        "ring_rows": ring.rows,
+        "ring_columns": ring.columns,
+        "stride_y": stride[0],
+        "stride_x": stride[1],
+        "step_y": step[0],
+        "step_x": step[1],
         "input_bytes": layer.input.bits // 8,
         "output_bytes": layer.output.bits // 8,
-        "in_place": "true" if in_place(layer, kernel) else "false",
+        "reading": f"PP_NEON_{reading_of(layer, kernel).upper()}",
         "padding": layer.input.zero_point if layer.input.bits == 8 else 0,
-        "slot_first": scratch.first,
-        "slot_step": scratch.step,
-        "zero_point": f"INT64_C({before.zero_point}) * (INT64_C(1) << 32)",
+        "row_bytes": ring.row_bytes,
+        "ring_first": scratch.ring_first,
+        "slot_first": scratch.slot_first,
+        "slot_step": scratch.slot_step,
+        "slots": scratch.slots,
         "shift": layer.requantize.shift,
+        "zero_point": before.zero_point,
         "low": before.low,
         "high": before.high,
     }
 
 
-def _steps(
-    origin: tuple[int, int], stride: tuple[int, int], step: tuple[int, int]
-) -> tuple[tuple[str, tuple[int, int]], ...]:
-    return ("origin", origin), ("stride", stride), ("step", step)
+def _ring(layer: Affine, kernel: NeonKernel) -> Ring:
+    """Of a fully connected layer the one pixel."""
+    return ring_of(layer, kernel) if isinstance(layer, Conv2d) else Ring(0, 0, 1, 1, pixel_bytes(layer))

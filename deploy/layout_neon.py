@@ -33,7 +33,7 @@ SPARE_BITS = 4
 class Arrangement:
     """How a kernel lays out its blocks."""
 
-    name: Literal["dot", "rows", "channels"]
+    name: Literal["dot", "rows", "channels", "depthwise"]
     sizes: tuple[int, ...]
     """Rows of blocks, falling."""
 
@@ -69,6 +69,12 @@ ROWS_BY_FOUR = Arrangement("rows", (4,), 16, 8, 2)
 
 CHANNELS = Arrangement("channels", (16, 8), 8, 8, 4)
 """Depthwise: the rows are channels, and each tap is a part."""
+
+DEPTHWISE = Arrangement("depthwise", (16,), 8, 8, 1)
+"""The same of 3x3 taps and 8-bit inputs, along whole rows."""
+
+HALFWORD_TAPS = (5, 3, 2)
+"""Products that ``pp_neon_depthwise`` adds in int16 before it widens them."""
 
 
 @dataclass(frozen=True)
@@ -119,11 +125,14 @@ def neon_kernels(layer: Affine, variant: NeonVariant) -> tuple[NeonKernel, ...]:
     if max(sides) > LARGEST_SIDE:
         return ()
     low, high = int(layer.weights.min(initial=0)), int(layer.weights.max(initial=0))
+    if layer.before_table.bits == 16 and layer.before_table.zero_point:
+        return ()
     # Two products of -128 by -128 do not fit in int16.
     in_halfwords = layer.input.bits == 16 or low >= -127
     narrow = layer.input.bits == 8 and low >= -8 and high <= 7
     if is_depthwise(layer):
-        return (NeonKernel(CHANNELS, "bytes"),) if in_halfwords else ()
+        by_rows = layer.input.bits == 8 and layer.weights.shape[1:3] == (3, 3)
+        return (NeonKernel(DEPTHWISE if by_rows else CHANNELS, "bytes"),) if in_halfwords else ()
     if variant == "neon_dot" and layer.input.bits == 8:
         nibbles = (NeonKernel(DOT, "nibbles"),) if narrow and _has_spare_bits(layer) else ()
         return (*nibbles, NeonKernel(DOT, "bytes"))
@@ -184,7 +193,7 @@ def in_place(layer: Affine, kernel: NeonKernel) -> bool:
         runs = [pixels * depth for _, _, pixels in read_runs(layer, phase)]
         inputs = sum(_whole_steps(run, kernel.unit) for run in runs)
         more += (inputs - _whole_steps(sum(runs), kernel.unit)) * len(layer.weights)
-        copied += 20 + 16 * len(runs) + sum(runs) / 8
+        copied += 10 + sum(6 + -(-run * layer.input.bits // 128) * 5 for run in runs)
     return more * INPUT_INSTRUCTIONS[kernel.how.name] <= copied
 
 
@@ -201,73 +210,12 @@ def parts_of(layer: Affine, phase: Phase, kernel: NeonKernel) -> Parts:
     return Parts(1, len(runs) * run, _whole_steps(len(runs) * run, kernel.unit))
 
 
-@dataclass(frozen=True)
-class Scratch:
-    """Where windows are copied, in bytes."""
-
-    first: int
-    """From the start of the scratch to the origin of the first window."""
-
-    step: int
-    """From each origin to the next."""
-
-    size: int
-
-
-def offsets_of(layer: Affine, phase: Phase, kernel: NeonKernel) -> list[int]:
-    """Bytes from a window's origin to each of its parts."""
-    return _image_offsets(layer, phase) if in_place(layer, kernel) else [0]
-
-
-def _image_offsets(layer: Affine, phase: Phase) -> list[int]:
-    width, channels = (layer.input.shape[1], layer.input.shape[2]) if isinstance(layer, Conv2d) else (1, 0)
-    return [(y * width + x) * channels * layer.input.bits // 8 for y, x, _ in read_runs(layer, phase)]
-
-
-def reach_of(layer: Affine, phase: Phase, kernel: NeonKernel) -> int:
-    """Bytes from a window's origin to the end of all that is read of it in the image."""
-    parts, depth = parts_of(layer, phase, kernel), depth_of(layer)
-    run = parts.inputs if in_place(layer, kernel) else runs_of(phase)[0][2] * depth
-    return max(_image_offsets(layer, phase)) + (run + (groups_of(layer) - 1) * depth) * layer.input.bits // 8
-
-
-def scratch_of(layer: Affine, kernel: NeonKernel) -> Scratch:
-    """Windows that are read in place lie there with their rows as far apart as in the image, beside one another where
-    a row has room; the others one behind the other.
-    """
-    found, windows = neon_phases(layer), kernel.how.windows
-    if not in_place(layer, kernel):
-        taps = max(parts_of(layer, phase, kernel).taps for phase in found)
-        step = taps * layer.input.bits // 8
-        return Scratch(0, step, windows * step)
-    first = -min(0, *(offset for phase in found for offset in _image_offsets(layer, phase)))
-    reach = max(reach_of(layer, phase, kernel) for phase in found)
-    step = first + reach
-    if isinstance(layer, Conv2d):
-        extent = max(_extent(phase) for phase in found)
-        if windows * extent <= layer.input.shape[1]:
-            step = extent * layer.input.shape[2] * layer.input.bits // 8
-    return Scratch(first, step, (windows - 1) * step + first + reach)
-
-
-def _extent(phase: Phase) -> int:
-    """Pixels from the leftmost that a window sees to the rightmost."""
-    runs = runs_of(phase)
-    return max(x + pixels for _, x, pixels in runs) - min(x for _, x, _ in runs)
-
-
-def scratch_bytes(layer: Affine, kernel: NeonKernel) -> int:
-    """Bytes of the windows that are copied; 0 where all are read in place."""
-    padded = isinstance(layer, Conv2d) and (isinstance(layer, TransposedConv2d) or any(layer.window.pads))
-    whole = all(p.taken == p.inputs for p in (parts_of(layer, x, kernel) for x in neon_phases(layer)))
-    return 0 if in_place(layer, kernel) and whole and not padded else scratch_of(layer, kernel).size
-
-
 def pack_phase(layer: Affine, phase: Phase, kernel: NeonKernel) -> list[Words]:
     """The blocks of each group of a phase."""
     parts = parts_of(layer, phase, kernel)
     if isinstance(layer, Conv2d) and is_depthwise(layer):
-        return [pack_channels(layer.weights, layer.bias, layer.requantize.multiplier)]
+        pack = pack_depthwise if kernel.how == DEPTHWISE else pack_channels
+        return [pack(layer.weights, layer.bias, layer.requantize.multiplier)]
     if isinstance(layer, Conv2d):
         found = group_rows(layer, phase)
         return [pack_rows(_or_zeros(rows, parts), bias, by, parts, kernel) for rows, bias, by in found]
@@ -311,6 +259,38 @@ def pack_channels(weights: Integers, bias: Integers, multiplier: Integers) -> Wo
         block, *ends = (_padded(values[some.start : some.stop], size) for values in (taps, bias, multiplier))
         words += [_whole(ends[0]), _bytes(block.T), _whole(ends[1])]
     return np.concatenate(words)
+
+
+def pack_depthwise(weights: Integers, bias: Integers, multiplier: Integers) -> Words:
+    """All blocks of a depthwise convolution of 3x3 taps.
+
+    :param weights: [channels, 3, 3, 1]
+    :param bias: [channels]
+    :param multiplier: [channels]
+    """
+    size, channels = DEPTHWISE.sizes[0], len(weights)
+    together = np.column_stack([weights.reshape(channels, -1), bias, multiplier])
+    if 2 * channels == size:
+        together = np.concatenate([together, together])
+    firsts = [*range(0, channels - size, size), channels - size] if channels > size else [0]
+    words: list[Words] = []
+    for first in firsts:
+        block = _padded(together[first : first + size], size)
+        taps = block[:, :-2]
+        words += [_whole(np.array([halfword_taps(taps)])), _whole(block[:, -2]), _bytes(taps.T), _whole(block[:, -1])]
+    return np.concatenate(words)
+
+
+def halfword_taps(taps: Integers) -> int:
+    """How many products of neighbouring taps int16 holds, whatever the 8-bit inputs are.
+
+    :param taps: [channels, taps]
+    """
+    largest = np.maximum(127 * np.abs(taps) + np.maximum(-taps, 0), 127 * np.abs(taps) + np.maximum(taps, 0))
+    for count in HALFWORD_TAPS:
+        if np.add.reduceat(largest, range(0, taps.shape[1], count), axis=1).max(initial=0) < 2**15:
+            return count
+    raise AssertionError("weights below -127 do not come here")
 
 
 def _padded(values: Integers, size: int) -> Integers:

@@ -27,7 +27,7 @@ from policyport.deploy.layers import (
     Tensor,
     TransposedConv2d,
 )
-from policyport.deploy.layout_neon import groups_of, in_place
+from policyport.deploy.layout_neon_ring import reading_of, ring_of
 from policyport.deploy.layout_rows import is_pointwise, rows_layout
 from policyport.deploy.placement import Overlap
 from policyport.deploy.strips import Call, row_bytes, schedule, stepped_rows, sums_bytes
@@ -100,19 +100,30 @@ def _of_convolution(layer: Conv2d, variant: Variant, optimize: str) -> Overlap |
 
 
 def _of_neon(layer: Conv2d, variant: NeonVariant, optimize: str) -> Overlap | None:
-    """Several windows are read before any of their outputs is written, in place once for each block of rows."""
+    """Several pixels are read before any of their outputs is written, once for each block of rows; of other windows all
+    rows of the image that a row of the output sees are copied before.
+    """
     kernel = neon_choice(layer, variant, optimize)
     if kernel is None:
         return Overlap(_by_pixel(layer, _convolved(layer), not _by_channel(layer)).distance_bytes())
-    if isinstance(layer, TransposedConv2d) or groups_of(layer) > 1:
+    if isinstance(layer, TransposedConv2d):
         return None
-    how, rows = kernel.how, layer.output.shape[2]
-    blocks = how.blocks(rows)
-    several = len(blocks) > 1 and in_place(layer, kernel)
-    needed = _from_here(_convolved(layer))[:: how.windows] * _pixel_bytes(layer.input)
-    pixels = np.minimum(how.windows * np.arange(1, len(needed) + 1), layer.output.size // rows)
-    rereads = len(blocks[-1]) * layer.output.bits // 8 if several else 0
-    return Overlap(Steps(pixels * _pixel_bytes(layer.output), needed, rereads).distance_bytes())
+    rows, columns, channels = layer.output.shape
+    if reading_of(layer, kernel) == "pixels":
+        how = kernel.how
+        blocks = how.blocks(channels)
+        needed = np.arange(0, rows * columns, how.windows) * _pixel_bytes(layer.input)
+        pixels = np.minimum(how.windows * np.arange(1, len(needed) + 1), rows * columns)
+        rereads = len(blocks[-1]) * layer.output.bits // 8 if len(blocks) > 1 else 0
+        return Overlap(Steps(pixels * _pixel_bytes(layer.output), needed, rereads).distance_bytes())
+    written = np.arange(1, rows + 1) * columns * _pixel_bytes(layer.output)
+    ring = ring_of(layer, kernel)
+    copied = ring.top + ring.rows + layer.window.stride[0] * (np.arange(rows) - 1)
+    copied[0] = 0
+    height, width, _ = layer.input.shape
+    # Nothing is needed once all rows are copied.
+    needed = np.where(copied < height, np.maximum(copied, 0) * width * _pixel_bytes(layer.input), written[-1])
+    return Overlap(Steps(written, needed).distance_bytes())
 
 
 def _by_channel(layer: Conv2d) -> bool:

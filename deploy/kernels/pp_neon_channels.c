@@ -27,8 +27,8 @@ PP_INLINE void add(int32x4_t *sums, int16x8_t low, int16x8_t high, int channels)
 PP_INLINE void taps_s8(int32x4_t (*sums)[4], const pp_neon_windows_t *windows, const int8_t *weights, uint32_t first,
                        int count, int channels)
 {
-    const int32_t *offset = windows->phase->offsets;
-    uint32_t left = windows->phase->parts;
+    const int32_t *offset = windows->row->offsets;
+    uint32_t left = windows->row->parts;
     for (; left >= 2u; left -= 2u, offset += 2, weights += 2 * channels) {
         const int8x16_t a = load(weights, channels);
         const int8x16_t b = load(weights + channels, channels);
@@ -54,13 +54,13 @@ PP_INLINE void taps_s8(int32x4_t (*sums)[4], const pp_neon_windows_t *windows, c
 PP_INLINE void taps_s16(int32x4_t (*sums)[4], const pp_neon_windows_t *windows, const int8_t *weights, uint32_t first,
                         int count, int channels)
 {
-    for (uint32_t part = 0; part < windows->phase->parts; part++, weights += channels) {
+    for (uint32_t part = 0; part < windows->row->parts; part++, weights += channels) {
         PP_UNROLL
         for (int half = 0; half < channels / 8; half++) {
             const int16x8_t w = vmovl_s8(vld1_s8(weights + 8 * half));
             PP_UNROLL
             for (int i = 0; i < count; i++) {
-                const int8_t *const from = windows->from[i] + windows->phase->offsets[part] + 2u * first;
+                const int8_t *const from = windows->from[i] + windows->row->offsets[part] + 2u * first;
                 const int16x8_t x = vld1q_s16((const int16_t *)(const void *)from + 8 * half);
                 int32x4_t *const sum = sums[i] + 2 * half;
                 sum[0] = vmlal_s16(sum[0], vget_low_s16(x), vget_low_s16(w));
@@ -77,7 +77,7 @@ PP_INLINE const uint32_t *block(const pp_neon_ending_t *ending, const pp_neon_wi
     int32x4_t sums[WINDOWS][4];
     int32x4_t multipliers[4];
     const int8_t *const weights = (const int8_t *)(words + channels);
-    const uint32_t *const behind = words + channels + windows->phase->parts * (uint32_t)channels / 4u;
+    const uint32_t *const behind = words + channels + windows->row->parts * (uint32_t)channels / 4u;
     PP_UNROLL
     for (int v = 0; v < channels / 4; v++) {
         PP_UNROLL
@@ -101,16 +101,17 @@ PP_INLINE const uint32_t *block(const pp_neon_ending_t *ending, const pp_neon_wi
     return behind + channels;
 }
 
-PP_INLINE void tile(const pp_neon_t *layer, const pp_neon_windows_t *windows, int count, bool is_s16)
+PP_INLINE void tile(const pp_neon_t *layer, const pp_neon_ending_t *ending,
+                    const pp_neon_windows_t *windows, int count, bool is_s16)
 {
-    const pp_neon_ending_t ending = pp_neon_ending(layer);
-    const uint32_t *words = windows->blocks;
+    (void)layer;
+    const uint32_t *words = windows->row->blocks;
     uint32_t first = 0;
-    for (; ending.share - first >= LARGER; first += LARGER) {
-        words = block(&ending, windows, words, count, LARGER, is_s16, first);
+    for (; ending->share - first >= LARGER; first += LARGER) {
+        words = block(ending, windows, words, count, LARGER, is_s16, first);
     }
-    for (; first < ending.share; first += SMALLER) {
-        words = block(&ending, windows, words, count, SMALLER, is_s16, first);
+    for (; first < ending->share; first += SMALLER) {
+        words = block(ending, windows, words, count, SMALLER, is_s16, first);
     }
 }
 
@@ -118,11 +119,13 @@ PP_INLINE void tile(const pp_neon_t *layer, const pp_neon_windows_t *windows, in
 
 #include "pp_neon_twin.h"
 
-static void tile(const pp_neon_t *layer, const pp_neon_windows_t *windows, uint32_t count, bool is_s16)
+static void tile(const pp_neon_t *layer, const pp_neon_ending_t *ending, const pp_neon_windows_t *windows,
+                 uint32_t count, bool is_s16)
 {
-    const uint32_t taps = windows->phase->parts;
-    const uint32_t *block = windows->blocks;
+    const uint32_t taps = windows->row->parts;
+    const uint32_t *block = windows->row->blocks;
     uint32_t channels = 0;
+    (void)ending;
     (void)is_s16;
     for (uint32_t first = 0; first < layer->share; first += channels) {
         const uint32_t left = layer->share - first;
@@ -132,7 +135,7 @@ static void tile(const pp_neon_t *layer, const pp_neon_windows_t *windows, uint3
             const uint32_t window = i / channels, channel = i % channels;
             int32_t sum = 0;
             for (uint32_t tap = 0; tap < taps && channel < left; tap++) {
-                const int8_t *const from = windows->from[window] + windows->phase->offsets[tap];
+                const int8_t *const from = windows->from[window] + windows->row->offsets[tap];
                 sum += ((const int8_t *)(block + channels))[tap * channels + channel] *
                        pp_neon_input(layer, from, first + channel);
             }

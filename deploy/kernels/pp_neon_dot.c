@@ -34,17 +34,20 @@ PP_INLINE int8x16_t load(const int8_t *from, uint32_t inputs, bool wide, int8x16
  * are multiplied byte by byte; what the lower ones lack is in the biases, and sums may wrap before both are together.
  * Returns what lies behind the block. */
 PP_INLINE const uint32_t *block(const pp_neon_ending_t *ending, const pp_neon_windows_t *windows,
-                                const uint32_t *words, int count, int vectors, kind_t kind, uint32_t first)
+                                const uint32_t *words, int count, int vectors, kind_t kind, uint32_t first,
+                                bool whole)
 {
     const bool nibbles = kind == NIBBLES, wide = kind == BYTES_S16;
+    const bool held = !wide || count > 1;
     const uint32_t bytes = wide ? 2 : 1;
     int32x4_t uppers[WINDOWS][4];
     int32x4_t sums[WINDOWS][4];
     PP_UNROLL
-    for (int v = 0; v < vectors; v++) {
-        const int32x4_t bias = vld1q_s32((const int32_t *)words + 4 * v);
+    for (int i = 0; i < count; i++) {
+        __asm__("" : "+r"(words)); /* loaded again, two at a time, which takes fewer instructions than to copy them */
         PP_UNROLL
-        for (int i = 0; i < count; i++) {
+        for (int v = 0; v < vectors; v++) {
+            const int32x4_t bias = vld1q_s32((const int32_t *)words + 4 * v);
             sums[i][v] = nibbles ? vshlq_n_s32(bias, 4) : bias;
             uppers[i][v] = vdupq_n_s32(0);
         }
@@ -57,20 +60,30 @@ PP_INLINE const uint32_t *block(const pp_neon_ending_t *ending, const pp_neon_wi
         PP_UNROLL \
         for (int v = 0; v < vectors; v++) { \
             sums[i][v] = vdotq_laneq_s32(sums[i][v], w[v], x[i], lane); \
+            if (held) { \
+                PP_WHOLE(sums[i][v]); \
+            } \
             if (wide) { \
                 uppers[i][v] = vdotq_laneq_s32(uppers[i][v], w[v], upper[i], lane); \
             } \
         } \
     }
 
+/* Sums stay in their registers: else compilers move them from one to another around a loop. */
+#define HOLD \
+    PP_UNROLL \
+    for (int i = 0; i < count && held; i++) { \
+        PP_UNROLL \
+        for (int v = 0; v < vectors; v++) { \
+            PP_WHOLE(sums[i][v]); \
+        } \
+    }
+
 #define LOAD(w) \
     int8x16_t w[4]; \
-    if (vectors == 4) { \
-        const int8x16x4_t four = vld1q_s8_x4(weights); \
-        w[0] = four.val[0], w[1] = four.val[1], w[2] = four.val[2], w[3] = four.val[3]; \
-    } else { \
-        w[0] = vld1q_s8(weights); \
-        w[1] = vectors == 2 ? vld1q_s8(weights + 16) : w[0]; \
+    PP_UNROLL \
+    for (int v = 0; v < vectors; v++) { \
+        w[v] = vld1q_s8(weights + 16 * v); \
     } \
     weights += 16 * vectors;
 
@@ -93,18 +106,17 @@ PP_INLINE const uint32_t *block(const pp_neon_ending_t *ending, const pp_neon_wi
         DOTS(high, lane + 1) \
     }
 
-    const uint32_t parts = windows->phase->parts;
-    const uint32_t inputs = windows->phase->inputs;
-    for (uint32_t part = 0; part < parts; part++) {
-        const int32_t offset = windows->phase->offsets[part];
+    const uint32_t inputs = windows->row->inputs;
+    const int32_t *offset = windows->row->offsets;
+    for (uint32_t left = windows->row->parts; left != 0u; left--, offset++) {
         const int8_t *from[WINDOWS];
         int8x16_t x[WINDOWS], upper[WINDOWS];
         PP_UNROLL
         for (int i = 0; i < count; i++) {
-            from[i] = windows->from[i] + offset;
+            from[i] = windows->from[i] + *offset;
         }
-        uint32_t left = inputs;
-        for (; left >= 16u; left -= 16u) {
+        HOLD
+        for (uint32_t steps = inputs / 16u; steps != 0u; steps--) {
             PP_UNROLL
             for (int i = 0; i < count; i++) {
                 x[i] = load(from[i], 16, wide, upper + i);
@@ -120,8 +132,12 @@ PP_INLINE const uint32_t *block(const pp_neon_ending_t *ending, const pp_neon_wi
                 OF_BYTES(3)
             }
         }
+        HOLD
+        if (whole) {
+            continue;
+        }
         if (nibbles) {
-            if (left != 0u) {
+            if (inputs % 16u != 0u) {
                 PP_UNROLL
                 for (int i = 0; i < count; i++) {
                     x[i] = load(from[i], 8, wide, upper + i);
@@ -129,7 +145,7 @@ PP_INLINE const uint32_t *block(const pp_neon_ending_t *ending, const pp_neon_wi
                 OF_NIBBLES(0)
             }
         } else {
-            if (left >= 8u) {
+            if (inputs % 16u >= 8u) {
                 PP_UNROLL
                 for (int i = 0; i < count; i++) {
                     x[i] = load(from[i], 8, wide, upper + i);
@@ -137,9 +153,8 @@ PP_INLINE const uint32_t *block(const pp_neon_ending_t *ending, const pp_neon_wi
                 }
                 OF_BYTES(0)
                 OF_BYTES(1)
-                left -= 8u;
             }
-            if (left != 0u) {
+            if (inputs % 8u != 0u) {
                 PP_UNROLL
                 for (int i = 0; i < count; i++) {
                     x[i] = load(from[i], 4, wide, upper + i);
@@ -148,6 +163,7 @@ PP_INLINE const uint32_t *block(const pp_neon_ending_t *ending, const pp_neon_wi
             }
         }
     }
+    HOLD
     int32x4_t multipliers[4];
     PP_UNROLL
     for (int v = 0; v < vectors; v++) {
@@ -165,34 +181,101 @@ PP_INLINE const uint32_t *block(const pp_neon_ending_t *ending, const pp_neon_wi
     return (const uint32_t *)(const void *)weights + 4 * vectors;
 }
 
-PP_INLINE void tile(const pp_neon_t *layer, const pp_neon_windows_t *windows, int count, kind_t kind)
+PP_INLINE void tile(const pp_neon_t *layer, const pp_neon_ending_t *ending, const pp_neon_windows_t *windows, int count,
+                    kind_t kind)
 {
-    const pp_neon_ending_t ending = pp_neon_ending(layer);
-    const uint32_t *words = windows->blocks;
+    const uint32_t *words = windows->row->blocks;
     uint32_t first = 0;
-    for (; ending.share - first >= LARGER; first += LARGER) {
-        words = block(&ending, windows, words, count, LARGER / 4, kind, first);
+    (void)layer;
+    for (; ending->share - first >= LARGER; first += LARGER) {
+        words = block(ending, windows, words, count, LARGER / 4, kind, first, false);
     }
-    if (ending.share - first >= 8u) {
-        words = block(&ending, windows, words, count, 2, kind, first);
+    if (ending->share - first >= 8u) {
+        words = block(ending, windows, words, count, 2, kind, first, false);
         first += 8u;
     }
-    for (; first < ending.share; first += 4u) {
-        words = block(&ending, windows, words, count, 1, kind, first);
+    for (; first < ending->share; first += 4u) {
+        words = block(ending, windows, words, count, 1, kind, first, false);
     }
+}
+
+/* The windows of a row, four by four, of bytes that are whole steps, the rows of weights being whole blocks and the ending
+ * plain. Compilers find registers for this alone more easily. */
+static __attribute__((noinline)) void whole_tiles(const pp_neon_t *layer, const pp_neon_row_t *row)
+{
+    pp_neon_ending_t ending = pp_neon_ending(layer);
+    ending.plain = true;
+    ending.bytes = 1;
+    pp_neon_windows_t windows = {.row = row};
+    const int8_t *from = row->from;
+    int8_t *to = row->to;
+    for (uint32_t left = row->count; left >= WINDOWS; left -= WINDOWS) {
+        const uint32_t *words = row->blocks;
+        PP_UNROLL
+        for (int i = 0; i < WINDOWS; i++) {
+            windows.from[i] = from;
+            windows.to[i] = to;
+            from += row->from_step;
+            to += row->to_step;
+        }
+        for (uint32_t first = 0; first < ending.share; first += LARGER) {
+            words = block(&ending, &windows, words, WINDOWS, LARGER / 4, BYTES, first, true);
+        }
+    }
+}
+
+static bool is_whole(const pp_neon_t *layer, const pp_neon_row_t *row)
+{
+    return row->inputs % 16u == 0u && layer->share % LARGER == 0u && layer->output_bytes == 1u && layer->shift == 0;
 }
 
 #else
 
 #include "pp_neon_twin.h"
 
-static void tile(const pp_neon_t *layer, const pp_neon_windows_t *windows, uint32_t count, kind_t kind)
+static void whole_tiles(const pp_neon_t *layer, const pp_neon_row_t *row)
 {
+    (void)layer;
+    (void)row;
+}
+
+static bool is_whole(const pp_neon_t *layer, const pp_neon_row_t *row)
+{
+    (void)layer;
+    (void)row;
+    return false;
+}
+
+static void tile(const pp_neon_t *layer, const pp_neon_ending_t *ending, const pp_neon_windows_t *windows,
+                 uint32_t count, kind_t kind)
+{
+    (void)ending;
     pp_neon_tile(layer, windows, count, 4, kind == NIBBLES ? 2u : 1u, kind == BYTES_S16 ? 128 : 0);
 }
 
 #endif
 
-PP_NEON_KERNEL(pp_neon_dot_bytes, WINDOWS, BYTES)
+PP_NEON_ROW(any_bytes, WINDOWS, BYTES)
+
+static void bytes_row(const pp_neon_t *layer, const pp_neon_row_t *row)
+{
+    if (!is_whole(layer, row)) {
+        any_bytes(layer, row);
+        return;
+    }
+    whole_tiles(layer, row);
+    pp_neon_row_t rest = *row;
+    const uint32_t done = row->count / WINDOWS * WINDOWS;
+    rest.from += done * row->from_step;
+    rest.to += done * row->to_step;
+    rest.count -= done;
+    any_bytes(layer, &rest);
+}
+
+void pp_neon_dot_bytes(const pp_neon_t *layer, const void *input, void *output, void *scratch)
+{
+    pp_neon_convolve(layer, bytes_row, WINDOWS, input, output, scratch);
+}
+
 PP_NEON_KERNEL(pp_neon_dot_nibbles, WINDOWS, NIBBLES)
 PP_NEON_KERNEL(pp_neon_dot_bytes_s16, WINDOWS_S16, BYTES_S16)

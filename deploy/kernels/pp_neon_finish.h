@@ -6,21 +6,20 @@
 #include <string.h>
 
 #include "pp_neon.h"
+#include "pp_neon_inline.h"
 
-#if defined(__clang__)
-#define PP_UNROLL _Pragma("unroll")
-#else
-#define PP_UNROLL _Pragma("GCC unroll 16")
-#endif
-
-#define PP_INLINE static inline __attribute__((always_inline))
+/* A vector that stays whole in its register: else compilers keep a half of it in another one, and run out of them. */
+#define PP_WHOLE(vector) __asm__("" : "+w"(vector))
 
 /* What is the same for all outputs. */
 typedef struct {
-    int64x2_t zero_point; /* times 2^32 */
-    int32x4_t shift;
-    int16x8_t low;
-    int16x8_t high;
+    int16x8_t zero_point;
+    int8x16_t low_s8;     /* the clamp */
+    int8x16_t high_s8;
+    int32_t shift;
+    int16_t low;
+    int16_t high;
+    bool plain;           /* outputs are bytes, and sums not shifted */
     uint32_t bytes;       /* of an output */
     uint32_t share;
 } pp_neon_ending_t;
@@ -28,26 +27,43 @@ typedef struct {
 PP_INLINE pp_neon_ending_t pp_neon_ending(const pp_neon_t *layer)
 {
     const pp_neon_ending_t ending = {
-        vld1q_dup_s64(&layer->zero_point), vld1q_dup_s32(&layer->shift), vld1q_dup_s16(&layer->low),
-        vld1q_dup_s16(&layer->high),       layer->output_bytes,         layer->share,
+        .zero_point = vdupq_n_s16(layer->zero_point),
+        .low_s8 = vdupq_n_s8((int8_t)layer->low),
+        .high_s8 = vdupq_n_s8((int8_t)layer->high),
+        .shift = layer->shift,
+        .low = layer->low,
+        .high = layer->high,
+        .plain = layer->output_bytes == 1u && layer->shift == 0,
+        .bytes = layer->output_bytes,
+        .share = layer->share,
     };
     return ending;
 }
 
-/* (((int64_t)(sum << shift) * multiplier + 2^31) >> 32) + zero_point: the narrowing addition rounds. */
-PP_INLINE int32x4_t pp_neon_requantize(int32x4_t sum, int32x4_t multiplier, const pp_neon_ending_t *ending)
+/* Eight sums to halfwords: (((int64_t)sum * multiplier + 2^31) >> 32) + zero_point, saturated. The product is taken twice, less
+ * its lower 32 bits (SQDMULH), and halved, which rounds (SQRSHRN): floor((floor(2 p) + 1) / 2) = floor(p + 1/2). What
+ * saturates lies beyond any clamp: the zero point of halfwords is 0. */
+PP_INLINE int16x8_t pp_neon_requantize(int32x4_t a, int32x4_t b, const int32x4_t *multipliers,
+                                       const pp_neon_ending_t *ending)
 {
-    const int32x4_t scaled = vshlq_s32(sum, ending->shift);
-    const int64x2_t low = vmull_s32(vget_low_s32(scaled), vget_low_s32(multiplier));
-    const int64x2_t high = vmull_high_s32(scaled, multiplier);
-    return vraddhn_high_s64(vraddhn_s64(low, ending->zero_point), high, ending->zero_point);
+    const int16x4_t low = vqrshrn_n_s32(vqdmulhq_s32(a, multipliers[0]), 1);
+    const int16x8_t q = vqrshrn_high_n_s32(low, vqdmulhq_s32(b, multipliers[1]), 1);
+    return vqaddq_s16(q, ending->zero_point);
 }
 
-/* Eight to halfwords, which saturate beyond what a clamp leaves. */
-PP_INLINE int16x8_t pp_neon_clamp(int32x4_t a, int32x4_t b, const pp_neon_ending_t *ending)
+/* The same of sums that may be shifted, clamped. */
+PP_INLINE int16x8_t pp_neon_clamped(int32x4_t a, int32x4_t b, const int32x4_t *multipliers,
+                                    const pp_neon_ending_t *ending)
 {
-    const int16x8_t q = vqmovn_high_s32(vqmovn_s32(a), b);
-    return vminq_s16(vmaxq_s16(q, ending->low), ending->high);
+    const int32x4_t shift = vdupq_n_s32(ending->shift);
+    const int16x8_t q = pp_neon_requantize(vshlq_s32(a, shift), vshlq_s32(b, shift), multipliers, ending);
+    return vminq_s16(vmaxq_s16(q, vdupq_n_s16(ending->low)), vdupq_n_s16(ending->high));
+}
+
+PP_INLINE int8x16_t pp_neon_clamped_s8(int16x8_t low, int16x8_t high, const pp_neon_ending_t *ending)
+{
+    const int8x16_t q = vqmovn_high_s16(vqmovn_s16(low), high);
+    return vminq_s8(vmaxq_s8(q, ending->low_s8), ending->high_s8);
 }
 
 /* The first outputs of a few. */
@@ -64,39 +80,61 @@ PP_INLINE void pp_neon_store_some(int16x8_t q, const pp_neon_ending_t *ending, i
     }
 }
 
+/* Sixteen outputs. */
+PP_INLINE void pp_neon_store_16(const int32x4_t *sums, const int32x4_t *multipliers, const pp_neon_ending_t *ending,
+                                int8_t *to)
+{
+    if (ending->plain) {
+        const int16x8_t low = pp_neon_requantize(sums[0], sums[1], multipliers, ending);
+        const int16x8_t high = pp_neon_requantize(sums[2], sums[3], multipliers + 2, ending);
+        vst1q_s8(to, pp_neon_clamped_s8(low, high, ending));
+        return;
+    }
+    const int16x8_t low = pp_neon_clamped(sums[0], sums[1], multipliers, ending);
+    const int16x8_t high = pp_neon_clamped(sums[2], sums[3], multipliers + 2, ending);
+    if (ending->bytes == 1u) {
+        vst1q_s8(to, vmovn_high_s16(vmovn_s16(low), high));
+    } else {
+        vst1q_s16((int16_t *)(void *)to, low);
+        vst1q_s16((int16_t *)(void *)to + 8, high);
+    }
+}
+
+/* Eight outputs. */
+PP_INLINE void pp_neon_store_8(const int32x4_t *sums, const int32x4_t *multipliers, const pp_neon_ending_t *ending,
+                               int8_t *to)
+{
+    if (ending->plain) {
+        const int16x8_t q = pp_neon_requantize(sums[0], sums[1], multipliers, ending);
+        const int8x8_t narrow = vmax_s8(vqmovn_s16(q), vget_low_s8(ending->low_s8));
+        vst1_s8(to, vmin_s8(narrow, vget_low_s8(ending->high_s8)));
+        return;
+    }
+    const int16x8_t q = pp_neon_clamped(sums[0], sums[1], multipliers, ending);
+    if (ending->bytes == 1u) {
+        vst1_s8(to, vmovn_s16(q));
+    } else {
+        vst1q_s16((int16_t *)(void *)to, q);
+    }
+}
+
 /* Four, eight or sixteen sums to the outputs from row `first` on; of four or eight only those that there are. */
 PP_INLINE void pp_neon_store(const int32x4_t *sums, const int32x4_t *multipliers, int vectors,
                              const pp_neon_ending_t *ending, int8_t *to, uint32_t first)
 {
     const uint32_t left = ending->share - first;
-    int32x4_t q[4];
-    PP_UNROLL
-    for (int v = 0; v < vectors; v++) {
-        q[v] = pp_neon_requantize(sums[v], multipliers[v], ending);
-    }
     to += first * ending->bytes;
-    const int16x8_t low = pp_neon_clamp(q[0], q[vectors > 1 ? 1 : 0], ending);
-    if (vectors == 1) {
-        if (left >= 4u) {
-            pp_neon_store_some(low, ending, to, 4);
-        } else {
-            pp_neon_store_some(low, ending, to, left);
-        }
-    } else if (vectors == 2) {
-        if (left < 8u) {
-            pp_neon_store_some(low, ending, to, left);
-        } else if (ending->bytes == 1u) {
-            vst1_s8(to, vmovn_s16(low));
-        } else {
-            vst1q_s16((int16_t *)(void *)to, low);
-        }
+    if (vectors == 4) {
+        pp_neon_store_16(sums, multipliers, ending, to);
+    } else if (vectors == 2 && left >= 8u) {
+        pp_neon_store_8(sums, multipliers, ending, to);
     } else {
-        const int16x8_t high = pp_neon_clamp(q[vectors - 2], q[vectors - 1], ending);
-        if (ending->bytes == 1u) {
-            vst1q_s8(to, vmovn_high_s16(vmovn_s16(low), high));
+        const int32x4_t two[2] = {multipliers[0], multipliers[vectors == 2 ? 1 : 0]};
+        const int16x8_t q = pp_neon_clamped(sums[0], sums[vectors == 2 ? 1 : 0], two, ending);
+        if (vectors == 1 && left >= 4u) {
+            pp_neon_store_some(q, ending, to, 4);
         } else {
-            vst1q_s16((int16_t *)(void *)to, low);
-            vst1q_s16((int16_t *)(void *)to + 8, high);
+            pp_neon_store_some(q, ending, to, left);
         }
     }
 }

@@ -51,12 +51,14 @@ static void mean_of_16(const pp_pool_t *layer, const pp_part_t *part, uint32_t c
 {
     const mean_t mean = mean_of(layer, part);
     const pp_neon_ending_t ending = {
-        vdupq_n_s64((int64_t)layer->zero_point_out * (INT64_C(1) << 32)),
-        vdupq_n_s32(layer->shift),
-        vdupq_n_s16(layer->low),
-        vdupq_n_s16(layer->high),
-        1,
-        part->channels,
+        .zero_point = vdupq_n_s16((int16_t)layer->zero_point_out),
+        .low_s8 = vdupq_n_s8((int8_t)layer->low),
+        .high_s8 = vdupq_n_s8((int8_t)layer->high),
+        .shift = (int32_t)layer->shift,
+        .low = layer->low,
+        .high = layer->high,
+        .plain = layer->shift == 0u,
+        .bytes = 1,
     };
     int16x8_t low = vdupq_n_s16(0), high = low;
     int32x4_t sums[4], multipliers[4];
@@ -76,7 +78,7 @@ static void mean_of_16(const pp_pool_t *layer, const pp_part_t *part, uint32_t c
         }
     })
     widen(sums, &low, &high);
-    pp_neon_store(sums, multipliers, 4, &ending, output, channel);
+    pp_neon_store_16(sums, multipliers, &ending, output + channel);
 }
 
 #endif

@@ -197,10 +197,10 @@ PP_INLINE const uint32_t *block(const pp_neon_ending_t *ending, const pp_neon_wi
         }
     }
     const int8_t *weights = (const int8_t *)(words + rows);
-    const uint32_t inputs = windows->phase->inputs;
-    const uint32_t parts = windows->phase->parts;
+    const uint32_t inputs = windows->row->inputs;
+    const uint32_t parts = windows->row->parts;
     for (uint32_t part = 0; part < parts; part++) {
-        const int32_t offset = windows->phase->offsets[part];
+        const int32_t offset = windows->row->offsets[part];
         const int8_t *at[WINDOWS];
         PP_UNROLL
         for (int i = 0; i < count; i++) {
@@ -230,16 +230,16 @@ PP_INLINE const uint32_t *block(const pp_neon_ending_t *ending, const pp_neon_wi
     return (const uint32_t *)(const void *)weights + rows;
 }
 
-PP_INLINE void tile(const pp_neon_t *layer, const pp_neon_windows_t *windows, int count, kind_t kind)
+PP_INLINE void tile(const pp_neon_t *layer, const pp_neon_ending_t *ending,
+                    const pp_neon_windows_t *windows, int count, kind_t kind)
 {
-    const pp_neon_ending_t ending = pp_neon_ending(layer);
-    const uint32_t *words = windows->blocks;
+    const uint32_t *words = windows->row->blocks;
     uint32_t first = 0;
-    for (; layer->block_rows == LARGER && ending.share - first >= LARGER; first += LARGER) {
-        words = block(&ending, windows, words, count, LARGER, kind, first);
+    for (; layer->block_rows == LARGER && ending->share - first >= LARGER; first += LARGER) {
+        words = block(ending, windows, words, count, LARGER, kind, first);
     }
-    for (; first < ending.share; first += 4u) {
-        words = block(&ending, windows, words, count, 4, kind, first);
+    for (; first < ending->share; first += 4u) {
+        words = block(ending, windows, words, count, 4, kind, first);
     }
 }
 
@@ -247,8 +247,10 @@ PP_INLINE void tile(const pp_neon_t *layer, const pp_neon_windows_t *windows, in
 
 #include "pp_neon_twin.h"
 
-static void tile(const pp_neon_t *layer, const pp_neon_windows_t *windows, uint32_t count, kind_t kind)
+static void tile(const pp_neon_t *layer, const pp_neon_ending_t *ending, const pp_neon_windows_t *windows,
+                 uint32_t count, kind_t kind)
 {
+    (void)ending;
     pp_neon_tile(layer, windows, count, 16, kind == NIBBLES ? 2u : 1u, 0);
 }
 

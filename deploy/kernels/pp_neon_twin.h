@@ -5,6 +5,17 @@
 #include "pp_finish.h"
 #include "pp_neon_windows.h"
 
+/* What vectors keep of a layer. */
+typedef struct {
+    const pp_neon_t *layer;
+} pp_neon_ending_t;
+
+static inline pp_neon_ending_t pp_neon_ending(const pp_neon_t *layer)
+{
+    const pp_neon_ending_t ending = {layer};
+    return ending;
+}
+
 /* The weight of an input of a part; see pp_neon.h.
  *   rows   of the block
  *   step   inputs whose weights of one row lie side by side, in one half of their bytes where `digits` is two */
@@ -37,10 +48,10 @@ static inline int32_t pp_neon_sum(const pp_neon_t *layer, const pp_neon_windows_
                                   const int8_t *weights, uint32_t rows, uint32_t row, uint32_t step, uint32_t digits,
                                   int32_t less, uint32_t bias)
 {
-    const uint32_t inputs = windows->phase->inputs;
+    const uint32_t inputs = windows->row->inputs;
     uint32_t sum = bias;
-    for (uint32_t part = 0; part < windows->phase->parts; part++, weights += inputs / digits * rows) {
-        const int8_t *const at = from + windows->phase->offsets[part];
+    for (uint32_t part = 0; part < windows->row->parts; part++, weights += inputs / digits * rows) {
+        const int8_t *const at = from + windows->row->offsets[part];
         for (uint32_t i = 0; i < inputs; i++) {
             const int32_t weight = pp_neon_weight(weights, inputs, rows, row, i, step, digits);
             sum += (uint32_t)(weight * (pp_neon_input(layer, at, i) - less));
@@ -52,8 +63,7 @@ static inline int32_t pp_neon_sum(const pp_neon_t *layer, const pp_neon_windows_
 static inline void pp_neon_write(const pp_neon_t *layer, int8_t *to, uint32_t row, int32_t sum, int32_t multiplier)
 {
     const int32_t high = pp_scaled(sum, (uint32_t)layer->shift, multiplier);
-    const int32_t zero_point = (int32_t)(layer->zero_point >> 32);
-    const int32_t q = pp_clamp(high + zero_point, layer->low, layer->high);
+    const int32_t q = pp_clamp(high + layer->zero_point, layer->low, layer->high);
     if (layer->output_bytes == 1u) {
         to[row] = (int8_t)q;
     } else {
@@ -67,8 +77,8 @@ static inline void pp_neon_write(const pp_neon_t *layer, int8_t *to, uint32_t ro
 static inline void pp_neon_tile(const pp_neon_t *layer, const pp_neon_windows_t *windows, uint32_t count,
                                 uint32_t step, uint32_t digits, int32_t less)
 {
-    const uint32_t weight_words = windows->phase->parts * windows->phase->inputs / digits / 4u;
-    const uint32_t *block = windows->blocks;
+    const uint32_t weight_words = windows->row->parts * windows->row->inputs / digits / 4u;
+    const uint32_t *block = windows->row->blocks;
     uint32_t rows = 0;
     for (uint32_t first = 0; first < layer->share; first += rows, block += rows * (2u + weight_words)) {
         const uint32_t left = layer->share - first;

@@ -19,7 +19,8 @@ from policyport.deploy.codegen import write_sources
 from policyport.deploy.codegen_memory import plan_memory, scratch_bytes, storages_of
 from policyport.deploy.host import HostLibrary
 from policyport.deploy.layers import Add, Conv2d, Layer, Pad, Pool, Resize, Tensor, TransposedConv2d
-from policyport.deploy.layout_neon import NeonKernel, in_place
+from policyport.deploy.layout_neon import NeonKernel
+from policyport.deploy.layout_neon_ring import reading_of
 from policyport.deploy.layout_rows import is_pointwise, rows_layout
 from policyport.deploy.overlay import overlaps
 from policyport.deploy.planner import plan_program
@@ -102,17 +103,25 @@ def in_fours(layer: Any) -> Iterator[Event]:
 
 
 def in_blocks(layer: Any, kernel: NeonKernel) -> Iterator[Event]:
-    """Some windows, for each block of rows where they are read in place, then that block's outputs."""
-    channels, outputs, columns = layer.input.shape[2], layer.output.shape[2], layer.output.shape[1]
-    how, again = kernel.how, in_place(layer, kernel)
-    at = places(layer)
-    for i in range(0, len(at), how.windows):
-        batch = at[i : i + how.windows]
-        read = all_channels(np.concatenate([window_pixels(layer, y, x) for y, x in batch]), channels)
-        pixels = np.array([y * columns + x for y, x in batch])
-        for block in how.blocks(outputs):
-            written = (pixels[:, None] * outputs + np.arange(block.start, block.stop)).reshape(-1)
-            yield read if again or block.start == 0 else NOTHING, written
+    """Some pixels for each block of rows, then that block's outputs."""
+    channels, outputs = layer.input.shape[2], layer.output.shape[2]
+    pixels = np.arange(layer.output.size // outputs)
+    for i in range(0, len(pixels), kernel.how.windows):
+        batch = pixels[i : i + kernel.how.windows]
+        for block in kernel.how.blocks(outputs):
+            written = (batch[:, None] * outputs + np.arange(block.start, block.stop)).reshape(-1)
+            yield all_channels(batch, channels), written
+
+
+def by_rows(layer: Any) -> Iterator[Event]:
+    """The image's rows that the windows of a row see, each once, then a row of the output."""
+    (height, width, channels), (rows, columns, outputs) = layer.input.shape, layer.output.shape
+    copied = 0
+    for y in range(rows):
+        last = y * layer.window.stride[0] - layer.window.pads[0] + layer.window.extent[0]
+        seen = np.arange(copied * width, max(copied, min(height, last)) * width)
+        yield all_channels(seen, channels), np.arange(y * columns * outputs, (y + 1) * columns * outputs)
+        copied = max(copied, min(height, last))
 
 
 def by_group(layer: Any) -> Iterator[Event]:
@@ -179,7 +188,9 @@ def convolution_events(layer: Conv2d, variant: Variant, optimize: str) -> Iterat
     at = places(layer)
     if variant == "neon" or variant == "neon_dot":
         found = neon_choice(layer, variant, optimize)
-        return plain(layer) if found is None else in_blocks(layer, found)
+        if found is None:
+            return plain(layer)
+        return in_blocks(layer, found) if reading_of(layer, found) == "pixels" else by_rows(layer)
     if variant in ("mve", "thumb"):
         layout = rows_layout(layer, variant, optimize)  # type: ignore[arg-type]
         if layout == "depthwise":
