@@ -286,7 +286,7 @@ def halfword_taps(taps: Integers) -> int:
 
     :param taps: [channels, taps]
     """
-    largest = np.maximum(127 * np.abs(taps) + np.maximum(-taps, 0), 127 * np.abs(taps) + np.maximum(taps, 0))
+    largest = 128 * np.abs(taps)
     for count in HALFWORD_TAPS:
         if np.add.reduceat(largest, range(0, taps.shape[1], count), axis=1).max(initial=0) < 2**15:
             return count
