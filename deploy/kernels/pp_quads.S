@@ -269,6 +269,15 @@ function pp_quads_sum4_bytes
     str     r3, [r2, #4*\row]
 .endm
 
+/* All pairs; r11 address of the sums. */
+.macro parts
+    mov     r2, r11
+    part    0, r6
+    part    1, r7
+    part    2, r8
+    part    3, r9
+.endm
+
 function pp_quads_sum8_nibbles
     save
     mov     r10, r2
@@ -290,11 +299,7 @@ function pp_quads_sum8_nibbles
     mov     r12, r4
     beq     3f
     b       2b
-3:  mov     r2, r11
-    part    0, r6
-    part    1, r7
-    part    2, r8
-    part    3, r9
+3:  parts
     cmp     r1, r10
     beq     4f
     b       1b
@@ -339,11 +344,7 @@ function pp_quads_sum8_crumbs
     cmp     r1, r12
     beq     3f
     b       2b
-3:  mov     r2, r11
-    part    0, r6
-    part    1, r7
-    part    2, r8
-    part    3, r9
+3:  parts
     cmp     r1, r10
     beq     4f
     b       1b
