@@ -77,7 +77,8 @@ class McuResult:
     @classmethod
     def of_table(cls, table: dict[str, Any]) -> McuResult:
         """The inverse of :func:`dataclasses.asdict`."""
-        return cls(**table | {"points": tuple(Point(**point) for point in table["points"])})
+        fields: dict[str, Any] = {**table, "points": tuple(Point(**point) for point in table["points"])}
+        return cls(**fields)
 
 
 Said = Callable[[str, Sequence[Point]], None]
