@@ -18,11 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 from policyport.core.artifact import sha256_json
 from policyport.pipeline.codec_rates import Coded, Point, curve_of
-from policyport.train.codec.mcucoder import DecoderName
-from policyport.train.codec.mcucoder_learner import McuConfig
 
 if TYPE_CHECKING:
+    from policyport.train.codec.mcucoder import DecoderName
     from policyport.train.codec.mcucoder_files import McuFiles
+    from policyport.train.codec.mcucoder_learner import McuConfig
 
 DECODERS: dict[DecoderName, tuple[str, int]] = {
     "ours": ("our decoder's convolutions", 48),
@@ -59,6 +59,8 @@ class McuCell:
     @property
     def config(self) -> McuConfig:
         """Of its training."""
+        from policyport.train.codec.mcucoder_learner import McuConfig
+
         return McuConfig(self.decoder, DECODERS[self.decoder][1], self.steps, self.seed)
 
 

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from policyport.core.artifact import open_artifact
@@ -23,9 +24,11 @@ from policyport.pipeline.codec_page import bd_words
 from policyport.pipeline.codec_rates import METRICS, BdRate, Point, at_rate, bd_rate
 from policyport.pipeline.codec_study import CodecCell
 from policyport.pipeline.run import Say
-from policyport.train.codec.mcucoder import DecoderName
-from policyport.train.codec.mcucoder_learner import McuConfig
 from policyport.train.codec.photographs import test_photographs
+
+if TYPE_CHECKING:
+    from policyport.train.codec.mcucoder import DecoderName
+    from policyport.train.codec.mcucoder_learner import McuConfig
 
 Measure = Callable[[Point], float]
 

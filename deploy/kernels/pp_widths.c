@@ -57,18 +57,15 @@ static inline void pp_narrow_s8x4(const int16_t *input, int8_t *output)
 
 void pp_widen_s8(const int8_t *input, int16_t *output, size_t size, size_t padded)
 {
-    size_t i = 0;
+    const int8_t *const end = input + size;
+    const int16_t *const padded_end = output + padded;
 #if defined(__ARM_FEATURE_DSP)
-    for (; i + 8 <= size; i += 8) {
-        pp_widen_s8x4(input + i, output + i);
-        pp_widen_s8x4(input + i + 4, output + i + 4);
+    for (; end - input >= 4; input += 4, output += 4) {
+        pp_widen_s8x4(input, output);
     }
 #endif
-    for (; i < size; i++) {
-        output[i] = input[i];
-    }
-    for (; i < padded; i++) {
-        output[i] = 0;
+    while (output != padded_end) {
+        *output++ = input != end ? *input++ : 0;
     }
 }
 
