@@ -215,7 +215,7 @@ class CortexM:
         def write_system(_machine: Any, offset: int, _size: int, value: int, _data: Any) -> None:
             system.write(PRIVATE_BUS[0] + offset, value)
             if self._controller is not None and PRIVATE_BUS[0] + offset == DCISW:
-                self._controller.forget()
+                self._controller.cache_emptied()
             if not system.has_dwt:
                 self._tick_at = system.next_wrap()
 

@@ -60,7 +60,7 @@ class FlashController(Protocol):
     def reset(self) -> None:
         """The processor was reset."""
 
-    def forget(self) -> None:
+    def cache_emptied(self) -> None:
         """The processor has emptied its data cache."""
 
     def connect(self, changed: Callable[[int, int], None], power_off: Callable[[], None]) -> None:
@@ -89,7 +89,7 @@ class Stm32Flash:
         self._sectors = tuple(sectors)
         self._changed: Callable[[int, int], None] = lambda begin, end: None
         self._power_off: Callable[[], None] = lambda: None
-        self.unforgotten = 0
+        self.changes_while_stale = 0
         """Writes and erases before which the caches were not emptied of the one before. The caches are not modelled."""
 
         self.reset()
@@ -107,7 +107,7 @@ class Stm32Flash:
         self._keys: list[int] = []
         self._shut = False
 
-    def forget(self) -> None:
+    def cache_emptied(self) -> None:
         """See :class:`FlashController`: this processor has none."""
 
     def read(self, offset: int) -> int:
@@ -153,7 +153,7 @@ class Stm32Flash:
             self._program(offset, size, value & ((1 << 8 * size) - 1))
 
     def _note_change(self) -> None:
-        self.unforgotten += self._is_stale
+        self.changes_while_stale += self._is_stale
         self._is_stale = True
 
     def _program(self, offset: int, size: int, value: int) -> None:
@@ -211,7 +211,7 @@ class Stm32F7Flash(Stm32Flash):
         super().write(offset, value)
         self._is_stale = stale if offset == self.ACR else self._is_stale
 
-    def forget(self) -> None:
+    def cache_emptied(self) -> None:
         """See :class:`FlashController`."""
         self._is_stale = False
 

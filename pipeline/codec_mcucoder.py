@@ -8,7 +8,6 @@ beside it, so that an interrupted comparison goes on.
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from policyport.core.artifact import sha256_json
+from policyport.core.artifact import code_version, sha256_json
+from policyport.pipeline.cells import cell as kept_cell
 from policyport.pipeline.codec_rates import Coded, Point, curve_of
 
 if TYPE_CHECKING:
@@ -95,32 +95,17 @@ def run_mcucoder(cell: McuCell, folder: Path) -> McuResult:
     from policyport.train.codec.photographs import test_photographs
 
     trained_key = _training_key(cell)
-    key = sha256_json([trained_key, KEPT, *map(_text, MEASURING)])
-    path = folder / "cells" / f"{cell.name}.json"
-    if (table := stored_result(path, key)) is not None:
-        return McuResult.of_table(table)
-    checkpoint = folder / "cells" / cell.name / f"{trained_key[:16]}.pt"
-    checkpoint.parent.mkdir(parents=True, exist_ok=True)
-    files, parameters, seconds = _trained(cell, checkpoint)
-    coders = [(picture, coder_of_mcucoder(files, picture)) for picture in test_photographs().values()]
-    points = curve_of(f"MCUCoder, {DECODERS[cell.decoder][0]}", KEPT, coders)
-    result = McuResult(cell.decoder, tuple(points), parameters, round(seconds, 1))
-    store_result(path, key, dataclasses.asdict(result))
-    return result
 
+    def measured() -> dict[str, Any]:
+        checkpoint = folder / "cells" / cell.name / f"{trained_key[:16]}.pt"
+        checkpoint.parent.mkdir(parents=True, exist_ok=True)
+        files, parameters, seconds = _trained(cell, checkpoint)
+        coders = [(picture, coder_of_mcucoder(files, picture)) for picture in test_photographs().values()]
+        points = curve_of(f"MCUCoder, {DECODERS[cell.decoder][0]}", KEPT, coders)
+        return dataclasses.asdict(McuResult(cell.decoder, tuple(points), parameters, round(seconds, 1)))
 
-def stored_result(path: Path, key: str) -> dict[str, Any] | None:
-    """What :func:`store_result` wrote under the same key; None where there is nothing."""
-    table = json.loads(path.read_text()) if path.is_file() else {}
-    found: dict[str, Any] | None = table["result"] if table.get("key") == key else None
-    return found
-
-
-def store_result(path: Path, key: str, result: dict[str, Any]) -> None:
-    """Write a cell's file, whole or not at all."""
-    fresh = path.with_suffix(".partial")
-    fresh.write_text(json.dumps({"key": key, "result": result}, indent=1) + "\n")
-    fresh.replace(path)
+    given = {"training": trained_key, "kept": KEPT, "code": code_version(*MEASURING)}
+    return McuResult.of_table(kept_cell(folder / "cells", cell.name, given, measured))
 
 
 def _training_key(cell: McuCell) -> str:
@@ -128,12 +113,8 @@ def _training_key(cell: McuCell) -> str:
     from policyport.train.codec.config import CodecConfig
 
     photographs = stage.data_inputs(CodecConfig(images=cell.images))
-    texts = [_text(Path(stage.__file__).with_name(f"{name}.py")) for name in SOURCES]
-    return sha256_json([dataclasses.asdict(cell.config), photographs, texts])
-
-
-def _text(path: Path) -> str:
-    return path.read_text(encoding="utf-8")
+    code = code_version(*(Path(stage.__file__).with_name(f"{name}.py") for name in SOURCES))
+    return sha256_json([dataclasses.asdict(cell.config), photographs, code])
 
 
 def _trained(cell: McuCell, checkpoint: Path) -> tuple[McuFiles, int, float]:

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from policyport.core.artifact import sha256_json
+from policyport.core.artifact import code_version
 from policyport.core.codec_file import pack_picture
 from policyport.core.codec_latents import encode_numbers
-from policyport.pipeline.codec_mcucoder import MEASURING, store_result, stored_result
+from policyport.pipeline.cells import cell as kept_cell
+from policyport.pipeline.codec_mcucoder import MEASURING
 from policyport.pipeline.codec_rates import OURS, Coded, Point, coder_of, curve_of
 from policyport.pipeline.codec_study import CodecCell, opened, trained
 from policyport.pipeline.run import Say
@@ -53,17 +54,16 @@ def run_ours(cell: CodecCell, folder: Path, say: Say) -> OurResult:
     """
     from policyport.train.codec.photographs import test_photographs
 
-    path = folder / "cells" / f"{cell.name}.json"
     key = trained(cell, folder / "cells" / cell.name, say)
-    key = sha256_json([key, QUALITIES, PARTS, *(source.read_text(encoding="utf-8") for source in MEASURING)])
-    if (table := stored_result(path, key)) is not None:
-        return OurResult.of_table(table)
-    coders, pictures = opened(cell, folder), list(test_photographs().values())
-    by_quality = curve_of(f"{OURS}, by quality", QUALITIES, [(p, coder_of(*coders, p)) for p in pictures])
-    cut_short = curve_of(f"{OURS}, quality 0 cut short", PARTS, [(p, _cut(*coders, p)) for p in pictures])
-    result = OurResult(tuple(by_quality), tuple(cut_short))
-    store_result(path, key, dataclasses.asdict(result))
-    return result
+
+    def measured() -> dict[str, Any]:
+        coders, pictures = opened(cell, folder), list(test_photographs().values())
+        by_quality = curve_of(f"{OURS}, by quality", QUALITIES, [(p, coder_of(*coders, p)) for p in pictures])
+        cut_short = curve_of(f"{OURS}, quality 0 cut short", PARTS, [(p, _cut(*coders, p)) for p in pictures])
+        return dataclasses.asdict(OurResult(tuple(by_quality), tuple(cut_short)))
+
+    given = {"integers": key, "qualities": QUALITIES, "parts": PARTS, "code": code_version(*MEASURING)}
+    return OurResult.of_table(kept_cell(folder / "cells", cell.name, given, measured))
 
 
 def _cut(encoder: PictureEncoder, decoder: PictureDecoder, picture: NDArray[np.uint8]) -> Coded:

@@ -133,9 +133,9 @@ def test_only_the_processors_cache_is_to_be_emptied_on_the_f7() -> None:
         made.write(KEYR, key)
     made.write(CR, WORDS | PROGRAM)
     made.store(0, 4, 0)
-    made.forget()
+    made.cache_emptied()
     made.store(4, 4, 0)
-    assert made.unforgotten == 0
+    assert made.changes_while_stale == 0
     made.write(0x00, 0)  # the F4's own caches are emptied by this register
     made.store(8, 4, 0)
-    assert made.unforgotten == 1
+    assert made.changes_while_stale == 1

@@ -124,7 +124,7 @@ def test_an_update_runs_and_stays(board: Board, factory: bytes, old: Image, new:
     assert told[0] == 0 and told[-1] == new.header.size and told == sorted(told)
     assert emulated.resets == 3  # into the bootloader, to the trial, to be confirmed
     assert emulated.content[: len(factory)] == factory
-    assert emulated.controller.unforgotten == 0
+    assert emulated.controller.changes_while_stale == 0
     # Instructions are counted as on a board that never held another firmware.
     fresh = InlineBoard(board, bytes(emulated.content))
     bridge.reset()
