@@ -47,8 +47,8 @@ void pp_widen_s8(const int8_t *input, int16_t *output, size_t size, size_t padde
         pp_widen_s8x4(input, output);
     }
 #endif
-    while (output != padded_end) {
-        *output++ = input != end ? *input++ : 0;
+    for (; output != padded_end; input++, output++) {
+        *output = input < end ? *input : 0;
     }
 }
 
