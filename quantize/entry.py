@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -12,30 +13,39 @@ from policyport.quantize.activation import Activation, float32
 from policyport.quantize.calibrate import Range, activation_for, minmax_range
 from policyport.quantize.config import QuantizeConfig
 from policyport.quantize.graph import FloatGraph, HostPrefix
-from policyport.quantize.nodes import Floats, Linear, Slice
+from policyport.quantize.nodes import Floats, Linear, Slice, Weighted
+from policyport.quantize.observation_parts import parts_of, undone
 
 
 def enter(graph: FloatGraph, observations: Floats, config: QuantizeConfig, bits: int) -> tuple[FloatGraph, Activation]:
     """The graph with the host's part that quantizes best, and its input.
 
-    A vector that only fully connected layers read gets a centre and a gain for each feature, which their
-    weights undo. Everything else keeps the host's part that the model has, and its range is that of the
-    observations' limits where those are known, so that an 8-bit image is taken over exactly.
+    A vector that only fully connected layers read, and a part of one, gets a centre and a gain for each feature, which
+    their weights undo; an image beside a vector one centre and one gain. Everything else keeps the host's part that the
+    model has. The range of an image is that of its limits where those are known, so that 8 bits take it over exactly.
     """
     if graph.state_size:
         return _enter_recurrent(graph, observations, config, bits)
-    readers = graph.readers(graph.input_name)
     features = graph.enter(observations)
     headroom = config.headroom if bits == 16 else 1.0
-    spread = config.input_gain and all(isinstance(node, Linear) for node in readers)
-    if not spread:
-        reach = minmax_range(features).scaled(headroom) if graph.limits is None else _limited(graph, graph.limits)
+    parts = parts_of(graph) if config.input_gain else None
+    if parts is None:
+        limits = _limited(graph)
+        reach = minmax_range(features).scaled(headroom) if limits is None else limits
         symmetric = config.symmetric
         return graph, activation_for(graph.input_name, graph.input_shape, reach, bits, symmetric=symmetric)
     centre, radius = feature_ranges(features, graph.prefix, bits, headroom)
     low, high = semantics.activation_range(bits)
+    for part in parts:
+        if part.is_image:
+            span = slice(part.start, part.stop)
+            centre[span], radius[span] = _image_range(graph, features[:, span], span, bits)
     entry = Activation(graph.input_name, graph.input_shape, bits, float32(1.0 / high), 0, low, high)
-    return _spread(graph, centre, radius), entry
+    layers: dict[str, Weighted] = {}
+    for part in parts:
+        for layer in part.layers:
+            layers[layer.name] = part.undone(layers.get(layer.name, layer), centre, radius)
+    return _spread(graph, tuple(layers.values()), centre, radius), entry
 
 
 def _enter_recurrent(
@@ -64,31 +74,50 @@ def _enter_recurrent(
         return graph, entry
     centre, radius = feature_ranges(features, graph.prefix, bits, 1.0)
     centre[observed:], radius[observed:] = 0.0, size
-    return _spread(graph, centre, radius / size, size * config.headroom), entry
+    gains = radius / size
+    layers = [undone(node, centre, gains) for node in readers if isinstance(node, Linear)]
+    return _spread(graph, layers, centre, gains, size * config.headroom), entry
 
 
-def _limited(graph: FloatGraph, limits: tuple[float, float]) -> Range:
-    """What the host can make of observations within their limits."""
-    ends = [graph.prefix.apply(np.full((1, *graph.input_shape), limit, np.float32)) for limit in limits]
-    return minmax_range(np.stack(ends))
+def _limited(graph: FloatGraph) -> Range | None:
+    """What the host can make of an image whose values have the same limits; None for all else.
+
+    Bounds of other features are seldom reached.
+    """
+    if len(graph.input_shape) != 3 or graph.limits is None or any(np.ptp(ends) for ends in graph.limits):
+        return None
+    return minmax_range(np.concatenate([graph.enter(ends[None]) for ends in graph.limits]))
+
+
+def _image_range(graph: FloatGraph, features: Floats, span: slice, bits: int) -> tuple[float, float]:
+    """Centre and radius of an image beside other parts, so that its values' ends are those of the integers.
+
+    :param features: the image alone [n, values], behind the host's part
+    """
+    low, high = float(features.min()), float(features.max())
+    if graph.limits is not None and not any(np.ptp(ends[span]) for ends in graph.limits):
+        low, high = (float(graph.enter(ends[None])[0, span].mean(dtype=np.float64)) for ends in graph.limits)
+    reach = high - low or 1.0
+    if np.isfinite([graph.prefix.low, graph.prefix.high]).any():
+        return low + reach / 2, reach / 2
+    first, last = semantics.activation_range(bits)
+    return low - first * reach / (last - first), last * reach / (last - first)
 
 
 def _spread(
-    graph: FloatGraph, centre: NDArray[np.float64], radius: NDArray[np.float64], end: float = 1.0
+    graph: FloatGraph,
+    layers: Sequence[Weighted],
+    centre: NDArray[np.float64],
+    radius: NDArray[np.float64],
+    end: float = 1.0,
 ) -> FloatGraph:
-    """The graph with each feature brought to [-end, end] on the host, and that undone in the layers that read it.
+    """The graph with each feature brought to [-end, end] on the host.
 
+    :param layers: those that read it, by which that is undone
     :param radius: what the host brings to 1
     """
     offset = graph.prefix.offset + centre / graph.prefix.gain
     gain = graph.prefix.gain / radius
-    layers = []
-    for node in graph.readers(graph.input_name):
-        if not isinstance(node, Linear):
-            continue  # of the state alone, which stays as it is
-        weights = node.weights.astype(np.float64)
-        bias = (node.bias + weights @ centre).astype(np.float32)
-        layers.append(replace(node, weights=(weights * radius).astype(np.float32), bias=bias))
     # No range reaches beyond a clip, so that each end of the new one stands where a range or the old clip ends.
     clips = np.isfinite([graph.prefix.low, graph.prefix.high]).any()
     bounds = (-end, end) if clips else (-np.inf, np.inf)

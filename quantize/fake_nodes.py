@@ -148,6 +148,8 @@ def moved(node: Node, q: Tensor, zero: float) -> Tensor | None:
         case Pad(pads=(top, left, bottom, right)):
             return functional.pad(q, (left, right, top, bottom), value=zero)
         case Reshape(target=target, channels_last=last):
+            if last and len(target) == 3:
+                return q.reshape(-1, *target[1:], target[0]).permute(0, 3, 1, 2)
             turned = q.permute(0, 2, 3, 1) if last and q.ndim == 4 else q
             return turned.reshape(-1, *target)
         case Slice() as part:

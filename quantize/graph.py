@@ -58,8 +58,8 @@ class FloatGraph:
     channels_last: bool = False
     """Whether an image observation comes as [height, width, channels]."""
 
-    limits: tuple[float, float] | None = None
-    """Between which an observation's values lie by their nature, as 0 and 255 those of a camera; None if unknown."""
+    limits: tuple[Floats, Floats] | None = None
+    """Between which an observation's values lie, each [inputs], as 0 and 255 those of a camera; None if unknown."""
 
     state_size: int = 0
     """Of a recurrent network: how many of the last inputs are the last outputs of the step before."""

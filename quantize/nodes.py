@@ -307,7 +307,7 @@ class Reshape(Node):
 
     target: Shape
     channels_last: bool = False
-    """Whether an image is flattened as [height, width, channels]."""
+    """Whether an image is flattened from, or made of, values in the order [height, width, channels]."""
 
     def shape(self, *shapes: Shape) -> Shape:
         return self.target
@@ -319,6 +319,9 @@ class Reshape(Node):
         """[n, *shape] to [n, *target], of any type."""
         if self.channels_last and x.ndim == 4:
             x = x.transpose(0, 2, 3, 1)
+        if self.channels_last and len(self.target) == 3:
+            channels, *size = self.target
+            return np.ascontiguousarray(x).reshape(len(x), *size, channels).transpose(0, 3, 1, 2)
         return np.ascontiguousarray(x).reshape(len(x), *self.target)
 
 

@@ -77,12 +77,16 @@ class Builder:
 
     def enter(self, tensor: str, file_shape: Shape) -> Value:
         """The observation as the network takes it: the file's tensor of that shape, without n."""
-        last = len(file_shape) == 3 and _is_turned(self.file, tensor)
+        last = self.turns(tensor, file_shape)
         shape = (file_shape[-1], *file_shape[:-1]) if last else file_shape
         self.input_shape, self.channels_last = shape, last
         self.head = self.head.for_channels(shape[0])
         self.shapes[self.file.input_name] = shape
         return Value(self.file.input_name, shape, last)
+
+    def turns(self, tensor: str, file_shape: Shape) -> bool:
+        """Whether the file turns its tensor, an image of that shape without n, to channels first."""
+        return len(file_shape) == 3 and _is_turned(self.file, tensor)
 
     def _enter_recurrent(self) -> None:
         """One vector as input: the observation, then the state."""
@@ -142,18 +146,11 @@ class Builder:
         return self.settled(self.whole(node, index), f"{node.output[0]}_operand{index}")
 
     def whole(self, node: Any, index: int = 0) -> Value:
-        """What a node reads, which must not be a part of a vector."""
+        """What a node reads; a part of a vector as a tensor of its own."""
         found = self.value(node, index)
-        if found.part is not None and self.file.state:
-            return self.apart(self.settled(found, f"{node.output[0]}_operand{index}"), f"{node.output[0]}_part{index}")
-        if found.part is not None:
-            raise self.file.refuse(
-                node,
-                "an operator on a part of the observation",
-                expected="parts that are laid side by side again, all of them in their order",
-                cure="export a policy of vectors alone, or of one image",
-            )
-        return found
+        if found.part is None:
+            return found
+        return self.apart(self.settled(found, f"{node.output[0]}_operand{index}"), f"{node.output[0]}_part{index}")
 
     def apart(self, value: Value, name: str) -> Value:
         """The value as a tensor of its own, where it is a part of one."""

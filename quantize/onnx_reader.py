@@ -32,6 +32,7 @@ from policyport.quantize.nodes import (
     TransposedConvolution,
     clip,
 )
+from policyport.quantize.observation_parts import split_joined
 from policyport.quantize.onnx_builder import TO_FIRST, TO_LAST, Builder, Value
 from policyport.quantize.onnx_file import PASSED_OVER, open_onnx, per_channel
 from policyport.quantize.onnx_functions import FUNCTIONS, read_function
@@ -58,7 +59,7 @@ def read_onnx(path: Path, state: Sequence[StateVector] = ()) -> FloatGraph:
     build = Builder(file)
     for node in file.nodes:
         _take(build, node)
-    return build.finish()
+    return split_joined(build.finish())
 
 
 def _take(build: Builder, node: Any) -> None:
@@ -330,7 +331,17 @@ def _reshape(build: Builder, node: Any) -> Value:
         return value
     if value.name == build.file.input_name:
         return _entered(build, node, value, target[1:])
+    if len(value.shape) == 1 and build.turns(node.output[0], target[1:]):
+        return _turned(build, node, value, target[1:])
     return _reshaped(build, node, build.settled(value, f"{node.output[0]}_operand0"), target[1:])
+
+
+def _turned(build: Builder, node: Any, value: Value, target: Shape) -> Value:
+    """A vector as an image of which the file has the channels last and turns them to the front."""
+    *size, channels = target
+    value = build.settled(value, f"{node.output[0]}_operand0")
+    made = Reshape(name=node.output[0], inputs=(value.name,), target=(channels, *size), channels_last=True)
+    return build.put(made, last=True)
 
 
 def _kept(build: Builder, node: Any, value: Value) -> Value:

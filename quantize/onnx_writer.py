@@ -128,6 +128,11 @@ class OnnxWriter:
             source = self.node("Transpose", [source], f"{node.name}_channels_last", perm=[0, 2, 3, 1])
         if len(node.target) == 1:
             return self.node("Flatten", [source], output, axis=1)
+        if node.channels_last and len(node.target) == 3:
+            channels, *size = node.target
+            shape = self.constant(f"{node.name}_shape", np.array([-1, *size, channels], np.int64))
+            source = self.node("Reshape", [source, shape], f"{node.name}_channels_last")
+            return self.node("Transpose", [source], output, perm=[0, 3, 1, 2])
         shape = self.constant(f"{node.name}_shape", np.array([-1, *node.target], np.int64))
         return self.node("Reshape", [source, shape], output)
 

@@ -43,6 +43,10 @@ class Ties:
             return (node.function.name, 8) in FIXED_SCALE
         return node is None or isinstance(node, Softmax)
 
+    def joins_input(self, node: Concat) -> bool:
+        """Whether all that is laid together are the network's own input's integers."""
+        return all(self.root(name) == self.graph.input_name for name in node.inputs)
+
     @cached_property
     def group(self) -> Mapping[str, tuple[str, ...]]:
         """For each root those that share its scale: what is laid side by side, unless a scale is given."""
@@ -103,6 +107,8 @@ def assign(
         shape = graph.shapes[node.name]
         if _moves(node):
             found[node.name] = found[node.inputs[0]].renamed(node.name, shape)
+        elif isinstance(node, Concat) and ties.joins_input(node):
+            found[node.name] = entry.renamed(node.name, shape)
         elif ties.is_given(node.name):
             function = "Softmax" if isinstance(node, Softmax) else node.function.name  # type: ignore[attr-defined]
             found[node.name] = fixed_output(node.name, shape, function, widths[node.name])

@@ -89,12 +89,11 @@ def _read(onnx_path: Path, key: str, task_path: Path, observations_path: Path) -
     return Source(onnx_path, key, graph, task, task_path, observations_path, observations, held_out)
 
 
-def _limits(graph: FloatGraph, task: Task) -> tuple[float, float] | None:
-    """The limits of an image's values where all of them have the same; bounds of other features are seldom reached."""
-    low, high = set(task.observation_low), set(task.observation_high)
-    if len(graph.input_shape) != 3 or len(low) != 1 or len(high) != 1 or not np.isfinite([*low, *high]).all():
-        return None
-    return low.pop(), high.pop()
+def _limits(graph: FloatGraph, task: Task) -> tuple[Floats, Floats] | None:
+    """The limits of an observation's values as its task has them, where it has them for all."""
+    low, high = (np.asarray(ends, np.float32) for ends in (task.observation_low, task.observation_high))
+    finite = bool(np.isfinite(low).all() and np.isfinite(high).all())
+    return (low, high) if len(low) == len(high) == graph.input_size and finite else None
 
 
 def _observations(path: Path, task: Task, graph: FloatGraph) -> tuple[Floats, Floats]:

@@ -8,10 +8,13 @@ from policyport.deploy import reference
 from policyport.deploy.lower import lower
 from policyport.deploy.program import quantize_input
 from policyport.quantize.config import QuantizeConfig
+from policyport.quantize.observation_parts import split_joined
 from policyport.quantize.onnx_reader import read_onnx
 from policyport.quantize.ptq import quantize_graph
 from policyport.quantize.qdq import write_qdq
 from policyport.quantize.simulate import simulate
+
+from . import mixed
 
 
 def assert_same_integers(network, observations, path):
@@ -52,3 +55,12 @@ def test_vector_networks(make_graph, tmp_path, functions, bits, weight_bits):
     observations = np.random.default_rng(0).normal(size=(200, 4)).astype(np.float32)
     network = quantize_graph(graph, observations, QuantizeConfig(weight_bits=weight_bits), bits)
     assert_same_integers(network, 2 * observations, tmp_path / "model.onnx")
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("bits", [8, 16])
+def test_images_beside_vectors(tmp_path, bits, channels_last):
+    graph = mixed.limited(split_joined(mixed.mixed(mixed.TANH, channels_last=channels_last)))
+    network = quantize_graph(graph, mixed.observations(100), QuantizeConfig(), bits)
+    checked = assert_same_integers(network, mixed.observations(50, seed=1), tmp_path / "model.onnx")
+    assert {"hidden", "output"} <= checked

@@ -106,6 +106,19 @@ READABLE = {
         node("Gemm", ["observation", "wide", "b1"], "h", transB=1),
         GEMM2,
     ],
+    "a layer on a part": [
+        node("Slice", ["observation", "at0", "at2", "at1"], "p"),
+        node("Gemm", ["p", "w2"], "h"),
+        GEMM2,
+    ],
+    "a part beside a layer": [
+        node("Slice", ["observation", "at0", "at2", "at1"], "p"),
+        node("Gemm", ["observation", "w1", "b1"], "a", transB=1),
+        node("Relu", ["a"], "r"),
+        node("Concat", ["p", "r"], "c", axis=1),
+        node("Slice", ["c", "at2", "at7", "at1"], "h"),
+        GEMM2,
+    ],
     "parts joined again": [
         node("Slice", ["observation", "at0", "at2", "at1"], "p"),
         node("Slice", ["observation", "at2", "at3", "at1"], "q"),
@@ -125,7 +138,7 @@ READABLE = {
 def test_reads_what_onnxruntime_computes(case, tmp_path, save_nodes):
     numbers = {"low": -0.5, "high": 0.75, "two": 2, "three": 3, "six": 6, "zero0": 0}
     constants = {**CONSTANTS, **{name: np.float32(value) for name, value in numbers.items()}}
-    constants |= {f"at{i}": np.array([i], np.int64) for i in range(4)}
+    constants |= {f"at{i}": np.array([i], np.int64) for i in (*range(4), 7)}
     constants["w8"] = np.rint(W1 * 40).astype(np.int8)
     path = save_nodes(READABLE[case], constants, tmp_path / "net.onnx", 3, 2)
     observations = np.random.default_rng(2).normal(0, 2, (64, 3)).astype(np.float32)
@@ -150,10 +163,6 @@ REFUSED = {
     "a function of another shape": (
         [LINEAR, node("Elu", ["h"], "e", alpha=0.5), node("Gemm", ["e", "w2", "b2"], "output", transB=1)],
         "alpha 1",
-    ),
-    "a layer on a part": (
-        [node("Slice", ["observation", "at0", "at2", "at1"], "p"), node("Gemm", ["p", "w2"], "output")],
-        "side by side",
     ),
     "a constant that cannot be computed": (
         [node("Reshape", ["w1", "at2"], "odd"), node("MatMul", ["observation", "odd"], "output")],

@@ -13,9 +13,15 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from onnxruntime import InferenceSession
 from policyport.core.artifact import Artifact
 from policyport.core.errors import ArtifactError, ConfigError, UnsupportedModelError
 from policyport.core.task import Task
+from policyport.quantize.config import QuantizeConfig
+from policyport.quantize.metrics import sqnr_db
+from policyport.quantize.ptq import quantize_graph
+from policyport.quantize.simulate import predict
+from policyport.quantize.source import open_source
 from policyport.train import ImportConfig, import_agent
 
 from .little import register_all, save_agent
@@ -115,6 +121,12 @@ def test_dictionaries_are_joined(tmp_path: Path) -> None:
     artifact = take(save_agent(tmp_path / "agent.zip", "A2C", environment, "MultiInputPolicy"), environment)
     assert {"Slice", "Conv", "Concat"} <= set(operators(artifact))
     assert Task.read(artifact.file("task.json")).environment.flatten
+    source = open_source(artifact.path)
+    exact = source.graph.evaluate(source.held_out)
+    session = InferenceSession(artifact.file("policy.onnx"), providers=["CPUExecutionProvider"])
+    np.testing.assert_allclose(exact, session.run(None, {"observation": source.held_out})[0], atol=1e-5)
+    network = quantize_graph(source.graph, source.observations, QuantizeConfig(), 8)
+    assert sqnr_db(exact, predict(network, source.held_out)) > 20
 
 
 @pytest.mark.parametrize(("environment", "policy"), [("Vector", "MlpPolicy"), ("Image", "CnnPolicy")])
