@@ -28,6 +28,7 @@ COMPANIONS = (
     "codec.npz",
     "decoder.onnx",
     "pictures.npz",
+    "photographs.json",
     "float.onnx",
     "layers.json",
     "returns.json",

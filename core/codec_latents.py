@@ -6,6 +6,7 @@ Integers alone, so that the same numbers give the same bytes everywhere.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +47,17 @@ def quantize_numbers(outputs: Integers, factor: int, offsets: NDArray[np.uint8])
     y = np.asarray(outputs, np.int64)
     magnitude = (np.abs(y) * factor + (offsets.astype(np.int64) << 24)) >> 32
     return np.asarray(np.sign(y) * np.minimum(magnitude, LARGEST), np.int64)
+
+
+def quantize_reals(outputs: NDArray[np.floating[Any]], step: float, offsets: NDArray[np.uint8]) -> Numbers:
+    """:func:`quantize_numbers` of an encoder that computes in real numbers.
+
+    :param outputs: [..., channels] in grey levels
+    :param step: in grey levels
+    """
+    y = np.asarray(outputs, np.float64)
+    magnitude = np.floor(np.abs(y) / step + offsets / 256).astype(np.int64)
+    return np.asarray(np.sign(y).astype(np.int64) * np.minimum(magnitude, LARGEST), np.int64)
 
 
 def median_prediction(left: Numbers, above: Numbers, both: Numbers) -> Numbers:

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from policyport.core.errors import ConfigError, ToolError
+from policyport.core.errors import ToolError
 from policyport.core.install import pip_install
+from policyport.core.photographs import photograph_paths, read_photograph
 
 log = logging.getLogger(__name__)
 
@@ -51,43 +52,13 @@ TRAINING = {
 LONG_SIDES = (1100, 550)
 """Pixels: each photograph is trained on at both sizes, small enough that nothing of JPEG is left in it."""
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".tif", ".tiff")
-
-
-def read_picture(path: Path, long_side: int = 0) -> Picture:
-    """A picture as RGB, made smaller where its long side has more pixels than ``long_side`` (0: never).
-
-    :raises ConfigError: it does not read as a picture
-    :raises ToolError: Pillow is not installed
-    """
-    try:
-        from PIL import Image
-    except ImportError as error:
-        raise ToolError("Pillow is not installed", cure=pip_install("[codec]")) from error
-    try:
-        with Image.open(path) as image:
-            if long_side:
-                image.draft("RGB", (long_side, long_side))
-            rgb = image.convert("RGB")
-    except (OSError, ValueError) as error:
-        raise ConfigError("a picture that does not read", where=path, got=error) from error
-    share = long_side / max(rgb.size)
-    if long_side and share < 1:
-        rgb = rgb.resize((round(rgb.width * share), round(rgb.height * share)), Image.Resampling.LANCZOS)
-    return np.array(rgb)
-
 
 def test_photographs() -> dict[str, Picture]:
     """The held-out photographs by name, those of packages that are installed.
 
     :raises ToolError: none of the packages is
     """
-    found: dict[str, Picture] = {}
-    for package, names in TEST.items():
-        spec = importlib.util.find_spec(package)
-        for folder in spec.submodule_search_locations or () if spec else ():
-            paths = (Path(folder, FOLDERS[package], name) for name in names)
-            found |= {path.stem: read_picture(path) for path in paths if path.is_file()}
+    found = {path.stem: read_photograph(path) for path in test_paths()}
     if not found:
         raise ToolError(
             "no package of test photographs is installed",
@@ -97,15 +68,22 @@ def test_photographs() -> dict[str, Picture]:
     return found
 
 
+def test_paths() -> list[Path]:
+    """The held-out photographs of packages that are installed."""
+    found: list[Path] = []
+    for package, names in TEST.items():
+        spec = importlib.util.find_spec(package)
+        for folder in spec.submodule_search_locations or () if spec else ():
+            found += [Path(folder, FOLDERS[package], name) for name in names]
+    return [path for path in found if path.is_file()]
+
+
 def photographs_in(folder: Path, long_sides: tuple[int, ...] = (0,)) -> list[Picture]:
     """Every picture below a folder, at each of the sizes, in order of their paths.
 
     :raises ConfigError: there is none
     """
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-    if not paths:
-        raise ConfigError("no pictures here", where=folder, expected=f"files {', '.join(SUFFIXES)}")
-    return [read_picture(path, side) for path in paths for side in long_sides]
+    return [read_photograph(path, side) for path in photograph_paths(folder) for side in long_sides]
 
 
 def listed_paths(root: Path) -> list[Path]:
@@ -116,7 +94,15 @@ def listed_paths(root: Path) -> list[Path]:
 
 def listed_photographs(root: Path) -> list[Picture]:
     """They, each at both sizes."""
-    return [read_picture(path, side) for path in listed_paths(root) for side in LONG_SIDES]
+    return [read_photograph(path, side) for path in listed_paths(root) for side in LONG_SIDES]
+
+
+def training_paths(images: Path | None, root: Path) -> list[Path]:
+    """The photographs that a codec is trained on; none where pictures are drawn.
+
+    :raises ConfigError: the folder has none
+    """
+    return listed_paths(root) if images is None else photograph_paths(images)
 
 
 def training_pictures(images: Path | None, root: Path, seed: int) -> list[Picture]:

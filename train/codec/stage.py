@@ -23,6 +23,7 @@ from policyport.core.errors import ToolError
 from policyport.core.install import pip_install
 from policyport.core.options import to_table
 from policyport.core.task import Environment, Task
+from policyport.core.trained_on import fingerprints, refuse_trained_on, write_record
 from policyport.train.codec.config import CodecConfig
 
 if TYPE_CHECKING:
@@ -43,27 +44,30 @@ def train_codec(config: CodecConfig, out: Path) -> Artifact:
     """Train encoder and decoder on photographs, and fit the coder's tables to what the encoder makes of them.
 
     Writes ``policy.onnx`` (the encoder of a block), ``decoder.onnx``, ``codec.npz``, ``task.json``,
-    ``observations.npz`` (blocks), ``pictures.npz`` (held-out photographs) and ``curve.csv``. Interrupted, it leaves
-    ``<out>.partial`` and goes on from there.
+    ``observations.npz`` (blocks), ``pictures.npz`` (held-out photographs), ``photographs.json`` (those trained on) and
+    ``curve.csv``. Interrupted, it leaves ``<out>.partial`` and goes on from there.
 
-    :raises ConfigError: ``images`` holds no pictures
+    :raises ConfigError: ``images`` holds no pictures, or a held-out one
     :raises ToolError: torch, scipy, or a package of test photographs is not installed
     """
     _require()
     import torch
     from policyport.train.codec.learner import learn
-    from policyport.train.codec.photographs import test_photographs, training_pictures
+    from policyport.train.codec.photographs import test_paths, test_photographs, training_paths, training_pictures
 
     code, inputs = code_version(*CODE), data_inputs(config)
     partial = partial_folder(out, stage_key("train", inputs, to_table(config), code))
     threads = torch.get_num_threads()
     torch.set_num_threads(config.threads)
     try:
-        tested = test_photographs()
+        tested, held_out = test_photographs(), test_paths()
+        trained_on = fingerprints(training_paths(config.images, config.packages_root))
+        refuse_trained_on(zip(held_out, fingerprints(held_out), strict=True), trained_on)
         pictures = training_pictures(config.images, config.packages_root, config.seed)
         trained = learn(config, pictures, partial / "checkpoint.pt")
         with write_artifact(out, "train", inputs=inputs, config=to_table(config), code=code) as writer:
             writer.figures.update(_export(config, trained, pictures, tested, writer.path))
+            write_record(trained_on, writer.path)
     finally:
         torch.set_num_threads(threads)
     shutil.rmtree(partial.parent, ignore_errors=True)
