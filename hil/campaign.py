@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -22,15 +23,18 @@ from policyport.deploy.hardware_map import find_entry, port_now
 from policyport.deploy.program import quantize_input, read_program
 from policyport.firmware_bridge.client import Bridge, Identity, WireLog
 from policyport.hil import gates, junit, measure, parity, provenance
+from policyport.hil.coding import Coder, code_pictures
 from policyport.hil.config import HilConfig
 from policyport.hil.delay import play_delayed
 from policyport.hil.energy import find_driver, measure_energy
+from policyport.hil.held_out import HeldOut, held_out_pictures
 from policyport.hil.loop import Episode, run_episodes, summarize_loop
 from policyport.hil.margin import state_margin
 from policyport.hil.policy import BoardPolicy, FloatPolicy
 from policyport.hil.recognize import read_labels, recognize
 from policyport.hil.result import (
     BoardFigures,
+    CodingFigures,
     Deadline,
     DelayFigures,
     EnergyFigures,
@@ -49,7 +53,7 @@ from policyport.hil.session import Line, connect, require_identity
 
 
 class Campaign:
-    """What is measured, in this order: identity, parity, latency, closed loop or recognition, memory."""
+    """What is measured, in this order: identity, parity, latency, closed loop, recognition or coding, memory."""
 
     def __init__(self, deployed: Artifact, flashed: Artifact, config: HilConfig, partial: Path) -> None:
         self.config = config
@@ -69,6 +73,7 @@ class Campaign:
         """Measure everything and write every file."""
         self._require_meter()
         self._require_environment()
+        held_out = self._held_out()
         flash_bin = self.flashed.path / "flash.bin"
         with (
             (self.partial / "serial.log").open("w") as log,
@@ -82,12 +87,13 @@ class Campaign:
             counted = partial(rig.instructions, overhead=identity.counter_overhead_ticks)
             loop = self._loop(policy, counted, writer) if self.task.plays else None
             recognized = self._recognition(policy) if self.task.kind == "classifier" else None
+            coded = None if held_out is None else self._coding(rig, bridge, held_out, writer)
             energy = self._energy(bridge, identity, writer)
             memory = measure.measure_memory(bridge, int(self.footprint.get("arena_bytes", 0)))
             link = LinkFigures(bridge.retries_used, bridge.round_trips, self.baud)
             deadline = self._deadline(rig, identity, policy)
         result = self._result(rig, identity, (latency, memory, compared), (loop, recognized), deadline, link)
-        result = replace(result, energy=energy)
+        result = replace(result, energy=energy, coding=coded)
         writer.copy(self.partial / "serial.log")
         result.write(writer.path / "result.json")
         junit.write(result, writer.path / "junit.xml")
@@ -195,6 +201,36 @@ class Campaign:
         count = min(self.config.pictures, len(labels))
         with progress("recognition", count) as advance:
             return recognize(policy, float32, pictures[:count], labels[:count], advance)
+
+    def _held_out(self) -> HeldOut | None:
+        """The pictures that an image encoder is judged on; None where the model is none, or none are asked for.
+
+        :raises ConfigError: photographs for another kind of model, or such as it cannot be judged on
+        """
+        config = self.config
+        if self.task.kind != "codec":
+            if config.test_images is not None:
+                raise ConfigError(
+                    "photographs for a model that is no image encoder",
+                    where="test_images",
+                    expected="a model of policyport train codec",
+                    got=f"a {self.task.kind}",
+                )
+            return None
+        if config.pictures == 0 or not config.qualities:
+            return None
+        return held_out_pictures(self.deployed, config.test_images, config.pictures)
+
+    def _coding(self, rig: Rig, bridge: Bridge, held_out: HeldOut, writer: ArtifactWriter) -> CodingFigures:
+        kept = self.partial / "coded"
+        shutil.rmtree(kept, ignore_errors=True)
+        kept.mkdir()
+        coder = Coder(self.deployed, self.task)
+        count = min(self.config.coded_files, len(held_out.pictures) * len({*self.config.qualities}))
+        with progress("pictures", count) as advance:
+            figures = code_pictures(bridge, rig, coder, held_out, self.config, kept, advance)
+        shutil.copytree(kept, writer.path / "coded")
+        return figures
 
     def _deadline(self, rig: Rig, identity: Identity, policy: BoardPolicy) -> Deadline | None:
         """Inferences of the closed loop against the control period; an emulated board has no seconds."""

@@ -16,7 +16,16 @@ class HilConfig:
     seed: int = option(1000, "episode i is reset with seed + i", low=0)
     parity_observations: int = option(64, "held-out observations whose every layer is compared", low=1)
     latency_observations: int = option(256, "held-out observations whose inference is counted", low=1)
-    pictures: int = option(256, "held-out pictures that a classifier recognizes on the board; 0 for none", low=0)
+    pictures: int = option(
+        256, "held-out pictures that a classifier recognizes, or an image encoder codes; 0 for none", low=0
+    )
+    qualities: tuple[int, ...] = option((2, 6, 10), "at which an image encoder's pictures are coded", low=0, high=15)
+    coded_files: int = option(
+        3, "files of these, pictures and qualities in turn, that the board makes and sends back", low=1
+    )
+    test_images: Path | None = option(
+        None, "folder of photographs that an image encoder codes; none takes those of packages"
+    )
     emulator: str = option("auto", "who runs the board where no port is given", choices=("auto", "qemu", "unicorn"))
     port: str = option("", "pyserial URL of a real board; empty for what was flashed, a real or an emulated one")
     hardware_map: Path | None = option(None, "hardware map that knows the board's port; none: the flag or flash does")

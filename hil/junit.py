@@ -43,6 +43,8 @@ def _cases(result: Result) -> list[tuple[str, str]]:
     for layer in result.parity.layers:
         missing = layer.compared - layer.equal
         cases.append((f"parity {layer.name}", f"{missing} of {layer.compared} integers differ" if missing else ""))
+    if result.coding is not None:  # a byte that differs stops the stage
+        cases += [(f"bytes {file.picture}, quality {file.quality}", "") for file in result.coding.files]
     repeats = result.latency.repeats or not result.board.emulated
     cases.append(("latency repeats", "" if repeats else "a second run counted differently"))
     for gate in result.gates:
@@ -67,4 +69,9 @@ def _properties(result: Result) -> dict[str, object]:
         found = result.recognition
         figures |= {"mean F1, board": found.board_f1, "mean F1, float32": found.float_f1}
         figures |= {"label agreement": found.agreement}
+    if result.coding is not None:
+        figures |= {f"{result.board.unit} per pixel": result.coding.per_pixel}
+        for row in result.coding.qualities:
+            figures |= {f"bits per pixel, quality {row.quality}": row.board.bits_per_pixel}
+            figures |= {f"PSNR (dB), quality {row.quality}": row.board.psnr_db}
     return figures

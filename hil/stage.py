@@ -5,7 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from policyport.core.artifact import Artifact, code_version, open_artifact, read_manifest, stage_key, write_artifact
+from policyport.core.artifact import (
+    Artifact,
+    code_version,
+    open_artifact,
+    read_manifest,
+    sha256_json,
+    stage_key,
+    write_artifact,
+)
 from policyport.core.options import to_table
 from policyport.hil.config import HilConfig
 
@@ -30,20 +38,22 @@ CARRIED = (
 
 
 def hil(image: Path, board: Path, config: HilConfig, out: Path) -> Artifact:
-    """Measure a deployed policy on a board: identity, parity, latency, closed loop, memory.
+    """Measure a deployed model on a board: identity, parity, latency, memory; closed loop, recognition or pictures.
 
     An interrupted run keeps its finished episodes in ``<out>.partial`` and goes on from there.
 
     :param image: artifact of the deploy stage
     :param board: artifact of the flash stage: what lies on the board
     :param out: folder to write: ``result.json``, ``episodes.jsonl``, ``delays.jsonl``, ``latency.csv``,
-        ``parity.json``, ``env.json``, ``junit.xml``, ``serial.log``, and with a power meter ``power.npz``
+        ``parity.json``, ``env.json``, ``junit.xml``, ``serial.log``, with a power meter ``power.npz``, and of an image
+        encoder ``coded/``: the files that the board made, and a picture as it is decoded at each quality
     :raises IdentityError: the board runs another firmware than the image
-    :raises ParityError: an integer differs from the reference; the comparison is kept in ``<out>.partial``
+    :raises ParityError: an integer, or a byte of a coded picture, differs from the reference; what was compared is kept
+        in ``<out>.partial``
     :raises GateError: the artifact is complete, and a gate of the configuration failed
     :raises BoardError: no board, a busy port, no answer, a fault
     :raises ToolError: no emulator for this board
-    :raises ConfigError: gymnasium does not know the environment
+    :raises ConfigError: gymnasium does not know the environment, or photographs cannot be judged on
     """
     from policyport.hil import gates
     from policyport.hil.campaign import Campaign
@@ -66,10 +76,22 @@ def hil(image: Path, board: Path, config: HilConfig, out: Path) -> Artifact:
 
 
 def machine_inputs(config: HilConfig, board: Path) -> dict[str, str]:
-    """What of this machine the figures depend on: the emulator that is to run the board, and its version.
+    """What of this machine the figures depend on: the emulator that is to run the board, and its version; photographs.
 
     :param board: folder of the flash artifact, which may be missing yet
     """
+    return _emulator(config, board) | _photographs(config)
+
+
+def _photographs(config: HilConfig) -> dict[str, str]:
+    """Hash over path, size and time of the files in ``test_images``."""
+    if config.test_images is None:
+        return {}
+    found = [(path, path.stat()) for path in sorted(config.test_images.rglob("*")) if path.is_file()]
+    return {"test_images": sha256_json([f"{path} {at.st_size} {at.st_mtime_ns}" for path, at in found])}
+
+
+def _emulator(config: HilConfig, board: Path) -> dict[str, str]:
     from policyport.core.errors import PolicyportError
     from policyport.deploy.board import load_board
     from policyport.deploy.flash import EMULATOR
@@ -102,4 +124,8 @@ def _figures(result: Result) -> dict[str, Any]:
     if result.recognition is not None:
         found = result.recognition
         figures |= {"f1": found.board_f1, "float_f1": found.float_f1, "agreement": found.agreement}
+    if result.coding is not None:
+        middle = result.coding.qualities[len(result.coding.qualities) // 2].board
+        figures |= {"bits_per_pixel": middle.bits_per_pixel, "psnr_db": middle.psnr_db}
+        figures |= {f"{result.board.unit}_per_pixel": result.coding.per_pixel}
     return figures

@@ -37,6 +37,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--stack", type=percent, default=0.0, metavar="PERCENT", help="the stack used may rise [default: 0]")
     add("--return", type=percent, default=1.0, metavar="PERCENT", help="the mean return may fall [default: 1]")
     add("--f1", type=percent, default=1.0, metavar="PERCENT", help="a classifier's mean F1 may fall [default: 1]")
+    add(
+        "--rate",
+        type=percent,
+        default=1.0,
+        metavar="PERCENT",
+        help="coded pictures' bits may rise, their PSNR fall [default: 1]",
+    )
     add("--accept", action="store_true", help="make the result the baseline, whatever it compares to [default: no]")
     add("--junit", type=Path, metavar="FILE", help="write the comparison for a CI server [default: none]")
     add("--json", action="store_true", help="print the comparison as JSON, nothing else [default: no]")
@@ -86,7 +93,7 @@ def _compare(arguments: argparse.Namespace, result: Result) -> tuple[Compared, .
     """Every figure; none where a result is accepted that has nothing to be compared with."""
     from policyport.hil.rack.baseline import Tolerances, compare, read_result
 
-    given = {name: getattr(arguments, name) for name in ("latency", "memory", "stack", "f1")}
+    given = {name: getattr(arguments, name) for name in ("latency", "memory", "stack", "f1", "rate")}
     tolerances = Tolerances(**given, returns=vars(arguments)["return"])
     try:
         return compare(read_result(arguments.baseline), result, tolerances)

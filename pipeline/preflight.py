@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from policyport.core.errors import ConfigError
+from policyport.core.photographs import photograph_paths
 from policyport.deploy.board import load_board
 
 
@@ -34,10 +35,10 @@ def flash(configs: Mapping[str, Any]) -> None:
 
 
 def hil(configs: Mapping[str, Any]) -> None:
-    """There is an emulator for the board, where it is no real one.
+    """There is an emulator for the board, where it is no real one; test photographs are there, where some are named.
 
     :raises ToolError: there is none
-    :raises ConfigError: the hardware map does not know the board
+    :raises ConfigError: the hardware map does not know the board, or the folder has no pictures
     :raises BoardError: it is not plugged in
     """
     from policyport.deploy.flash import EMULATOR, find_place
@@ -46,3 +47,5 @@ def hil(configs: Mapping[str, Any]) -> None:
     hil, flash, board = configs["hil"], configs["flash"], load_board(configs["deploy"].board)
     if not (hil.port or hil.hardware_map) and find_place(board, flash)[0] == EMULATOR:
         choose_emulator(board, hil.emulator)
+    if hil.test_images is not None:
+        photograph_paths(hil.test_images)

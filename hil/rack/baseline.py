@@ -12,7 +12,7 @@ from policyport.core.errors import ArtifactError, GateError, UsageError
 from policyport.hil import junit
 from policyport.hil.report.comparison import flash_bytes, ram_bytes
 from policyport.hil.report.text import number
-from policyport.hil.result import Result
+from policyport.hil.result import CodingFigures, Result
 
 SLACK = 1e-9
 """Share of a figure that rounding of floating point may add to a tolerance."""
@@ -36,6 +36,9 @@ class Tolerances:
 
     f1: float = 1.0
     """Mean F1 of a classifier."""
+
+    rate: float = 1.0
+    """Bits per pixel and PSNR of an image encoder's pictures."""
 
 
 @dataclass(frozen=True)
@@ -169,12 +172,22 @@ def _episodes(result: Result) -> str:
     return "none" if loop is None else f"{loop.episodes} episodes of {loop.environment} from seed {loop.first_seed}"
 
 
+def _coded(result: Result) -> str:
+    """Rates are compared on as many pictures of the same source alone, coded by the board alike."""
+    coding = result.coding
+    if coding is None:
+        return "none"
+    files = ", ".join(f"{file.picture} at {file.quality}" for file in coding.files)
+    return f"{coding.pictures} {coding.source}, on the board {files}"
+
+
 ALIKE: dict[str, Callable[[Result], Any]] = {
     "board": lambda result: result.board.name,
     "emulator": _emulator,
     "unit": lambda result: result.board.unit,
     "task": lambda result: result.model,
     "closed loop": _episodes,
+    "coded pictures": _coded,
 }
 """What two results must have in common: its name, and how it is found."""
 
@@ -211,3 +224,16 @@ def _task(baseline: Result, now: Result, tolerances: Tolerances) -> Iterator[Com
     if baseline.recognition is not None and now.recognition is not None:
         scores = baseline.recognition.board_f1, now.recognition.board_f1
         yield _percent("mean F1", *scores, tolerances.f1, rising_is_worse=False)
+    if baseline.coding is not None and now.coding is not None:
+        yield from _coding(baseline.coding, now.coding, now.board.unit, tolerances)
+
+
+def _coding(baseline: CodingFigures, now: CodingFigures, unit: str, tolerances: Tolerances) -> Iterator[Compared]:
+    yield _percent(f"{unit} per pixel", baseline.per_pixel, now.per_pixel, tolerances.latency)
+    before = {row.quality: row.board for row in baseline.qualities}
+    for row in now.qualities:
+        if row.quality in before:
+            old, name = before[row.quality], f"quality {row.quality}"
+            bits = old.bits_per_pixel, row.board.bits_per_pixel
+            yield _percent(f"bits per pixel, {name}", *bits, tolerances.rate)
+            yield _percent(f"PSNR, {name}", old.psnr_db, row.board.psnr_db, tolerances.rate, rising_is_worse=False)

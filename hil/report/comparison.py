@@ -7,7 +7,15 @@ from typing import Literal
 
 from policyport.hil.report.data import Evidence
 from policyport.hil.report.text import joules, number, percent, recorded, several, size, spread
-from policyport.hil.result import DelayFigures, EnergyFigures, LoopFigures, RecognitionFigures, Result
+from policyport.hil.result import (
+    CodingFigures,
+    DelayFigures,
+    EnergyFigures,
+    LoopFigures,
+    QualityFigures,
+    RecognitionFigures,
+    Result,
+)
 from policyport.hil.statistics import Equivalence
 
 
@@ -44,9 +52,8 @@ def verdict(result: Result) -> Verdict:
     failed = [gate.name for gate in result.gates if not gate.passed]
     values, layers = sum(layer.compared for layer in result.parity.layers), several(len(result.parity.layers), "layer")
     same = f"all {values:,} integers of {layers} equal" if result.parity.equal else "not every integer equals"
-    sentence = (
-        f"{_loop_sentence(result.loop)}{_recognition_sentence(result.recognition)}On the board {same} the reference."
-    )
+    told = (_loop_sentence(result.loop), _recognition_sentence(result.recognition), _coding_sentence(result))
+    sentence = f"{''.join(told)}On the board {same} the reference."
     if failed:
         return Verdict("failed", f"{len(failed)} of {several(len(result.gates), 'gate')} failed. {sentence}")
     return Verdict("held" if result.gates else "measured", sentence)
@@ -70,6 +77,16 @@ def _recognition_sentence(found: RecognitionFigures | None) -> str:
     )
 
 
+def _coding_sentence(result: Result) -> str:
+    coding = result.coding
+    if coding is None:
+        return ""
+    return (
+        f"Coding {several(len(coding.files), 'picture')} at {coding.per_pixel:.0f} {result.board.unit} per pixel, the "
+        f"board makes the same {number(coding.compared_bytes)} bytes as the reference. "
+    )
+
+
 def _judged(test: Equivalence) -> str:
     return f"{'equivalent' if test.equivalent else 'not shown equivalent'} within ±{number(test.margin)}"
 
@@ -86,7 +103,7 @@ def comparison(evidence: Evidence) -> list[Group]:
     result = evidence.result
     observations = several(result.parity.observations, "observation")
     groups = [
-        _task_group(result),
+        *_task_groups(result),
         Group(f"Integers equal to the reference, {observations}", _parity_rows(result)),
         *_delay_groups(result.loop),
         Group(f"{result.board.unit.capitalize()} per inference", _latency_rows(result)),
@@ -99,13 +116,40 @@ def comparison(evidence: Evidence) -> list[Group]:
     return groups
 
 
-def _task_group(result: Result) -> Group:
+def _task_groups(result: Result) -> list[Group]:
+    if result.coding is not None:
+        return _coding_groups(result, result.coding)
     if result.recognition is not None:
         found = result.recognition
-        return Group(f"Recognition, {several(found.pictures, 'picture')}", _recognition_rows(found))
+        return [Group(f"Recognition, {several(found.pictures, 'picture')}", _recognition_rows(found))]
     if result.loop is not None:
-        return Group(f"Closed loop, {several(result.loop.episodes, 'episode')}", _loop_rows(result.loop))
-    return Group("Closed loop", (Row("not recorded", "", ""),))
+        return [Group(f"Closed loop, {several(result.loop.episodes, 'episode')}", _loop_rows(result.loop))]
+    return [Group("Closed loop", (Row("not recorded", "", ""),))]
+
+
+def _coding_groups(result: Result, coding: CodingFigures) -> list[Group]:
+    """A group for each quality, and one of what the board made."""
+    unit, compared = result.board.unit, number(coding.compared_bytes)
+    over = f"mean over {several(coding.pictures, 'picture')}"
+    made = (
+        Row("bytes as the reference's", "", compared, f"of {compared}, {several(len(coding.files), 'file')}"),
+        Row(f"{unit} per pixel", "", f"{coding.per_pixel:.1f}", "network and coder"),
+    )
+    qualities = [Group(f"Quality {row.quality}, {over}", _quality_rows(row, unit)) for row in coding.qualities]
+    return [*qualities, Group("Pictures coded by the board", made)]
+
+
+def _quality_rows(row: QualityFigures, unit: str) -> tuple[Row, ...]:
+    def shown(name: str, digits: int) -> tuple[str, str]:
+        float32, board = (getattr(rate, name) for rate in (row.float32, row.board))
+        return ("", "") if board is None else (f"{float32:.{digits}f}", f"{board:.{digits}f}")
+
+    rows = [Row("bits per pixel", *shown("bits_per_pixel", 3)), Row("PSNR, dB", *shown("psnr_db", 2))]
+    if row.board.ms_ssim is not None:
+        rows.append(Row("MS-SSIM", *shown("ms_ssim", 4)))
+    if row.per_pixel is not None:
+        rows.append(Row(f"{unit} per pixel", "", f"{row.per_pixel:.1f}"))
+    return tuple(rows)
 
 
 def _recognition_rows(found: RecognitionFigures) -> tuple[Row, ...]:

@@ -67,6 +67,21 @@ def recognition_plot(names: Sequence[str], board: Sequence[float | None], float3
     return drawing("recognition", draw, height_in=0.85 + 0.24 * len(names))
 
 
+def rates_plot(board: Sequence[tuple[float, float]], float32: Sequence[tuple[float, float]]) -> str:
+    """Bits per pixel and PSNR by quality, float32 as rings and the board as dots."""
+
+    def draw(axes: Any) -> None:
+        axes.plot(*zip(*float32, strict=True), "o", markersize=8, color=FLOAT, fillstyle="none", label="float32")
+        axes.plot(*zip(*board, strict=True), "-o", markersize=4, color=BOARD, linewidth=1, label="board")
+        axes.set_xlim(left=0)
+        axes.set_xlabel("bits per pixel")
+        axes.set_ylabel("PSNR, dB")
+        axes.grid()
+        axes.legend(loc="lower right", handletextpad=0.3)
+
+    return drawing("rates", draw)
+
+
 def histogram_plot(counts: Sequence[int], unit: str) -> str:
     """How often an inference took so many instructions or cycles."""
 

@@ -69,6 +69,7 @@ def render(evidence: Evidence, config: ReportConfig) -> str:
         "tiles": views.tiles(evidence),
         "comparison": comparison(evidence),
         "figures": [(figure, Markup(figure.svg)) for figure in views.figures(evidence)],
+        "pictures": views.pictures(evidence),
         "memory": views.memory_maps(evidence),
         "exports": views.exports(evidence),
         "layers": views.layers(evidence),

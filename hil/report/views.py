@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,8 +10,8 @@ from policyport.core.page import Figure, Tile
 from policyport.hil.report import plots
 from policyport.hil.report.comparison import action_label, flash_bytes, is_discrete, policy_part, ram_bytes
 from policyport.hil.report.data import Evidence
-from policyport.hil.report.text import number, percent, recorded, size, spread
-from policyport.hil.result import Distribution, LoopFigures
+from policyport.hil.report.text import number, percent, recorded, several, size, spread
+from policyport.hil.result import CodingFigures, Distribution, LoopFigures, Rate
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,14 @@ def tiles(evidence: Evidence) -> list[Tile]:
         found = result.recognition
         shown.append(Tile(f"{found.board_f1:.3f}", "mean F1 on the board", f"float32 {found.float_f1:.3f}"))
         shown.append(Tile(percent(found.agreement), "calls as float32", f"{found.pictures:,} pictures"))
+    if result.coding is not None:
+        coding = result.coding
+        files = f"network and coder, {several(len(coding.files), 'file')} by the board"
+        shown.append(Tile(f"{coding.per_pixel:.0f}", f"{result.board.unit} per pixel", files))
+        shown.append(Tile(number(coding.compared_bytes), "bytes as the reference's", "all that the board coded"))
+        for row in coding.qualities:
+            detail = f"{row.board.bits_per_pixel:.3f} bits per pixel, quality {row.quality}"
+            shown.append(Tile(f"{row.board.psnr_db:.1f} dB", "PSNR", detail))
     shown.append(Tile(number(latency.p50), f"{result.board.unit} per inference", _range(latency)))
     shown.append(Tile(_parity(evidence), "integers as the reference", "every layer, on the board"))
     shown.append(Tile(recorded(flash_bytes(result)), "flash", policy_part(result, "flash")))
@@ -92,12 +101,22 @@ def figures(evidence: Evidence) -> list[Figure]:
         columns = [[getattr(label, name) for label in labels] for name in ("name", "board_f1", "float_f1")]
         caption = f"F1 of each label over {result.recognition.pictures:,} held-out pictures."
         shown.append(Figure(plots.recognition_plot(*columns), caption))
+    if result.coding is not None:
+        columns = [[(rate.bits_per_pixel, rate.psnr_db) for rate in one] for one in _rates(result.coding)]
+        caption = f"PSNR over the bits of whole files, means over {several(result.coding.pictures, 'picture')}."
+        shown.append(Figure(plots.rates_plot(*columns), caption))
     shown += _curve_figures(evidence)
     counts = [int(count) for count in evidence.columns("latency.csv").get(unit, [])]
     if len(set(counts)) > 1:
         caption = f"{unit.capitalize()} of one inference, over {len(counts)} held-out observations."
         shown.append(Figure(plots.histogram_plot(counts, unit), caption))
     return shown + _layer_figures(evidence)
+
+
+def _rates(coding: CodingFigures) -> tuple[list[Rate], list[Rate]]:
+    """Of the board and of float32, by quality."""
+    rows = sorted(coding.qualities, key=lambda row: row.quality)
+    return [row.board for row in rows], [row.float32 for row in rows]
 
 
 def _delay_figure(loop: LoopFigures) -> Figure:
@@ -166,6 +185,33 @@ def memory_maps(evidence: Evidence) -> list[MemoryMap]:
 def _memory_map(name: str, parts: dict[str, int]) -> MemoryMap:
     total = sum(parts.values())
     return MemoryMap(name, total, tuple(Part(part, count, count / total) for part, count in parts.items()))
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A picture in the page."""
+
+    source: str
+    """A data URL."""
+
+    name: str
+    detail: str
+
+
+def pictures(evidence: Evidence) -> list[Shown]:
+    """The first coded picture, and what is decoded of it at each quality; empty where none was coded."""
+    coding = evidence.result.coding
+    if coding is None:
+        return []
+    first = coding.files[0]
+    names = {"original.png": ("original", f"{first.picture}, {first.width} x {first.height} pixels")}
+    names |= {f"quality-{row.quality}.png": (f"quality {row.quality}", "decoded") for row in coding.qualities}
+    found = {name: evidence.find(f"coded/{name}") for name in names}
+    return [Shown(_data_url(path.read_bytes()), *names[name]) for name, path in found.items() if path is not None]
+
+
+def _data_url(png: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
 
 
 def exports(evidence: Evidence) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,14 +16,18 @@ from PIL import Image
 from policyport.core.artifact import open_artifact
 from policyport.core.codec_file import pack_picture
 from policyport.core.codec_picture import blocks_of, shown, whole_blocks
-from policyport.core.errors import ObservationError, UnsupportedModelError
+from policyport.core.errors import ConfigError, ObservationError, ParityError, UnsupportedModelError
 from policyport.deploy.board import load_board
 from policyport.deploy.codec_host import HostCodec
 from policyport.deploy.codec_sources import check_encoder
 from policyport.deploy.program import read_program
 from policyport.firmware_bridge.client import Bridge
+from policyport.hil import HilConfig, hil
 from policyport.hil.codec import PictureDecoder, PictureEncoder
+from policyport.hil.held_out import middle
+from policyport.hil.result import Result
 from policyport.hil.rig import EmulatedRig
+from policyport.hil.stage import machine_inputs
 from policyport.pipeline.cli import main
 from policyport.pipeline.codec_rates import Point, bd_rate, measure, measure_peers
 
@@ -54,6 +59,9 @@ picture_width = {WIDTH}
 [hil]
 parity_observations = 2
 latency_observations = 2
+pictures = 3
+qualities = [3, 9]
+coded_files = 4
 """
 
 
@@ -85,8 +93,88 @@ def encoder(run: Path) -> PictureEncoder:
 def test_the_run_measures_a_block(run: Path) -> None:
     result = json.loads((run / "hil/result.json").read_text())
     assert result["parity"]["equal"] and result["loop"] is None and result["recognition"] is None
+    assert not (run / "hil.partial").exists()
     program = read_program(run / "deploy")
     assert (program.input.scale, program.input.zero_point, program.output.bits) == (1 / 64, 0, 16)
+
+
+def test_the_run_codes_whole_pictures(run: Path, encoder: PictureEncoder) -> None:
+    coding = Result.read(run / "hil/result.json").coding
+    assert coding is not None and coding.pictures == 3 and [row.quality for row in coding.qualities] == [3, 9]
+    with np.load(run / "deploy/pictures.npz") as stored:
+        middles = {name: middle(picture, 36, WIDTH) for name, picture in stored.items()}
+    assert len({file.picture for file in coding.files}) == 3 and len(coding.files) == 4
+    for file in coding.files:
+        data = (run / f"hil/coded/{file.picture}-{file.quality}.ppc").read_bytes()
+        assert data == encoder.encode(middles[file.picture], file.quality) and len(data) == file.file_bytes
+        assert (file.width, file.height) == (WIDTH, 36) and 100 < file.per_pixel < 1000
+    coarse, fine = coding.qualities
+    assert coarse.board.bits_per_pixel < fine.board.bits_per_pixel and coarse.board.psnr_db < fine.board.psnr_db
+    assert abs(coarse.float32.psnr_db - coarse.board.psnr_db) < 0.5 and coarse.board.ms_ssim is None
+    shown = np.array(Image.open(run / "hil/coded/quality-9.png"))
+    first = next(iter(middles.values()))
+    np.testing.assert_array_equal(
+        shown, PictureDecoder(run / "deploy").decode(encoder.encode(first, 9), "a picture")[0]
+    )
+    page = (run / "report/report.html").read_text()
+    assert page.count("data:image/png;base64,") == 3 and "bytes as the reference" in page
+
+
+def test_a_board_at_a_port_codes_pictures_too(run: Path, tmp_path: Path) -> None:
+    with EmulatedRig(load_board("mps2-an386"), run / "flash/flash.bin") as rig:
+        config = HilConfig(
+            parity_observations=1, latency_observations=1, qualities=(5,), coded_files=1, pictures=1, port=rig.url
+        )
+        artifact = hil(run / "deploy", run / "flash", config, tmp_path / "hil")
+    result = Result.read(artifact.file("result.json"))
+    assert result.coding is not None and not result.board.emulated and result.board.unit == "cycles"
+    assert len(result.coding.files) == 1 and result.coding.files[0].count > 0
+
+
+def test_a_byte_that_differs_stops_the_stage_and_is_kept(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = PictureEncoder.encode_on_board
+
+    def altered(*arguments: Any) -> tuple[bytes, int]:
+        data, ticks = right(*arguments)
+        return data[:40] + bytes([data[40] ^ 1]) + data[41:], ticks
+
+    monkeypatch.setattr(PictureEncoder, "encode_on_board", altered)
+    config = HilConfig(parity_observations=1, latency_observations=1, qualities=(9,), pictures=1)
+    with pytest.raises(ParityError, match=r"-9\.ppc, byte 40") as caught:
+        hil(run / "deploy", run / "flash", config, tmp_path / "hil")
+    assert caught.value.exit_code == 4 and not (tmp_path / "hil").exists()
+    (kept,) = (tmp_path / "hil.partial").rglob("*-9.ppc")
+    reference = kept.with_name(f"{kept.stem}.reference.ppc").read_bytes()
+    assert [at for at, pair in enumerate(zip(kept.read_bytes(), reference, strict=True)) if pair[0] != pair[1]] == [40]
+
+
+def test_photographs_of_a_folder_are_judged(run: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "photographs"
+    (folder / "more").mkdir(parents=True)
+    Image.fromarray(picture(50, 170, 200)).save(folder / "one.png")
+    Image.fromarray(picture(51, 180, 170, grey=True)).save(folder / "more/two.png")
+    few = HilConfig(parity_observations=1, latency_observations=1, qualities=(5,), coded_files=1, test_images=folder)
+    artifact = hil(run / "deploy", run / "flash", few, tmp_path / "hil")
+    coding = Result.read(artifact.file("result.json")).coding
+    assert coding is not None and coding.pictures == 2 and coding.source == f"photographs of {folder}"
+    assert coding.files[0].picture == "more/two" and artifact.file("coded/more/two-5.ppc").is_file()
+    Image.fromarray(picture(9, 200, 200)).save(folder / "further.png")
+    assert machine_inputs(few, run / "flash")["test_images"] != artifact.manifest.inputs["test_images"]
+    Image.fromarray(picture(52, 160, 200)).save(folder / "low.png")
+    with pytest.raises(ConfigError, match="too small to be judged"):
+        hil(run / "deploy", run / "flash", few, tmp_path / "other")
+
+
+def test_training_on_a_held_out_photograph_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from policyport.train.codec.photographs import test_paths
+
+    (tmp_path / "images").mkdir()
+    Image.open(test_paths()[0]).save(tmp_path / "images/renamed.bmp")  # the same pixels in another file
+    line = ["train", "codec", "--images", str(tmp_path / "images"), "--steps", "1", "--out", str(tmp_path / "train")]
+    assert main(line) == 2
+    assert "a test photograph that the codec was trained on" in capsys.readouterr().err
 
 
 def test_c_codes_as_numpy_does(run: Path, encoder: PictureEncoder) -> None:

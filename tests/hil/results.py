@@ -7,6 +7,8 @@ from policyport.hil import gates
 from policyport.hil.config import HilConfig
 from policyport.hil.result import (
     BoardFigures,
+    BoardFile,
+    CodingFigures,
     Distribution,
     FirmwareFigures,
     LatencyFigures,
@@ -17,6 +19,8 @@ from policyport.hil.result import (
     MemoryFigures,
     Mismatch,
     ParityFigures,
+    QualityFigures,
+    Rate,
     Result,
 )
 from policyport.hil.statistics import equivalence, summarize
@@ -38,6 +42,13 @@ def loop_figures(board: list[float], float32: list[float], agreement: float) -> 
         action_error=1 - agreement,
         output_error=0.01,
     )
+
+
+def coding_figures() -> CodingFigures:
+    """Two pictures at two qualities, one file of them by the board."""
+    rates = {quality: Rate(quality / 10, 20.0 + quality, None if quality == 3 else 0.9) for quality in (3, 6)}
+    rows = (QualityFigures(3, rates[3], rates[3], 300.5), QualityFigures(6, rates[6], Rate(0.59, 26.1, 0.91), None))
+    return CodingFigures("photographs of a folder", 2, rows, (BoardFile("lake", 320, 240, 3, 2880, 23_078_400),))
 
 
 def result(loop: LoopFigures | None, config: HilConfig, mismatch: Mismatch | None = None) -> Result:

@@ -17,7 +17,7 @@ from policyport.hil.config import HilConfig
 from policyport.hil.rack.baseline import Compared, Tolerances, compare, describe, require_held
 from policyport.hil.result import Result
 from policyport.pipeline.cli import main
-from results import loop_figures, result
+from results import coding_figures, loop_figures, result
 
 LOOP = loop_figures([200.0, 220.0], [210.0, 220.0], 0.99)
 BASE: Result = result(LOOP, HilConfig())
@@ -58,6 +58,20 @@ def test_a_return_fails_when_it_falls_and_not_when_it_rises() -> None:
     assert violated(with_return(BASE, 210 * 0.99)) == []
     assert violated(with_return(BASE, 207.0)) == ["mean return"]
     assert violated(with_return(BASE, 400.0)) == []
+
+
+def test_coded_pictures_are_compared_where_they_are_the_same_ones() -> None:
+    coding = coding_figures()
+    base = replace(BASE, coding=coding)
+    more = tuple(
+        replace(row, board=replace(row.board, bits_per_pixel=row.board.bits_per_pixel * 1.02))
+        for row in coding.qualities
+    )
+    compared = compare(base, replace(base, coding=replace(coding, qualities=more)), Tolerances())
+    assert [one.name for one in compared if not one.held] == ["bits per pixel, quality 3", "bits per pixel, quality 6"]
+    assert {"instructions per pixel", "PSNR, quality 6"} <= {one.name for one in compared}
+    with pytest.raises(UsageError, match="coded pictures"):
+        compare(base, replace(base, coding=replace(coding, pictures=3)), Tolerances())
 
 
 def test_a_tolerance_of_a_negative_return_is_of_its_magnitude() -> None:

@@ -13,7 +13,7 @@ from policyport.hil import gates, junit
 from policyport.hil.config import HilConfig
 from policyport.hil.partial import open_partial
 from policyport.hil.result import LoopFigures, Mismatch, Result
-from results import loop_figures, result
+from results import coding_figures, loop_figures, result
 
 ALL_GATES = HilConfig(min_agreement=0.99, min_return=475.0, require_equivalence=True)
 GOOD = loop_figures([500.0, 500.0, 500.0], [500.0, 500.0, 500.0], 0.995)
@@ -28,6 +28,18 @@ def test_result_reads_back_as_it_was_written(
     written = result(loop, ALL_GATES, mismatch)
     written.write(tmp_path / "result.json")
     assert Result.read(tmp_path / "result.json") == written
+
+
+def test_coded_pictures_read_back_and_are_cases_of_junit(tmp_path: Path) -> None:
+    written = dataclasses.replace(result(None, HilConfig()), coding=coding_figures())
+    written.write(tmp_path / "result.json")
+    assert Result.read(tmp_path / "result.json") == written
+    assert written.coding is not None and (written.coding.per_pixel, written.coding.compared_bytes) == (300.5, 2880)
+    junit.write(written, tmp_path / "junit.xml")
+    suite = ET.parse(tmp_path / "junit.xml").getroot()
+    assert "bytes lake, quality 3" in [case.get("name") for case in suite.iter("testcase")]
+    properties = {one.get("name"): one.get("value") for one in suite.iter("property")}
+    assert properties["instructions per pixel"] == "300.5" and properties["PSNR (dB), quality 6"] == "26.0"
 
 
 @pytest.mark.parametrize(

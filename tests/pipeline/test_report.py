@@ -22,6 +22,8 @@ from policyport.hil.report.comparison import verdict
 from policyport.hil.report.data import gather
 from policyport.hil.report.text import number, percent
 from policyport.hil.result import (
+    BoardFile,
+    CodingFigures,
     EstimateFigures,
     FunctionEstimate,
     Gate,
@@ -29,6 +31,8 @@ from policyport.hil.result import (
     LayerParity,
     Mismatch,
     ParityFigures,
+    QualityFigures,
+    Rate,
     Result,
 )
 from policyport.pipeline.speak import print_summary
@@ -251,3 +255,26 @@ def test_the_estimate_is_shown_or_said_to_be_missing(tmp_path: Path, write_run: 
     assert "pp_blocks_pairs_s8_table" in shown.text
     missing = Page(made(write_run(tmp_path / "two", dataclasses.replace(measurement, no_estimate="no rules")))[1])
     assert "None: no rules." in missing.text
+
+
+def test_coded_pictures_are_shown(
+    tmp_path: Path, write_run: WriteRun, measurement: Result, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rates = Rate(0.25, 28.125, 0.9123), Rate(0.2, 28.5, 0.9234)
+    rows = (QualityFigures(6, *rates, 300.75), QualityFigures(9, Rate(0.5, 31.0, None), Rate(0.5, 31.0, None), None))
+    coding = CodingFigures("photographs of A", 2, rows, (BoardFile("lake", 320, 240, 6, 2880, 23_097_600),))
+    results = write_run(tmp_path, dataclasses.replace(measurement, loop=None, coding=coding))
+    artifact, text = made(results)
+    page = Page(text)
+    for expected in (
+        "Coding 1 picture at 301 instructions per pixel, the board makes the same 2,880 bytes as the reference.",
+        "Quality 6, mean over 2 pictures bits per pixel 0.200 0.250 PSNR, dB 28.50 28.12 MS-SSIM 0.9234 0.9123",
+        "Quality 9, mean over 2 pictures bits per pixel 0.500 0.500 PSNR, dB 31.00 31.00 Pictures coded by the board",
+        "bytes as the reference's 2,880 of 2,880, 1 file",
+        "lake 320 x 240 6 2,880 0.300 23,097,600 300.8",
+        "Photographs of A, cut to what the firmware takes.",
+    ):
+        assert expected in page.text, expected
+    assert len(page.ids) == len(set(page.ids)) and "Closed loop" not in page.text
+    print_summary({"hil": Artifact(results, gather(results).lineage[-1].manifest), "report": artifact})
+    assert "Quality 6, mean over 2 pictures" in capsys.readouterr().out
