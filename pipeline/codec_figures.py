@@ -1,7 +1,8 @@
 """Measured tables of the page on the image codec: `python -m policyport.pipeline.codec_figures docs/codec.md`.
 
-Runs recipes/codec.toml where that is not done, codes the test photographs at every quality by its integers, beside
-Pillow's codecs, and codes one on the emulated board. The run's ``rates.html`` has the curves and crops to look at.
+Runs recipes/codec.toml where that is not done, codes the test photographs (``--test-images`` in place of the packages')
+at every quality by its integers, beside Pillow's codecs, and codes one on the emulated board. The run's ``rates.html``
+has the curves and crops to look at.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from policyport.core.artifact import Artifact, open_artifact
 from policyport.core.codec_model import BLOCK
-from policyport.pipeline.codec_page import CROPPED, bd_words, crops_of, render_page, window_words
+from policyport.hil.report.text import several
+from policyport.pipeline.codec_page import bd_words, crop_places, crops_of, render_page, window_words
 from policyport.pipeline.codec_rates import (
     METRICS,
     OURS,
@@ -92,12 +93,12 @@ def on_board(deployed: Artifact) -> BoardFigures:
     from policyport.deploy.board import load_board
     from policyport.deploy.firmware import image_file
     from policyport.firmware_bridge.client import Bridge
-    from policyport.hil.codec import PICTURES_FILE, PictureEncoder
+    from policyport.hil.codec import PictureEncoder
+    from policyport.hil.held_out import held_out_pictures
     from policyport.hil.rig import EmulatedRig
 
     encoder = PictureEncoder.open(deployed)
-    with np.load(deployed.file(PICTURES_FILE)) as stored:
-        picture = stored[sorted(stored)[0]]
+    (picture,) = held_out_pictures(deployed, None, 1).pictures.values()
     board = load_board(deployed.manifest.config["board"])
     with EmulatedRig(board, image_file(deployed)) as rig, Bridge.open(rig.url) as bridge:
         data, ticks = encoder.encode_on_board(bridge, picture, BOARD_QUALITY)
@@ -134,7 +135,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Write the tables of a Markdown file."""
     from policyport.hil.codec import PictureDecoder, PictureEncoder
     from policyport.pipeline import cli
-    from policyport.train.codec.photographs import test_photographs
+    from policyport.pipeline.codec_judged import judged_label, judged_photographs
 
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("pages", type=Path, nargs="+", help="Markdown files with <!-- figures:codec --> markers")
@@ -142,25 +143,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--study", type=Path, default=STUDY, help=f"folder of `policyport study codec` [default: {STUDY}]"
     )
+    parser.add_argument(
+        "--test-images", type=Path, metavar="DIR", help="photographs to judge on [default: those of packages]"
+    )
     given = parser.parse_args(arguments)
     code = 0 if given.run else cli.main(["run", str(RECIPE)])
     if code:
         return code
-    run, pictures = given.run or RUN, test_photographs()
+    run = given.run or RUN
     deployed = {name: open_artifact(run / folder / "deploy", "deploy") for name, folder in VARIANTS.items()}
+    pictures = judged_photographs(given.test_images, [artifact.path for artifact in deployed.values()])
+    label = judged_label(given.test_images, pictures)
     coders = {
         name: (PictureEncoder.open(artifact), PictureDecoder(artifact.path)) for name, artifact in deployed.items()
     }
     ours = {name: measure(*coder, pictures, codec=f"{OURS}, {name}") for name, coder in coders.items()}
     others, first = measure_peers(pictures), ours["8 bits"]
-    write_points([point for points in (*ours.values(), others) for point in points], run / "rates.json")
-    shown = {f"{OURS}, {name}": {p: coder_of(*coder, pictures[p]) for p in CROPPED} for name, coder in coders.items()}
+    write_points([point for points in (*ours.values(), others) for point in points], run / f"rates{label}.json")
+    shown = {
+        f"{OURS}, {name}": {p: coder_of(*coder, pictures[p]) for p in crop_places(pictures)}
+        for name, coder in coders.items()
+    }
     crops = crops_of(pictures, shown)
     text = render_page("The image codec beside others", {name: [curve] for name, curve in ours.items()}, others, crops)
-    (run / "rates.html").write_text(text, encoding="utf-8")
+    (run / f"rates{label}.html").write_text(text, encoding="utf-8")
     names = ", ".join(pictures)
     blocks = [
-        f"{len(pictures)} photographs that nothing was trained on ({names}); whole files, headers counted; "
+        f"{several(len(pictures), 'photograph')} that nothing was trained on ({names}); whole files, headers counted; "
         f"BD-rates over {window_words()}, or what of it both curves span, then named.",
         bd_table(ours, others),
         rates_table([*first, *others]),
@@ -168,7 +177,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "\n".join([BOARD_HEAD, *(board_row(name, artifact) for name, artifact in deployed.items())]),
     ]
     written = {"codec": "\n\n".join(blocks)}
-    if given.study.is_dir():
+    if (
+        given.study.is_dir() and given.test_images is None
+    ):  # the study's codecs were judged on the packages' photographs
         written["codec-study"] = markdown(rows_of(recorded(given.study)), of_codec(others, AGAINST))
     write_blocks(given.pages, written)
     return 0

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 from policyport.core.artifact import sha256_json
 from policyport.core.errors import ConfigError
-from policyport.pipeline.codec_rates import METRICS, Point, at_rate, bd_rate, measure
+from policyport.pipeline.codec_rates import METRICS, Pictures, Point, at_rate, bd_rate, measure
 from policyport.pipeline.run import Say, run_stage
 from policyport.pipeline.stages import TRAINERS, stage_named
 
@@ -59,6 +59,9 @@ class CodecCell:
     steps: int
     images: Path | None = None
     """Folder of photographs; None takes the listed packages."""
+
+    test_images: Path | None = None
+    """Folder of photographs to judge on; None takes those of packages."""
 
     @property
     def setting(self) -> tuple[str, str, str]:
@@ -130,19 +133,34 @@ def opened(cell: CodecCell, folder: Path) -> tuple[PictureEncoder, PictureDecode
 
 
 def _points(cell: CodecCell, folder: Path, say: Say) -> list[Point]:
-    from policyport.train.codec.photographs import test_photographs
+    from policyport.pipeline.codec_judged import judged_label
 
     key, path = trained(cell, folder / "cells" / cell.name, say), folder / "cells" / f"{cell.name}.json"
-    key = sha256_json([key, QUALITIES, Path(__file__).with_name("codec_rates.py").read_text()])
+    pictures = judged_by([cell], folder)
+    label = judged_label(cell.test_images, pictures)
+    key = sha256_json(
+        [key, QUALITIES, Path(__file__).with_name("codec_rates.py").read_text(), *([label] if label else [])]
+    )
     table = json.loads(path.read_text()) if path.is_file() else {}
     if table.get("key") == key:
         return [Point(**point) for point in table["points"]]
-    points = measure(*opened(cell, folder), test_photographs(), QUALITIES, cell.name)
+    points = measure(*opened(cell, folder), pictures, QUALITIES, cell.name)
     table = {"key": key, "cell": dataclasses.asdict(cell), "points": [dataclasses.asdict(point) for point in points]}
     fresh = path.with_suffix(".partial")
     fresh.write_text(json.dumps(table, indent=1, default=str) + "\n")
     fresh.replace(path)
     return points
+
+
+def judged_by(cells: Sequence[CodecCell], folder: Path) -> Pictures:
+    """The photographs that trained cells are judged on, none of which any was trained on.
+
+    :raises ConfigError: one of them was, does not read, or is too small
+    """
+    from policyport.pipeline.codec_judged import judged_photographs
+
+    places = [folder / "cells" / cell.name / "quantize" for cell in cells]
+    return judged_photographs(cells[0].test_images, places)
 
 
 def trained(cell: CodecCell, folder: Path, say: Say) -> str:

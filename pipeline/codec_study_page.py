@@ -6,32 +6,37 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from policyport.pipeline.codec_page import CROPPED, crops_of, plane_figure, render_page
-from policyport.pipeline.codec_rates import Point, coder_of, measure_peers, of_codec, write_points
+from policyport.pipeline.codec_page import crop_places, crops_of, plane_figure, render_page
+from policyport.pipeline.codec_rates import Pictures, Point, coder_of, measure_peers, of_codec, write_points
 from policyport.pipeline.codec_study import AGAINST, RATES, CodecCell, CodecRow, header, opened, rows_of, words
-from policyport.train.codec.photographs import test_photographs
 
 
-def peer_points(folder: Path) -> list[Point]:
-    """The curves of Pillow's codecs, from ``peers.json`` of the study where they are measured."""
-    path = folder / "peers.json"
+def peer_points(folder: Path, pictures: Pictures, label: str) -> list[Point]:
+    """The curves of Pillow's codecs, from ``peers.json`` of the study where they are measured.
+
+    :param label: of the pictures, behind the file's name
+    """
+    path = folder / f"peers{label}.json"
     if not path.is_file():
-        write_points(measure_peers(test_photographs()), path)
+        write_points(measure_peers(pictures), path)
     return [Point(**point) for point in json.loads(path.read_text())]
 
 
-def render(found: Sequence[tuple[CodecCell, Sequence[Point]]], others: Sequence[Point], folder: Path) -> str:
+def render(
+    found: Sequence[tuple[CodecCell, Sequence[Point]]], others: Sequence[Point], folder: Path, pictures: Pictures
+) -> str:
     """The page as text.
 
     :param folder: of the study, whose trained codecs code the crops
+    :param pictures: that the codecs were judged on
     """
-    rows, pictures = rows_of(found), test_photographs()
+    rows = rows_of(found)
     cells = {cell.setting: cell for cell, _ in reversed(found)}
     named = {_name(row, len({row.encoder for row in rows}) > 1): row for row in rows}
     coders = {}
     for name, row in named.items():
         coder = opened(cells[row.encoder, row.objective, row.loss], folder)
-        coders[name] = {picture: coder_of(*coder, pictures[picture]) for picture in CROPPED}
+        coders[name] = {picture: coder_of(*coder, pictures[picture]) for picture in crop_places(pictures)}
     rate = RATES[-1]
     pairs = {name: zip(row.at(rate, "PSNR"), row.at(rate, "SSIMULACRA 2"), strict=True) for name, row in named.items()}
     plane = {name: reached for name, seeds in pairs.items() if (reached := list(seeds))}

@@ -122,6 +122,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--losses", nargs="+", metavar="LOSS", help="mse, mse+ms-ssim, mse+ms-ssim+cycle [default: each]")
     add("--objectives", nargs="+", metavar="OBJECTIVE", help="none, compression, rate [default: each]")
     add("--images", type=Path, metavar="DIR", help="photographs to train on [default: the listed packages]")
+    add("--test-images", type=Path, metavar="DIR", help="photographs to judge on [default: those of packages]")
     add("--peer", choices=("mcucoder",), help="compare our encoder with MCUCoder's (arXiv 2411.19442), nothing else")
     add(
         "--decoders",
@@ -194,11 +195,12 @@ def _named_after_peer(arguments: argparse.Namespace) -> str:
 
     if arguments.study != "codec":
         raise ConfigError("a peer of another study", where="--peer", expected="the study codec", got=arguments.study)
-    if arguments.encoders or arguments.losses or arguments.objectives or len(arguments.seeds) > 1:
+    chosen = arguments.encoders or arguments.losses or arguments.objectives or arguments.test_images
+    if chosen or len(arguments.seeds) > 1:
         raise ConfigError(
-            "a comparison with a peer has our linear encoder, its usual losses and one seed",
+            "a comparison with a peer has our linear encoder, its usual losses, one seed and the packages' photographs",
             where="--peer",
-            cure="leave out --encoders, --losses and --objectives, and give one seed",
+            cure="leave out --encoders, --losses, --objectives and --test-images, and give one seed",
         )
     return f"codec-{arguments.peer}"
 
@@ -355,6 +357,7 @@ def _au(arguments: argparse.Namespace, tell: Tell) -> Files:
 
 def _codec(arguments: argparse.Namespace, tell: Tell) -> Files:
     from policyport.pipeline import codec_study as study
+    from policyport.pipeline.codec_judged import judged_label, require_judgeable
     from policyport.pipeline.codec_rates import of_codec
     from policyport.pipeline.codec_study_page import peer_points, render
 
@@ -372,10 +375,17 @@ def _codec(arguments: argparse.Namespace, tell: Tell) -> Files:
         arguments.steps or 1200,
         arguments.images,
     )
+    cells = [dataclasses.replace(cell, test_images=arguments.test_images) for cell in cells]
+    require_judgeable(arguments.test_images, arguments.images)
     found = study.run_codec_study(cells, arguments.out, _stages(arguments), said)
-    others = peer_points(arguments.out)
+    pictures = study.judged_by(cells, arguments.out)
+    others = peer_points(arguments.out, pictures, judged_label(arguments.test_images, pictures))
     table = study.markdown(study.rows_of(found), of_codec(others, study.AGAINST)) + "\n"
-    return {"study.csv": study.to_csv(found), "study.md": table, "study.html": render(found, others, arguments.out)}
+    return {
+        "study.csv": study.to_csv(found),
+        "study.md": table,
+        "study.html": render(found, others, arguments.out, pictures),
+    }
 
 
 def _mcucoder(arguments: argparse.Namespace, tell: Tell) -> Files:

@@ -28,6 +28,7 @@ from policyport.hil.held_out import middle
 from policyport.hil.result import Result
 from policyport.hil.rig import EmulatedRig
 from policyport.hil.stage import machine_inputs
+from policyport.pipeline import codec_figures, codec_rates
 from policyport.pipeline.cli import main
 from policyport.pipeline.codec_rates import Point, bd_rate, measure, measure_peers
 
@@ -79,7 +80,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("codec")
     (folder / "images").mkdir()
     for seed in range(3):
-        Image.fromarray(picture(seed, 96, 96)).save(folder / f"images/{seed}.png")
+        Image.fromarray(picture(seed, 168, 168)).save(folder / f"images/{seed}.png")
     (folder / "codec.toml").write_text(RECIPE.replace("IMAGES", str(folder / "images")))
     assert main(["run", str(folder / "codec.toml"), "--out", str(folder / "run")]) == 0
     return folder / "run"
@@ -162,6 +163,9 @@ def test_photographs_of_a_folder_are_judged(run: Path, tmp_path: Path) -> None:
     assert coding.files[0].picture == "more/two" and artifact.file("coded/more/two-5.ppc").is_file()
     Image.fromarray(picture(9, 200, 200)).save(folder / "further.png")
     assert machine_inputs(few, run / "flash")["test_images"] != artifact.manifest.inputs["test_images"]
+    Image.open(run.parent / "images/0.png").save(folder / "again.bmp")
+    with pytest.raises(ConfigError, match="a test photograph that the codec was trained on"):
+        hil(run / "deploy", run / "flash", few, tmp_path / "other")
     Image.fromarray(picture(52, 160, 200)).save(folder / "low.png")
     with pytest.raises(ConfigError, match="too small to be judged"):
         hil(run / "deploy", run / "flash", few, tmp_path / "other")
@@ -288,3 +292,22 @@ def test_blocks_hold_the_whole_picture(height: int, width: int, grey: bool) -> N
     assert whole.shape[0] % 8 == 0 and whole.shape[1] % 8 == 0 and len(blocks_of(whole)) == whole[..., 0].size // 64
     planes = whole.transpose(2, 0, 1).astype(np.float32)
     np.testing.assert_array_equal(shown(planes, height, width, grey), given_picture)
+
+
+def test_the_tables_are_of_the_photographs_that_are_given(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("ssimulacra2")
+    monkeypatch.setattr(codec_figures, "VARIANTS", {"8 bits": "."})
+    monkeypatch.setattr(codec_rates, "PEER_QUALITIES", (5, 60))
+    (tmp_path / "clic").mkdir()
+    Image.fromarray(picture(60, 170, 180)).save(tmp_path / "clic/lake.png")
+    page = tmp_path / "page.md"
+    page.write_text("<!-- figures:codec -->\n<!-- /figures:codec -->\n")
+    line = [str(page), "--run", str(run), "--test-images", str(tmp_path / "clic"), "--study", str(tmp_path / "none")]
+    assert codec_figures.main(line) == 0
+    assert "1 photograph that nothing was trained on (lake)" in page.read_text()
+    assert len(list(run.glob("rates-*.html"))) == 1 and not (run / "rates.html").exists()
+    Image.open(run.parent / "images/1.png").save(tmp_path / "clic/pond.bmp")
+    with pytest.raises(ConfigError, match=r"trained on .*pond\.bmp"):
+        codec_figures.main(line)

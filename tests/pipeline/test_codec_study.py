@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from policyport.core.errors import ConfigError
-from policyport.pipeline import codec_page, codec_rates, codec_study, codec_study_page
+from policyport.pipeline import codec_page, codec_rates, codec_study
 from policyport.pipeline.cli import main
 from policyport.pipeline.codec_rates import Point, at_rate
 from policyport.pipeline.codec_study import CodecCell, grid, markdown, rows_of
@@ -72,10 +72,8 @@ def test_a_study_is_written_and_goes_on(
     for seed in range(2):
         Image.fromarray(picture(seed, 104)).save(tmp_path / f"images/{seed}.png")
     tested = {"one": picture(7, 176)}
-    for module in (photographs, codec_study_page):
-        monkeypatch.setattr(module, "test_photographs", lambda: tested)
-    for module in (codec_page, codec_study_page):
-        monkeypatch.setattr(module, "CROPPED", {"one": (8, 8)})
+    monkeypatch.setattr(photographs, "test_photographs", lambda: tested)
+    monkeypatch.setattr(codec_page, "CROPPED", {"one": (8, 8)})
     monkeypatch.setattr(codec_rates, "PEER_QUALITIES", (5, 60))
     monkeypatch.setattr(codec_study, "QUALITIES", (2, 9))
     line = ["study", "codec", "--encoders", "linear", "--losses", "mse", "--objectives", "rate"]
@@ -96,3 +94,34 @@ def test_a_study_is_written_and_goes_on(
     assert main([*line, "--page", str(document)]) == 0
     assert "12.35 dB" in capsys.readouterr().out
     assert blocks[0] in document.read_text() and "| linear | rate |" in document.read_text()
+
+
+def test_a_study_is_judged_on_photographs_of_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("torch")
+    pytest.importorskip("ssimulacra2")
+    from PIL import Image
+
+    monkeypatch.setattr(codec_rates, "PEER_QUALITIES", (5, 60))
+    monkeypatch.setattr(codec_study, "QUALITIES", (2, 9))
+    for folder, seeds, side in (("images", (0, 1), 168), ("kodak", (7,), 176)):
+        (tmp_path / folder).mkdir()
+        for seed in seeds:
+            Image.fromarray(picture(seed, side)).save(tmp_path / f"{folder}/{seed}.png")
+    line = ["study", "codec", "--encoders", "linear", "--losses", "mse", "--objectives", "rate", "--steps", "2"]
+    line += ["--images", str(tmp_path / "images"), "--out", str(tmp_path / "study")]
+    judged = ["--test-images", str(tmp_path / "kodak")]
+    assert main([*line, *judged]) == 0
+    first = json.loads((tmp_path / "study/cells/linear-mse-rate-0.json").read_text())
+    assert (tmp_path / "study/study.html").read_text().count("data:image/png;base64,") == len(codec_rates.peers()) + 2
+    Image.fromarray(picture(8, 190)).save(tmp_path / "kodak/8.png")
+    assert main([*line, *judged]) == 0
+    second = json.loads((tmp_path / "study/cells/linear-mse-rate-0.json").read_text())
+    assert first["cell"] == second["cell"] and first["points"] != second["points"]
+    assert len(list((tmp_path / "study").glob("peers-*.json"))) == 2
+    capsys.readouterr()
+    (tmp_path / "kodak/again.png").write_bytes((tmp_path / "images/1.png").read_bytes())
+    assert main([*line, *judged]) == ConfigError.exit_code
+    assert "a test photograph that the codec was trained on" in capsys.readouterr().err
+    assert main([*line, "--peer", "mcucoder", *judged]) == ConfigError.exit_code
