@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from policyport.core.codec_decode import RAW, decode_values
 from policyport.core.codec_model import (
     ESCAPE,
     ESCAPE_BITS,
@@ -21,13 +22,11 @@ from policyport.core.codec_model import (
     THRESHOLDS,
     CoderModel,
 )
-from policyport.core.range_coder import TOTAL_BITS, RangeDecoder, RangeEncoder
+from policyport.core.range_coder import RangeEncoder
 from policyport.core.semantics import Integers
 
 Numbers = NDArray[np.int64]
 """[block rows, block columns, channels]"""
-
-RAW = TOTAL_BITS - ESCAPE_BITS
 
 
 def multiplier(step: float, scale: float) -> int:
@@ -122,53 +121,25 @@ def decode_numbers(chunks: Sequence[bytes], rows: int, columns: int, model: Code
 
     :param chunks: the first so many, whole; any bytes give numbers
     """
-    state = _Decoding(model, rows, columns)
-    for (start, stop), data in zip(model.chunk_ranges(), chunks, strict=False):
-        decoder = RangeDecoder(data)
-        for row in range(1, rows + 1):
-            for column in range(1, columns + 1):
-                for channel in range(start, stop):
-                    state.read(decoder, row, column, channel)
-    return np.array(state.numbers, np.int64)[1:, 1:-1]
+    values = decode_values(chunks, rows, columns, model)
+    for channel in range(PREDICTED):
+        values[..., channel] = _with_predictions(values[..., channel].tolist())
+    return np.clip(values, -LARGEST, LARGEST)
 
 
-class _Decoding:
-    """Numbers and magnitudes so far, with a border of zeros above, left and right."""
+def _with_predictions(differences: list[list[int]]) -> list[list[int]]:
+    """The numbers of a channel, each held to the largest before it predicts others.
 
-    def __init__(self, model: CoderModel, rows: int, columns: int) -> None:
-        self.numbers = [[[0] * model.channels for _ in range(columns + 2)] for _ in range(rows + 1)]
-        self._sizes = [[[0] * model.channels for _ in range(columns + 2)] for _ in range(rows + 1)]
-        self._weights = model.weights.tolist()
-        self._references = model.references.tolist()
-        self._table_of = model.table_of.tolist()
-        self._below = [[0, *table] for table in model.tables.cumsum(axis=1).tolist()]
-
-    def read(self, decoder: RangeDecoder, row: int, column: int, channel: int) -> None:
-        """One number."""
-        here, above = self._sizes[row], self._sizes[row - 1]
-        around = here[column - 1], above[column], above[column - 1], above[column + 1]
-        seen = [*(place[channel] for place in around), *(here[column][c] for c in self._references[channel])]
-        total = sum(weight * size for weight, size in zip(self._weights[channel], seen, strict=True))
-        level = sum(total >= threshold for threshold in THRESHOLDS)
-        value = self._symbol(decoder, self._below[self._table_of[channel][level]])
-        here[column][channel] = min(abs(value), LARGEST_MAGNITUDE)
-        if channel < PREDICTED:
-            value += self._prediction(row, column, channel)
-        self.numbers[row][column][channel] = max(-LARGEST, min(LARGEST, value))
-
-    def _symbol(self, decoder: RangeDecoder, below: list[int]) -> int:
-        from bisect import bisect_right
-
-        symbol = bisect_right(below, decoder.peek()) - 1
-        decoder.take(below[symbol], below[symbol + 1] - below[symbol])
-        if symbol != ESCAPE:
-            return symbol - REACH
-        raw = decoder.peek() >> RAW
-        decoder.take(raw << RAW, 1 << RAW)
-        return raw - (1 << ESCAPE_BITS - 1)
-
-    def _prediction(self, row: int, column: int, channel: int) -> int:
-        left = self.numbers[row][column - 1][channel]
-        above = self.numbers[row - 1][column][channel]
-        both = self.numbers[row - 1][column - 1][channel]
-        return sorted((left, above, left + above - both))[1]
+    :param differences: to their predictions, by rows
+    """
+    above = [0] * (len(differences[0]) + 1)
+    rows = []
+    for row in differences:
+        here = [0]
+        for column, value in enumerate(row):
+            left, up = here[column], above[column + 1]
+            guess = sorted((left, up, left + up - above[column]))[1]
+            here.append(max(-LARGEST, min(LARGEST, guess + value)))
+        above = here
+        rows.append(here[1:])
+    return rows

@@ -62,29 +62,3 @@ class RangeEncoder:
         else:
             self._ones += 1
         self._low = self._low << 8 & MASK
-
-
-class RangeDecoder:
-    """Bytes to symbols; behind the last byte there are zeros."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-        self._at = 4
-        self._code = int.from_bytes(data[:4].ljust(4, b"\0"), "big")
-        self._range = MASK
-        self._unit = 0
-
-    def peek(self) -> int:
-        """Which frequency the code falls on: the symbol's ``below`` is at most this, and that of the next is larger."""
-        self._unit = self._range >> TOTAL_BITS
-        return min(self._code // self._unit, (1 << TOTAL_BITS) - 1)
-
-    def take(self, below: int, frequency: int) -> None:
-        """Go past the symbol that :meth:`peek` fell on."""
-        self._code -= self._unit * below
-        self._range = self._unit * frequency
-        while self._range < TOP:
-            byte = self._data[self._at] if self._at < len(self._data) else 0
-            self._at += 1
-            self._code = (self._code << 8 | byte) & MASK
-            self._range = self._range << 8 & MASK

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from plain_decoder import RangeDecoder, plainly_decoded
 from policyport.core.codec_file import HEADER_BYTES, Header, pack_picture, unpack_picture
 from policyport.core.codec_latents import Numbers, decode_numbers, encode_numbers, multiplier, quantize_numbers
 from policyport.core.codec_model import LARGEST, QUALITIES, SYMBOLS, CoderModel
 from policyport.core.errors import ArtifactError
-from policyport.core.range_coder import TOTAL_BITS, RangeDecoder, RangeEncoder
+from policyport.core.range_coder import TOTAL_BITS, RangeEncoder
 
 
 def frequencies(generator: np.random.Generator, symbols: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
@@ -82,6 +84,30 @@ def test_numbers_come_back_and_fewer_chunks_lose_the_last_channels(seed: int, ro
 def test_any_bytes_decode_to_numbers_in_range(seed: int, chunks: list[bytes]) -> None:
     got = decode_numbers(chunks, 3, 2, model(seed))
     assert got.shape == (3, 2, 8) and np.abs(got).max() <= LARGEST
+
+
+@settings(max_examples=60)
+@given(
+    st.integers(0, 2**32 - 1),
+    st.integers(1, 6),
+    st.integers(1, 6),
+    st.sampled_from([(0,), (0, 3, 5), (0, 1, 2, 7), (0, 4)]),
+    st.sampled_from([0.05, 1.0, 40.0]),
+    st.integers(0, 4),
+    st.lists(st.binary(max_size=60), max_size=4),
+)
+def test_decoding_is_that_of_the_plain_decoder(
+    seed: int, rows: int, columns: int, starts: tuple[int, ...], size: float, kept: int, foreign: list[bytes]
+) -> None:
+    coder = dataclasses.replace(model(seed), chunks=np.array(starts, np.uint8))
+    sent = np.clip(np.rint(numbers(seed, rows, columns) * size), -LARGEST, LARGEST).astype(np.int64)
+    for chunks in (
+        encode_numbers(sent, coder)[:kept],
+        foreign,
+        [c[: len(c) // 2] for c in encode_numbers(sent, coder)],
+    ):
+        expected = plainly_decoded(chunks, rows, columns, coder)
+        np.testing.assert_array_equal(decode_numbers(chunks, rows, columns, coder), expected)
 
 
 def test_quantizing_is_rounding_with_a_dead_zone() -> None:
