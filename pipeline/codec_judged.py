@@ -31,14 +31,14 @@ def judged_photographs(test_images: Path | None, codecs: Iterable[Path]) -> Pict
     return held_out_photographs(test_images, list(record), SMALLEST_SIDE)
 
 
-def require_judgeable(test_images: Path | None, images: Path | None) -> None:
+def require_judgeable(test_images: Path | None, images: Path | None, packages_root: Path = Path("/")) -> None:
     """Refuse a folder before anything is trained that would be judged on it.
 
-    :param images: folder of photographs to train on; None takes the listed packages
+    :param images: folder of photographs to train on; None takes the listed packages below ``packages_root``
     :raises ConfigError: as :func:`judged_photographs`
     """
     if test_images is not None:
-        trained_on = fingerprints(photographs.training_paths(images, Path("/")))
+        trained_on = fingerprints(photographs.training_paths(images, packages_root))
         held_out_photographs(test_images, trained_on, SMALLEST_SIDE)
 
 

@@ -4,10 +4,10 @@ on a run that cannot end."""
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from policyport.core.errors import ConfigError
-from policyport.core.photographs import photograph_paths
 from policyport.deploy.board import load_board
 
 
@@ -35,10 +35,11 @@ def flash(configs: Mapping[str, Any]) -> None:
 
 
 def hil(configs: Mapping[str, Any]) -> None:
-    """There is an emulator for the board, where it is no real one; test photographs are there, where some are named.
+    """There is an emulator for the board, where it is no real one; the codec can be judged on the photographs named.
 
     :raises ToolError: there is none
-    :raises ConfigError: the hardware map does not know the board, or the folder has no pictures
+    :raises ConfigError: the hardware map does not know the board, or the photographs are not there, too small, trained
+        on, or for another task
     :raises BoardError: it is not plugged in
     """
     from policyport.deploy.flash import EMULATOR, find_place
@@ -48,4 +49,18 @@ def hil(configs: Mapping[str, Any]) -> None:
     if not (hil.port or hil.hardware_map) and find_place(board, flash)[0] == EMULATOR:
         choose_emulator(board, hil.emulator)
     if hil.test_images is not None:
-        photograph_paths(hil.test_images)
+        _require_photographs(hil.test_images, configs["train"])
+
+
+def _require_photographs(folder: Path, training: Any) -> None:
+    from policyport.pipeline.codec_judged import require_judgeable
+    from policyport.train.codec.config import CodecConfig
+
+    if not isinstance(training, CodecConfig):
+        raise ConfigError(
+            "photographs for a model that is no image encoder",
+            where="[hil] test_images",
+            expected='[train] task = "codec"',
+            got=folder,
+        )
+    require_judgeable(folder, training.images, training.packages_root)

@@ -48,6 +48,23 @@ def test_a_recipe_that_contradicts_itself_is_refused_before_training(
         attempt(recipe_file, tmp_path / "run", text, monkeypatch)
 
 
+def test_photographs_that_cannot_be_judged_on_are_refused_before_training(
+    recipe_file: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = pytest.importorskip("PIL.Image")
+    for folder in ("trained", "tested"):
+        (tmp_path / folder).mkdir()
+        image.new("RGB", (170, 161), (1, 2, 3)).save(tmp_path / f"{folder}/one.png")
+    named = f'[hil]\ntest_images = "{tmp_path / "tested"}"\n'
+    codec = f'[train]\ntask = "codec"\nimages = "{tmp_path / "trained"}"\n[quantize]\nactivations = "int8"\n'
+    for text, message in ((codec + named, "that the codec was trained on"), (named, "no image encoder")):
+        with pytest.raises(ConfigError, match=message):
+            attempt(recipe_file, tmp_path / "run", text, monkeypatch)
+    (tmp_path / "tested/one.png").unlink()
+    with pytest.raises(ConfigError, match="no pictures here"):
+        attempt(recipe_file, tmp_path / "run", codec + named, monkeypatch)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [('[deploy]\ntoolchain = "gcc"\n', "no ARM compiler"), ('[hil]\nemulator = "qemu"\n', "(?i)emulator|qemu")],
