@@ -16,12 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
-from numpy.typing import NDArray
-from policyport.core.artifact import Artifact, input_key, sha256_json
+from policyport.core.artifact import Artifact, code_version, input_key, sha256_json
 from policyport.core.errors import ConfigError
-from policyport.core.recognition import recognition
-from policyport.core.task import LABELS_FILE, Task
+from policyport.core.task import Task
+from policyport.pipeline.compare_metric import Judged, judged, metric_name
 from policyport.pipeline.run import run_stage
 from policyport.pipeline.stages import stage_named
 from policyport.quantize.config import WEIGHT_BITS, QuantizeConfig
@@ -30,10 +28,9 @@ METHODS = ("lattice", "gptq", "nearest")
 """Those that take seconds; ``blocks``, ``adaround`` and ``qat`` take minutes."""
 
 EVERY_METHOD = ("lattice", "blocks", "adaround", "gptq", "nearest", "qat")
-FIRST_SEED = 20_000
-"""Episode i is reset with this seed plus i, float32's and every cell's alike."""
 
-Outputs = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+JUDGE = Path(__file__).with_name("compare_metric.py")
+"""What a kept metric was measured by."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +40,11 @@ class ComparedCell:
     method: str
     bits: int
     metric: float | None
-    """Mean return of a policy, mean F1 of a classifier; None where neither can be measured."""
+    """Mean return of a policy, mean F1 or accuracy of a classifier, PSNR in dB of the pictures that an image encoder's
+    code is decoded to; None where none can be measured."""
+
+    bits_per_pixel: float | None
+    """Of the files of these pictures."""
 
     agreement: float | None
     """Share of actions or label sets that equal float32's, where they are choices."""
@@ -69,6 +70,7 @@ class Compared:
     model: str
     metric_name: str
     float_metric: float | None
+    float_bits_per_pixel: float | None
     cells: tuple[ComparedCell, ...]
 
 
@@ -100,12 +102,8 @@ def compare(
         cells.append(_cell(method, width, artifact, seconds, out, episodes))
         done(cells[-1])
     task = Task.read(artifacts[0].file("task.json"))
-    return Compared(task.name, metric_name(task), _float_metric(artifacts[0], task, out, episodes), tuple(cells))
-
-
-def metric_name(task: Task) -> str:
-    """What the task is judged by."""
-    return "mean return" if task.kind == "policy" else "mean F1"
+    exact = _float_judged(artifacts[0], task, out, episodes)
+    return Compared(task.name, metric_name(task), exact.metric, exact.bits_per_pixel, tuple(cells))
 
 
 def _quantized(model: Path, config: QuantizeConfig, out: Path) -> tuple[Artifact, float | None]:
@@ -126,11 +124,12 @@ def _quantized(model: Path, config: QuantizeConfig, out: Path) -> tuple[Artifact
 def _cell(method: str, bits: int, artifact: Artifact, seconds: float | None, out: Path, episodes: int) -> ComparedCell:
     figures = artifact.manifest.figures
     rows = json.loads(artifact.file("layers.json").read_text())["layers"]
-    metric = _kept(out / f"{method}-{bits}.metric.json", artifact.key, episodes, lambda: _metric(artifact, episodes))
+    found = _kept(out / f"{method}-{bits}.metric.json", artifact.key, episodes, lambda: _judged(artifact, episodes))
     return ComparedCell(
         method=method,
         bits=bits,
-        metric=metric,
+        metric=found.metric,
+        bits_per_pixel=found.bits_per_pixel,
         agreement=figures["action_agreement"],
         action_error=figures["action_error"],
         sqnr_db=figures["sqnr_db"],
@@ -140,47 +139,43 @@ def _cell(method: str, bits: int, artifact: Artifact, seconds: float | None, out
     )
 
 
-def _float_metric(artifact: Artifact, task: Task, out: Path, episodes: int) -> float | None:
+def _float_judged(artifact: Artifact, task: Task, out: Path, episodes: int) -> Judged:
     from policyport.hil.policy import FloatPolicy
 
     policy = FloatPolicy(artifact.file("float.onnx"), task)
     key, path = artifact.manifest.files["float.onnx"], out / "float32.metric.json"
-    return _kept(path, key, episodes, lambda: _judged(artifact, task, policy.outputs, episodes))
+    return _kept(path, key, episodes, lambda: judged(artifact, task, policy.outputs, episodes))
 
 
-def _metric(artifact: Artifact, episodes: int) -> float | None:
+def _judged(artifact: Artifact, episodes: int) -> Judged:
     from policyport.deploy.lower import lower
     from policyport.hil.policy import ReferencePolicy
 
     task = Task.read(artifact.file("task.json"))
-    return _judged(artifact, task, ReferencePolicy(lower(artifact.file("model.onnx")), task).outputs, episodes)
+    return judged(artifact, task, ReferencePolicy(lower(artifact.file("model.onnx")), task).outputs, episodes)
 
 
-def _judged(artifact: Artifact, task: Task, outputs: Outputs, episodes: int) -> float | None:
-    """The task's own metric: return in seeded episodes, or F1 on labelled held-out pictures."""
-    if task.kind == "classifier" and LABELS_FILE in artifact.manifest.files:
-        with np.load(artifact.file("observations.npz")) as stored, np.load(artifact.file(LABELS_FILE)) as labels:
-            pictures, truth = task.check_observation(stored["held_out"]), labels["held_out"]
-        return recognition(outputs(pictures), truth, 0.0).mean_f1
-    if task.plays and episodes:
-        from policyport.pipeline.quarl_cell import play_together
-
-        return float(np.mean(play_together(outputs, task, FIRST_SEED, episodes)))
-    return None
-
-
-def _kept(path: Path, key: str, episodes: int, measure: Callable[[], float | None]) -> float | None:
+def _kept(path: Path, key: str, episodes: int, measure: Callable[[], Judged]) -> Judged:
     """The metric out of its file where that is of the same artifact, else measured and written there."""
-    wanted = sha256_json({"key": key, "episodes": episodes})
+    wanted = sha256_json({"key": key, "episodes": episodes, "judge": code_version(JUDGE)})
     table = json.loads(path.read_text()) if path.is_file() else {}
     if table.get("key") != wanted:
-        table = {"key": wanted, "metric": measure()}
+        table = {"key": wanted, **dataclasses.asdict(measure())}
         path.write_text(json.dumps(table) + "\n")
-    metric: float | None = table["metric"]
-    return metric
+    return Judged(table["metric"], table["bits_per_pixel"])
 
 
-HEADER = ("method", "bits", "metric", "agreement", "action error", "SQNR dB", "seconds", "weights, bytes")
+HEADER = (
+    "method",
+    "bits",
+    "metric",
+    "bits per pixel",
+    "agreement",
+    "action error",
+    "SQNR dB",
+    "seconds",
+    "weights, bytes",
+)
 
 
 def words(cell: ComparedCell) -> tuple[str, ...]:
@@ -193,6 +188,7 @@ def words(cell: ComparedCell) -> tuple[str, ...]:
         cell.method,
         str(cell.bits),
         shown(cell.metric, "{:.3f}"),
+        shown(cell.bits_per_pixel, "{:.3f}"),
         shown(cell.agreement, "{:.2%}"),
         shown(cell.action_error, "{:.2%}"),
         f"{cell.sqnr_db:.1f}",

@@ -15,15 +15,17 @@ from numpy.typing import NDArray
 from PIL import Image
 from policyport.core.artifact import open_artifact
 from policyport.core.codec_file import pack_picture
+from policyport.core.codec_model import CODES_FILE, CoderModel
 from policyport.core.codec_picture import blocks_of, shown, whole_blocks
 from policyport.core.errors import ConfigError, ObservationError, ParityError, UnsupportedModelError
 from policyport.deploy.board import load_board
 from policyport.deploy.codec_host import HostCodec
 from policyport.deploy.codec_sources import check_encoder
+from policyport.deploy.lower import lower
 from policyport.deploy.program import read_program
 from policyport.firmware_bridge.client import Bridge
 from policyport.hil import HilConfig, hil
-from policyport.hil.codec import PictureDecoder, PictureEncoder
+from policyport.hil.codec import PictureDecoder, PictureEncoder, decibels, squared_error
 from policyport.hil.held_out import middle
 from policyport.hil.result import Result
 from policyport.hil.rig import EmulatedRig
@@ -31,6 +33,7 @@ from policyport.hil.stage import machine_inputs
 from policyport.pipeline import codec_figures, codec_rates
 from policyport.pipeline.cli import main
 from policyport.pipeline.codec_rates import Point, bd_rate, measure, measure_peers
+from policyport.pipeline.compare_metric import QUALITY
 
 pytest.importorskip("torch")
 pytest.importorskip("skimage")
@@ -211,6 +214,36 @@ def test_the_board_codes_as_numpy_does(run: Path, encoder: PictureEncoder) -> No
                 assert data == encoder.encode(given_picture, quality) and ticks > 0
         with pytest.raises(ObservationError, match="does not take"):
             encoder.encode_on_board(bridge, picture(0, 8, WIDTH + 1), 3)
+
+
+def test_methods_are_compared_by_decoded_pictures(run: Path, tmp_path: Path) -> None:
+    line = [
+        "quantize",
+        str(run / "train"),
+        "--compare",
+        "--compare-methods",
+        "nearest",
+        "--compare-bits",
+        "8",
+        "2",
+        "-q",
+    ]
+    assert main([*line, "--activations", "int8", "--out", str(tmp_path)]) == 0
+    found = json.loads((tmp_path / "compare.json").read_text())
+    assert found["metric_name"] == f"PSNR in dB at quality {QUALITY}"
+    eight, two = found["cells"]
+    assert eight["metric"] == pytest.approx(found["float_metric"], abs=0.2)
+    assert two["metric"] < eight["metric"] - 0.5
+    assert eight["bits_per_pixel"] == pytest.approx(found["float_bits_per_pixel"], rel=0.05)
+    artifact = open_artifact(tmp_path / "nearest-8", "quantize")
+    encoder = PictureEncoder(lower(artifact.file("model.onnx")), CoderModel.read(artifact.file(CODES_FILE)))
+    decoder, rows = PictureDecoder(artifact.path), []
+    with np.load(artifact.file("pictures.npz")) as pictures:
+        for each in pictures.values():
+            data = encoder.encode(each, QUALITY)
+            quality = decibels(squared_error(decoder.decode(data, "memory")[0], each))
+            rows.append((quality, 8 * len(data) / each[..., 0].size))
+    assert (eight["metric"], eight["bits_per_pixel"]) == pytest.approx(np.mean(rows, axis=0), rel=1e-4)
 
 
 def test_commands_code_and_decode(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

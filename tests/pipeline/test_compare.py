@@ -13,6 +13,7 @@ import pytest
 from onnx import helper, numpy_helper
 from policyport.core.artifact import open_artifact
 from policyport.core.task import Environment, Task
+from policyport.hil.policy import FloatPolicy
 from policyport.pipeline.cli import main
 
 
@@ -103,6 +104,28 @@ def test_a_model_without_an_environment_is_compared_by_its_noise(model: Path, tm
     found = json.loads((tmp_path / "compare/compare.json").read_text())
     assert found["float_metric"] is None and all(cell["metric"] is None for cell in found["cells"])
     assert all(cell["sqnr_db"] > 0 for cell in found["cells"])
+
+
+def test_a_classifier_is_judged_by_the_labels_that_are_known(model: Path, tmp_path: Path) -> None:
+    policy = Task.read(model.with_name("task.json"))
+    task = dataclasses.replace(policy, kind="classifier", environment=Environment(""), labels=("left", "right"))
+    task.write(model.with_name("task.json"))
+    with np.load(model.with_name("observations.npz")) as stored:
+        seen = stored["held_out"]
+    chosen = FloatPolicy(model, task).outputs(seen).argmax(axis=1)
+    labels = np.where(np.arange(2) == chosen[:, None], 1, 0).astype(np.int8)
+    labels[:10] = labels[:10, ::-1]
+    labels[10:30] = -1
+    np.savez(model.with_name("labels.npz"), held_out=labels)
+    assert main(line(model, tmp_path / "compare", "-q")) == 0
+    found = json.loads((tmp_path / "compare/compare.json").read_text())
+    assert (found["metric_name"], found["float_metric"]) == ("accuracy", pytest.approx(70 / 80))
+    cells = {(cell["method"], cell["bits"]): cell["metric"] for cell in found["cells"]}
+    assert cells["nearest", 8] == pytest.approx(70 / 80, abs=0.05)
+    labels[:] = -1
+    np.savez(model.with_name("labels.npz"), held_out=labels)
+    assert main(line(model, tmp_path / "compare", "-q")) == 0
+    assert json.loads((tmp_path / "compare/compare.json").read_text())["cells"][0]["metric"] is None
 
 
 @pytest.mark.parametrize(
