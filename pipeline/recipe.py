@@ -30,6 +30,7 @@ from typing import Any
 
 from policyport.core.errors import ConfigError
 from policyport.core.options import from_table
+from policyport.pipeline.board_cost import with_board
 from policyport.pipeline.stages import POLICY, STAGES, TRAINERS, Stage, stages_for
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -81,9 +82,7 @@ def read_recipe(path: Path, stages: tuple[Stage, ...] = STAGES) -> Recipe:
     _refuse_unknown(table, (stage.name for stage in stages), path)
     task = _task(tables.get("train", {}), path)
     stages = stages_for(task, stages)
-    configs = {
-        stage.name: from_table(stage.config_type(), tables[stage.name], f"[{stage.name}] of {path}") for stage in stages
-    }
+    configs = _configs(stages, tables, f"of {path}")
     variants = tuple(_variant(path, name, task, stages, tables, changed) for name, changed in changes.items())
     return Recipe(path, name, tables, configs, task, stages, variants)
 
@@ -111,11 +110,18 @@ def _variant(
     changed: Mapping[str, Any],
 ) -> Recipe:
     merged = {stage: table | _stage_table(changed.get(stage, {}), stage, path) for stage, table in tables.items()}
-    where = f"of variant {name} of {path}"
-    configs = {
-        stage.name: from_table(stage.config_type(), merged[stage.name], f"[{stage.name}] {where}") for stage in stages
-    }
+    configs = _configs(stages, merged, f"of variant {name} of {path}")
     return Recipe(path, name, merged, configs, task, stages)
+
+
+def _configs(stages: tuple[Stage, ...], tables: Mapping[str, dict[str, Any]], where: str) -> dict[str, Any]:
+    """Stage to its configuration; a budget without a board is that of the one that is deployed to."""
+    configs = {
+        stage.name: from_table(stage.config_type(), tables[stage.name], f"[{stage.name}] {where}") for stage in stages
+    }
+    if {"quantize", "deploy"} <= configs.keys():
+        configs["quantize"] = with_board(configs["quantize"], configs["deploy"])
+    return configs
 
 
 def _task(table: dict[str, Any], path: Path) -> str:

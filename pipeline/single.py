@@ -10,6 +10,7 @@ from typing import Any
 from policyport.core.artifact import MANIFEST, Artifact, input_key
 from policyport.core.errors import ArtifactError, ConfigError
 from policyport.core.options import from_arguments
+from policyport.pipeline.board_cost import with_board
 from policyport.pipeline.recipe import RUNS, Recipe, read_recipe
 from policyport.pipeline.run import Say, run_stage
 from policyport.pipeline.stages import POLICY, STAGES, Stage
@@ -33,6 +34,8 @@ def run_single(stage: Stage, arguments: argparse.Namespace, say: Say, stages: tu
             cure=f"policyport train {recipe.task} --recipe {recipe.path}",
         )
     config = from_arguments(stage.config_type(), arguments, recipe.tables[stage.name] if recipe else None)
+    if recipe and stage.name == "quantize" and "deploy" in recipe.configs:
+        config = with_board(config, recipe.configs["deploy"])
     inputs: dict[str, Path] = {}
     for name in stage.inputs:
         inputs[name] = _input(stage, name, getattr(arguments, name), inputs, recipe)

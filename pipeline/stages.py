@@ -126,6 +126,8 @@ STAGES: tuple[Stage, ...] = (
         function="policyport.quantize.stage:quantize",
         options="policyport.quantize.config:QuantizeConfig",
         code="policyport.quantize.stage:CODE",
+        machine="policyport.pipeline.board_cost:quantize_inputs",
+        extras="policyport.pipeline.board_cost:quantize_arguments",
         inputs={"model": "train"},
         takes={"model": "folder of a train artifact, or a float32 .onnx with task.json and observations.npz beside it"},
     ),

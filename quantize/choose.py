@@ -15,7 +15,7 @@ from typing import Any, cast
 from policyport.core.artifact import code_version
 from policyport.core.errors import ConfigError
 from policyport.quantize.config import WEIGHT_BITS, QuantizeConfig
-from policyport.quantize.cost import Estimate
+from policyport.quantize.cost import CostModel, Estimate
 from policyport.quantize.graph import FloatGraph
 from policyport.quantize.kept_layers import kept
 from policyport.quantize.layer_data import Rounding
@@ -80,10 +80,13 @@ def _close(found: Closeness, config: QuantizeConfig) -> bool:
     return found.action_error is not None and found.action_error <= config.action_tolerance
 
 
-def candidates(source: Source, config: QuantizeConfig, partial: Path | None = None) -> list[Candidate]:
+def candidates(
+    source: Source, config: QuantizeConfig, partial: Path | None = None, costs: CostModel | None = None
+) -> list[Candidate]:
     """The networks tried, the chosen one last.
 
     :param partial: a folder for the state of a training, which is gone on from
+    :param costs: what a budget is kept by; None for :class:`policyport.quantize.cost.Estimate`
     :raises ConfigError: nothing is within the budget
     """
     if source.integers is not None and config.trained:
@@ -91,7 +94,7 @@ def candidates(source: Source, config: QuantizeConfig, partial: Path | None = No
         network = read_trained(source.graph, source.integers)
         return [_judged(source, f"int{max(node.output.bits for node in network.nodes)}", network)]
     if not config.budget.is_open:
-        return [_within_budget(source, config, partial)]
+        return [_within_budget(source, config, partial, costs or Estimate())]
     if config.activations != "auto":
         return [_candidate(source, config, config.activations, partial)]
     wide = dataclasses.replace(config, wide_input=True, wide_output=True)
@@ -105,12 +108,12 @@ def candidates(source: Source, config: QuantizeConfig, partial: Path | None = No
     return tried
 
 
-def _within_budget(source: Source, config: QuantizeConfig, partial: Path | None) -> Candidate:
+def _within_budget(source: Source, config: QuantizeConfig, partial: Path | None, costs: CostModel) -> Candidate:
     def whole(chosen: QuantizeConfig) -> QuantizedNetwork:
         widths = (entry.rpartition("=")[2] for entry in (*chosen.layer_weight_bits, *chosen.layer_activation_bits))
         return quantized(source, chosen, 16, partial and partial / f"{'-'.join(widths)}.pt")
 
-    found = within(source, config, config.budget, Estimate(), _measuring(config), whole)
+    found = within(source, config, config.budget, costs, _measuring(config), whole)
     return dataclasses.replace(_judged(source, "mixed", found.network), chosen=found)
 
 

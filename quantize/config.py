@@ -122,7 +122,15 @@ class QuantizeConfig:
         "", "bytes for weights, biases and tables, e.g. 16K; with a budget each layer gets a width, at most weight_bits"
     )
     ram_budget: str = option("", "bytes for activations, e.g. 2K")
-    instructions_budget: str = option("", "instructions of an inference on a Cortex-M4, e.g. 20K for 20,000")
+    instructions_budget: str = option("", "instructions of an inference, estimated, e.g. 20K for 20,000")
+    board: str = option(
+        "",
+        "with a budget: board whose kernels flash, RAM and instructions are those of, in a recipe the one of [deploy]; "
+        "without one, fully connected layers on a Cortex-M4 are estimated",
+    )
+    optimize: Literal["size", "speed"] = option(
+        "size", "with a board: what its kernels will save, as deploy's optimize", choices=("size", "speed")
+    )
 
     @property
     def budget(self) -> Budget:

@@ -14,6 +14,7 @@ from policyport.quantize.config import QuantizeConfig
 
 if TYPE_CHECKING:
     from policyport.quantize.choose import Candidate
+    from policyport.quantize.cost import CostModel
     from policyport.quantize.rounding.branch_and_bound import Proof
     from policyport.quantize.source import Source
 
@@ -21,11 +22,13 @@ CODE = (Path(__file__).parent, Path(__file__).parents[1] / "core")
 """Folders whose source decides the stage's key."""
 
 
-def quantize(model: Path, config: QuantizeConfig, out: Path) -> Artifact:
+def quantize(model: Path, config: QuantizeConfig, out: Path, costs: CostModel | None = None) -> Artifact:
     """Quantize a network and write the artifact; what is done stays in ``<out>.partial`` until all is.
 
     :param model: a train artifact's folder, or a float32 .onnx or .tflite with task.json and observations.npz beside it
+    :param costs: what a budget is kept by, that of ``config.board``; None estimates by a Cortex-M4's dense layers
     :raises ArtifactError: something of the input is missing, torn or does not fit
+    :raises ConfigError: nothing is within the budget, or a board is named whose costs nobody gives
     :raises UnsupportedModelError: the network is outside the integer semantics
     :raises ObservationError: an observation holds NaN or infinity
     :raises ToolError: quantization-aware training is asked for, and torch is not installed
@@ -38,13 +41,19 @@ def quantize(model: Path, config: QuantizeConfig, out: Path) -> Artifact:
     from policyport.quantize.source import open_source
     from policyport.quantize.widths_file import write_widths
 
+    if config.board and costs is None:
+        raise ConfigError(
+            "nobody says what this board takes",
+            where="[quantize] board",
+            got=config.board,
+            cure="policyport quantize does, or give costs=policyport.pipeline.board_cost.BoardCost(board)",
+        )
     source = _rewritten(open_source(model), config)
     partial = out.with_name(out.name + ".partial")
-    tried = candidates(source, for_task(config, source), partial)
+    tried = candidates(source, for_task(config, source), partial, costs)
     network = tried[-1].network
-    with write_artifact(
-        out, "quantize", inputs={"model": source.key}, config=to_table(config), code=code_version(*CODE)
-    ) as writer:
+    inputs = {"model": source.key, **({} if costs is None else {"costs": costs.version})}
+    with write_artifact(out, "quantize", inputs=inputs, config=to_table(config), code=code_version(*CODE)) as writer:
         writer.carry(source.model.parent)
         if source.task.state:
             _write_inputs(source, writer)

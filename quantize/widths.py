@@ -48,6 +48,8 @@ class Chosen:
     front: tuple[Allocation, ...]
     sensitivity: Sensitivity
     choices: Candidates
+    costs: str
+    """What the costs are of: the version of the cost model."""
 
     def predicted_db(self, allocation: Allocation) -> float:
         """SQNR of the output that is expected of a choice, in dB."""
@@ -78,7 +80,9 @@ def within(
         taken = {**vars(cost), "ram_bytes": ram_bytes}
         if all(taken[name] <= limit for name, limit in limits.items()):
             points = tuple(front(problem, budget, resource))
-            return Chosen(network, found, cost, ram_bytes, budget, resource, points, sensitivity, choices)
+            return Chosen(
+                network, found, cost, ram_bytes, budget, resource, points, sensitivity, choices, model.version
+            )
         expected = {**vars(found.cost), "ram_bytes": problem.ram(found.activation_bits)}
         tightened = Budget(**{name: limit - max(0, taken[name] - expected[name]) for name, limit in limits.items()})
     raise ConfigError(

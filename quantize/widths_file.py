@@ -19,6 +19,7 @@ def write_widths(chosen: Chosen, folder: Path) -> None:
     table = {
         "budget": {name: limit for name, limit in vars(chosen.budget).items() if limit is not None},
         "got": {**vars(chosen.cost), "ram_bytes": chosen.ram_bytes},
+        "costs": chosen.costs,
         "weights": dict(chosen.allocation.weight_bits),
         "activations": activations(chosen),
         "predicted_sqnr_db": chosen.predicted_db(chosen.allocation),
