@@ -10,6 +10,7 @@ import csv
 import dataclasses
 import functools
 import io
+import itertools
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from policyport.core.drawing import BOARD, MUTED, drawing
 from policyport.core.errors import ConfigError, ToolError
 from policyport.core.install import pip_install
 from policyport.core.page import Figure
-from policyport.pipeline.cells import cell
+from policyport.pipeline.cells import cell, kept
 from policyport.quantize import rounding
 
 if TYPE_CHECKING:
@@ -87,6 +88,9 @@ class AdaRoundRequest:
     epochs: int = 60
     """Of the networks' trainings."""
 
+    measured_only: bool = False
+    """Sum up those trainings whose every cell is there, and measure none."""
+
 
 @dataclass(frozen=True)
 class AdaRoundRow:
@@ -110,7 +114,7 @@ def study_adaround(request: AdaRoundRequest, said: Said) -> list[AdaRoundRow]:
     """Measure, cell by cell.
 
     :param said: is told of each row
-    :raises ConfigError: no such network or width, or no samples
+    :raises ConfigError: no such network or width, no samples, or nothing measured that could be summed up
     :raises ToolError: torch or scikit-learn is missing
     """
     for what, given, known in (("network", request.networks, NETWORKS), ("width", request.bits, BITS)):
@@ -119,13 +123,15 @@ def study_adaround(request: AdaRoundRequest, said: Said) -> list[AdaRoundRow]:
             raise ConfigError(f"no such {what}", where="study", expected=", ".join(map(str, known)), got=wrong[0])
     if request.samples < 1:
         raise ConfigError("rounding by chance needs a sample", where="samples", expected="1 or more")
-    rows = []
-    for network in request.networks:
-        for bits in request.bits:
-            for seed in request.seeds:
-                for variant in variants():
-                    rows.append(_row(request, network, bits, seed, variant))
-                    said(rows[-1])
+    rows: list[AdaRoundRow] = []
+    for at in itertools.product(request.networks, request.bits, request.seeds):
+        if request.measured_only and not all(kept(*_cell(request, *at, variant)) for variant in variants()):
+            continue
+        for variant in variants():
+            rows.append(_row(request, *at, variant))
+            said(rows[-1])
+    if not rows:
+        raise ConfigError("nothing is measured that could be summed up", where=request.out / "cells")
     return rows
 
 
@@ -135,12 +141,20 @@ def variants() -> tuple[str, ...]:
 
 
 def _row(request: AdaRoundRequest, network: str, bits: int, seed: int, variant: str) -> AdaRoundRow:
+    folder, name, given = _cell(request, network, bits, seed, variant)
+    result = cell(folder, name, given, lambda: _measure(given))
+    return AdaRoundRow(network, bits, seed, variant, tuple(result["sqnr_db"]), tuple(result["accuracy"]))
+
+
+def _cell(
+    request: AdaRoundRequest, network: str, bits: int, seed: int, variant: str
+) -> tuple[Path, str, dict[str, Any]]:
+    """Folder and name of a cell's file, and what it depends on."""
     draws = request.samples if variant == BY_CHANCE else 1
     settings = {"iterations": request.iterations, "epochs": request.epochs, "draws": draws, "code": code_version(CODE)}
     given = {"network": network, "bits": bits, "seed": seed, "variant": variant, **settings}
     name = f"{network}-w{bits}-seed{seed}-{variant.replace(', ', '-').replace(' ', '-').lower()}"
-    result = cell(request.out / "cells", name, given, lambda: _measure(given))
-    return AdaRoundRow(network, bits, seed, variant, tuple(result["sqnr_db"]), tuple(result["accuracy"]))
+    return request.out / "cells", name, given
 
 
 def _measure(given: dict[str, Any]) -> dict[str, Any]:
@@ -242,8 +256,15 @@ def to_markdown(rows: Sequence[AdaRoundRow]) -> str:
 
 
 def _note(rows: Sequence[AdaRoundRow]) -> str:
-    seeds = len({row.seed for row in rows})
-    return f"Weights alone are rounded; {seeds} {'training' if seeds == 1 else 'trainings'} of each network."
+    seeds: dict[tuple[str, int], set[int]] = {}
+    for row in rows:
+        seeds.setdefault((row.network, row.bits), set()).add(row.seed)
+    counts = {at: len(found) for at, found in seeds.items()}
+    if len(set(counts.values())) == 1:
+        count = next(iter(counts.values()))
+        return f"Weights alone are rounded; {count} {'training' if count == 1 else 'trainings'} of each network."
+    each = ", ".join(f"{network} w{bits} {count}" for (network, bits), count in counts.items())
+    return f"Weights alone are rounded; trainings: {each}."
 
 
 def render_page(rows: Sequence[AdaRoundRow]) -> str:

@@ -19,15 +19,21 @@ def cell(folder: Path, name: str, given: Mapping[str, Any], measure: Callable[[]
     :param name: of the file
     :param given: everything that the measurement depends on, as JSON
     """
-    path, key = folder / f"{name}.json", sha256_json(dict(given))
-    table = _read(path)
-    if table.get("key") != key:
-        table = {"key": key, "given": dict(given), "result": measure()}
+    result = kept(folder, name, given)
+    if result is None:
+        result = measure()
         folder.mkdir(parents=True, exist_ok=True)
         fresh = folder / f".{name}.{os.getpid()}"
+        table = {"key": sha256_json(dict(given)), "given": dict(given), "result": result}
         fresh.write_text(json.dumps(table, indent=1) + "\n")
-        fresh.replace(path)
-    result: Table = table["result"]
+        fresh.replace(folder / f"{name}.json")
+    return result
+
+
+def kept(folder: Path, name: str, given: Mapping[str, Any]) -> Table | None:
+    """What a cell measured, out of its file; None where there is none, or it is of another cell."""
+    table = _read(folder / f"{name}.json")
+    result: Table | None = table["result"] if table.get("key") == sha256_json(dict(given)) else None
     return result
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+import itertools
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from policyport.core.drawing import BOARD, MUTED, drawing
 from policyport.core.errors import ConfigError
 from policyport.core.page import Figure
 from policyport.pipeline.adaround_study import BITS, NETWORKS, TEMPLATE, network_of
-from policyport.pipeline.cells import cell
+from policyport.pipeline.cells import cell, kept
 
 if TYPE_CHECKING:
     from policyport.quantize.graph import FloatGraph
@@ -48,6 +49,9 @@ class LastLayerRequest:
     seeds: tuple[int, ...] = (0,)
     epochs: int = 60
     """Of the networks' trainings."""
+
+    measured_only: bool = False
+    """Sum up the cells that are there, and measure none."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +94,7 @@ def study_last_layer(request: LastLayerRequest, said: Said) -> list[LastLayerRow
     """Measure, cell by cell.
 
     :param said: is told of each row
-    :raises ConfigError: no such network, method or width
+    :raises ConfigError: no such network, method or width, or nothing measured that could be summed up
     :raises ToolError: torch or scikit-learn is missing
     """
     asked = (
@@ -102,25 +106,30 @@ def study_last_layer(request: LastLayerRequest, said: Said) -> list[LastLayerRow
         wrong = [item for item in given if item not in known]
         if wrong:
             raise ConfigError(f"no such {what}", where="study", expected=", ".join(map(str, known)), got=wrong[0])
-    rows = []
-    for network in request.networks:
-        for seed in request.seeds:
-            for method in request.methods:
-                for bits in request.bits:
-                    rows.append(_row(request, network, method, bits, seed))
-                    said(rows[-1])
+    rows: list[LastLayerRow] = []
+    for network, seed, method, bits in itertools.product(
+        request.networks, request.seeds, request.methods, request.bits
+    ):
+        found = _row(request, network, method, bits, seed)
+        if found is not None:
+            rows.append(found)
+            said(found)
+    if not rows:
+        raise ConfigError("nothing is measured that could be summed up", where=request.out / "cells")
     return rows
 
 
-def _row(request: LastLayerRequest, network: str, method: str, bits: int, seed: int) -> LastLayerRow:
-    known = {"network": network, "method": method, "bits": bits, "seed": seed}
-    given = {**known, "epochs": request.epochs, "code": code_version(CODE)}
+def _row(request: LastLayerRequest, network: str, method: str, bits: int, seed: int) -> LastLayerRow | None:
+    """One cell; None where it is not there and none is to be measured."""
+    of = {"network": network, "method": method, "bits": bits, "seed": seed}
+    given = {**of, "epochs": request.epochs, "code": code_version(CODE)}
+    folder, name = request.out / "cells", f"{network}-{method}-w{bits}-seed{seed}"
 
     def measure() -> dict[str, Any]:
         return _measured(*network_of(network, seed, request.epochs), cast(Any, method), bits)
 
-    result = cell(request.out / "cells", f"{network}-{method}-w{bits}-seed{seed}", given, measure)
-    return LastLayerRow(network, method, bits, seed, **result)
+    result = kept(folder, name, given) if request.measured_only else cell(folder, name, given, measure)
+    return None if result is None else LastLayerRow(network, method, bits, seed, **result)
 
 
 def _measured(graph: FloatGraph, data: Digits, method: Method, bits: int) -> dict[str, Any]:

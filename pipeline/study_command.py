@@ -75,8 +75,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="folder to write [default: runs/<study>, runs/<study>-study of au and codec, runs/codec-<peer>]",
     )
+    add(
+        "--measured-only",
+        action="store_true",
+        help="quarl, adaround, last-layer: sum up the cells that are there, measure none [default: no]",
+    )
     group = parser.add_argument_group("of the study quarl")
-    group.add_argument("--measured-only", action="store_true", help="sum up the cells that are there, measure none")
     group.add_argument("--most-episodes", type=int, default=1000, help="that its test may ask for [default: 1000]")
     group.add_argument(
         "--margin-share",
@@ -294,6 +298,7 @@ def _adaround(arguments: argparse.Namespace, tell: Tell) -> Files:
         arguments.samples,
         arguments.iterations,
         arguments.epochs,
+        arguments.measured_only,
     )
     rows = study.study_adaround(request, said)
     return {
@@ -319,6 +324,7 @@ def _last_layer(arguments: argparse.Namespace, tell: Tell) -> Files:
         tuple(arguments.bits or BITS),
         tuple(arguments.seeds),
         arguments.epochs,
+        arguments.measured_only,
     )
     rows = study.study_last_layer(request, said)
     return {

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 from policyport.core.errors import ConfigError
 from policyport.pipeline import adaround_study
-from policyport.pipeline.adaround_study import AdaRoundRequest, AdaRoundRow, study_adaround, tables, variants
+from policyport.pipeline.adaround_study import (
+    AdaRoundRequest,
+    AdaRoundRow,
+    study_adaround,
+    tables,
+    to_markdown,
+    variants,
+)
 from policyport.pipeline.cells import cell
 from policyport.pipeline.cli import main
 
@@ -48,6 +56,28 @@ def test_nothing_is_measured_twice(studied: Path, monkeypatch: pytest.MonkeyPatc
     assert len(rows) == len(seen) == len(variants())
     with pytest.raises(NameError):
         study_adaround(AdaRoundRequest(studied, bits=(2,), samples=3, iterations=6, epochs=1), seen.append)
+
+
+def test_what_is_there_can_be_summed_up(studied: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A width of which nothing, or not all, is measured is left out."""
+    torn = tmp_path / "adaround"
+    shutil.copytree(studied, torn)
+    whole = (studied / "adaround.md").read_text()
+    for file in (studied / "cells").glob("*.json"):
+        if "floor" not in file.name:
+            shutil.copy(file, torn / "cells" / file.name.replace("w2", "w3"))
+    flags = ["--bits", "3", "2", "--samples", "3", "--iterations", "5", "--epochs", "1", "--measured-only"]
+    assert main(["study", "adaround", *flags, "--out", str(torn), "-q"]) == 0
+    assert (torn / "adaround.md").read_text() == whole
+    assert main(["study", "adaround", *flags, "--out", str(tmp_path / "none")]) == 2
+    assert "nothing is measured" in capsys.readouterr().err
+
+
+def test_trainings_are_counted_by_network_and_width() -> None:
+    rows = [AdaRoundRow("mlp", bits, 0, name, (20.0,), (90.0,)) for bits in (4, 3) for name in variants()]
+    assert to_markdown(rows).endswith("1 training of each network.\n")
+    rows += [AdaRoundRow("mlp", 4, 1, name, (20.0,), (90.0,)) for name in variants()]
+    assert to_markdown(rows).endswith("trainings: mlp w4 2, mlp w3 1.\n")
 
 
 def test_what_chance_does_is_told_as_mean_best_and_share() -> None:

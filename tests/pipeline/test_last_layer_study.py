@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +44,17 @@ def test_nothing_is_measured_twice(studied: Path, monkeypatch: pytest.MonkeyPatc
     assert len(study_last_layer(request, lambda _: None)) == 2
 
 
+def test_what_is_there_can_be_summed_up(studied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(last_layer_study, "_measured")
+    request = LastLayerRequest(studied, ("mlp", "resnet"), bits=(2, 3), epochs=15, measured_only=True)
+    assert {(row.network, row.method, row.bits) for row in study_last_layer(request, lambda _: None)} == {
+        ("mlp", "nearest", 2),
+        ("mlp", "gptq", 2),
+    }
+    with pytest.raises(ConfigError, match="nothing is measured"):
+        study_last_layer(replace(request, epochs=14), lambda _: None)
+
+
 def test_layers_that_have_not_changed_are_not_rounded_again() -> None:
     """All layers but the last, with their outcome; the last has other weights and is rounded anew."""
     from policyport.pipeline.adaround_study import network_of
@@ -61,8 +73,6 @@ def test_layers_that_have_not_changed_are_not_rounded_again() -> None:
     images, config = data.train_images[:100], QuantizeConfig(weight_bits=4)
     first = quantize_graph(graph, images, config, 8, rounding)
     last = graph.weighted[-1]
-    from dataclasses import replace
-
     other = graph.replaced(replace(last, weights=-last.weights))
     second = quantize_graph(other, images, config, 8, rounding)
     assert calls == ["first", "second", "logits", "logits"]
