@@ -97,12 +97,13 @@ def networks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, QuantizedNet
     return {case: network(case, tmp_path_factory.mktemp("network")) for case in WIDTHS}
 
 
-def check(network: QuantizedNetwork, name: str, optimize: Optimize, folder: Path) -> None:
+def check(network: QuantizedNetwork, name: str, optimize: Optimize, folder: Path, share: float) -> None:
+    """Instructions within a share of what is executed, the arena to the byte, constants but for the structs."""
     board, model = load_board(name), BoardCost(name, optimize)
     write_qdq(network, folder / "model.onnx")
     instructions, footprint = taken(lower(folder / "model.onnx"), board, optimize, folder)
     expected = total(model, network)
-    assert expected.instructions == pytest.approx(instructions, rel=0.2)
+    assert expected.instructions == pytest.approx(instructions, rel=share)
     assert model.ram_bytes(network) == footprint["arena_bytes"]
     # The structs of each layer and the program's hash are constants beside those that a choice of widths changes.
     rest = footprint["policy_constant_bytes"] - expected.flash_bytes
@@ -113,7 +114,7 @@ def check(network: QuantizedNetwork, name: str, optimize: Optimize, folder: Path
 def test_costs_are_near_what_the_firmware_takes(
     networks: dict[str, QuantizedNetwork], name: str, tmp_path: Path
 ) -> None:
-    check(networks["images, mixed"], name, "size", tmp_path)
+    check(networks["images, mixed"], name, "size", tmp_path, 0.1)
 
 
 @pytest.mark.slow
@@ -123,7 +124,7 @@ def test_costs_are_near_what_the_firmware_takes(
 def test_costs_are_near_whatever_is_deployed(
     networks: dict[str, QuantizedNetwork], name: str, case: str, optimize: Optimize, tmp_path: Path
 ) -> None:
-    check(networks[case], name, optimize, tmp_path)
+    check(networks[case], name, optimize, tmp_path, 0.2)
 
 
 @pytest.fixture
