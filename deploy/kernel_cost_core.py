@@ -59,6 +59,10 @@ PLAIN_CONVOLUTION: dict[str, dict[tuple[bool, bool], Plain]] = {
 TABLE_IN_KERNEL = {8: 1.25, 16: 6.5}
 """Instructions of a table that the kernels of fully connected layers look up themselves, by its width."""
 
+NARROW = 4.0
+"""Instructions of an output, which the formula of fully connected layers has in it as it has :data:`WIDEN` of an input:
+here these count where they are spent, at the network's ends, or where a layer's neighbours hold bytes."""
+
 LEAST_COPIED = 64
 """Bytes of an input or output that are copied by words."""
 
@@ -72,7 +76,7 @@ COPIED_BYTE: dict[Kernels, float] = {
 }
 """Instructions of a byte of a large input or output."""
 
-COPIED_ELEMENT, WIDENED_ELEMENT = 5.0, 2.5
+COPIED_ELEMENT, WIDENED_ELEMENT = 5.0, 2.0
 """Instructions of an element of a small one, and of one that lies as int16 in the arena."""
 
 
@@ -134,7 +138,9 @@ class Core:
             taken = chosen.instructions * (ARMV6M.get(chosen.name, 1.0) if self.kernels == "armv6m" else 1.0)
         by_blocks = isinstance(layer, FullyConnected) and self._by_blocks(chosen.name)
         if by_blocks:
-            taken -= WIDEN * layer.input.size if storages[layer.input.name] == "halfwords" else 0
+            taken -= WIDEN * layer.input.size + NARROW * layer.output.size
+            packed = (tensor for tensor in (layer.input, layer.output) if storages[tensor.name] == "packed")
+            taken += WIDENED_ELEMENT * sum(tensor.size for tensor in packed)
         return round(taken + self._table(layer, by_blocks))
 
     def _by_blocks(self, kernel: str) -> bool:
