@@ -43,11 +43,11 @@ class Constants:
 
         :param size: its size as C text that says where it comes from, ``64 * 4`` say; default the number
         """
-        flat = [int(v) for v in np.asarray(values).reshape(-1)]
+        flat = np.asarray(values).reshape(-1).tolist()
         self.flash_bytes += len(flat) * BYTES[ctype]
         digits = 2 * BYTES[ctype]
-        show: Callable[[int], str] = (lambda v: f"0x{v:0{digits}X}") if ctype.startswith("u") else str
-        rows = "\n".join(f"    {line}" for line in _wrapped([show(v) for v in flat]))
+        show: Callable[[int], str] = f"0x{{:0{digits}X}}".format if ctype.startswith("u") else str
+        rows = "\n".join(f"    {line}" for line in _wrapped(list(map(show, flat))))
         return f"/* {comment} */\nstatic const {ctype} {name}[{size or len(flat)}] = {{\n{rows}\n}};\n"
 
     def table(self, values: Integers, bits: int, comment: str) -> tuple[str, str]:
@@ -61,13 +61,12 @@ class Constants:
 
 
 def _wrapped(words: Sequence[str]) -> list[str]:
-    width = max(len(word) for word in words) + 2
-    per_line = max(1, (LINE_LENGTH - 4) // width)
+    width = max(map(len, words))
+    per_line = max(1, (LINE_LENGTH - 4) // (width + 2))
     per_line = 2 ** (per_line.bit_length() - 1)
-    return [
-        ", ".join(word.rjust(width - 2) for word in words[i : i + per_line]) + ","
-        for i in range(0, len(words), per_line)
-    ]
+    if min(map(len, words)) < width:
+        words = [word.rjust(width) for word in words]
+    return [", ".join(words[i : i + per_line]) + "," for i in range(0, len(words), per_line)]
 
 
 def initializer(ctype: str, name: str, fields: Mapping[str, object]) -> str:

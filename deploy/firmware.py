@@ -242,9 +242,9 @@ def intel_hex(image: bytes, base: int) -> str:
             lines.append(_hex_record(0, 4, (address >> 16).to_bytes(2, "big")))
         lines.append(_hex_record(address & 0xFFFF, 0, image[at : at + 16]))
     lines.append(_hex_record(0, 1, b""))
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines).upper() + "\n"
 
 
 def _hex_record(address: int, kind: int, data: bytes) -> str:
-    record = bytes([len(data), address >> 8, address & 0xFF, kind]) + data
-    return f":{record.hex().upper()}{-sum(record) & 0xFF:02X}"
+    record = b"%c%c%c%c%b" % (len(data), address >> 8, address & 0xFF, kind, data)
+    return f":{record.hex()}{-sum(record) & 0xFF:02x}"

@@ -27,6 +27,19 @@ FLAGS = ("-std=c99", "-O2", "-Wall", "-Wextra", "-Wconversion", "-Wdouble-promot
 KERNEL_FOLDER = Path(__file__).with_name("kernels")
 """Names the C files of an inference beside ``policy.c``; whatever else lies in a folder of sources is firmware."""
 
+VALUES = """#include "policy.h"
+
+void pp_layer_values(uint32_t layer, int32_t *values);
+
+void pp_layer_values(uint32_t layer, int32_t *values)
+{
+    for (uint32_t i = 0; i < pp_layers[layer].size; i++) {
+        values[i] = pp_layer_value(layer, i);
+    }
+}
+"""
+"""Every element of a layer in one call."""
+
 
 class HostLibrary(Closing):
     """A compiled policy.
@@ -46,8 +59,7 @@ class HostLibrary(Closing):
             self._temporary.cleanup()
             raise
         self._library = ctypes.CDLL(str(path))
-        self._library.pp_layer_value.restype = ctypes.c_int32
-        self._library.pp_layer_value.argtypes = [ctypes.c_uint32, ctypes.c_uint32]
+        self._library.pp_layer_values.argtypes = [ctypes.c_uint32, ctypes.c_void_p]
         self._library.pp_run_layer.argtypes = [ctypes.c_uint32]
         macros = _macros(folder / "policy.h")
         self.input_size = macros["PP_INPUT_SIZE"]
@@ -79,8 +91,9 @@ class HostLibrary(Closing):
         outputs = []
         for layer in range(self.layer_count):
             self._library.pp_run_layer(layer)
-            size = self._layer_size(layer)
-            outputs.append(np.array([self._library.pp_layer_value(layer, i) for i in range(size)], np.int64))
+            values = np.empty(self._layer_size(layer), np.int32)
+            self._library.pp_layer_values(layer, values.ctypes.data)
+            outputs.append(values.astype(np.int64))
         return outputs
 
     def close(self) -> None:
@@ -132,8 +145,10 @@ def find_compiler() -> tuple[str, ...]:
 def _compile(folder: Path, library: Path, compiler: Sequence[str], flags: Sequence[str]) -> None:
     known = (*KERNEL_FOLDER.glob("*.c"), Path("pp_codec.c"), Path("pp_codec_tables.c"))
     kernels = sorted(path.name for path in known if (folder / path.name).is_file())
-    sources = [str(folder / name) for name in ("policy.c", *kernels)]
-    compile_library([Path(source) for source in sources], folder, library, compiler, (*FLAGS, *flags))
+    values = library.with_name("pp_layer_values.c")
+    values.write_text(VALUES)
+    sources = [*(folder / name for name in ("policy.c", *kernels)), values]
+    compile_library(sources, folder, library, compiler, (*FLAGS, *flags))
 
 
 def compile_library(

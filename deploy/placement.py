@@ -92,6 +92,10 @@ class Apart:
     def __init__(self, buffers: Sequence[Buffer], overlays: Overlays) -> None:
         self._buffers, self._overlays = buffers, overlays
         self._overlaid = {i for pair in overlays for i in pair}
+        everything = range(len(buffers))
+        self._distances = [[self._distance(i, j) for j in everything] for i in everything]
+        self.meeting = [frozenset(j for j in everything if buffer.meets(buffers[j])) for buffer in buffers]
+        """Per buffer those that some step needs together with it."""
 
     def alike(self, i: int) -> object:
         """Equal for buffers that may change places."""
@@ -99,7 +103,9 @@ class Apart:
 
     def forbidden(self, i: int, j: int, at: int) -> list[tuple[int, int]]:
         """The open intervals of offsets in which buffer ``i`` cannot start where ``j`` starts ``at``."""
-        below, above = at - self._distance(i, j), at + self._distance(j, i)
+        below, above = at - self._distances[i][j], at + self._distances[j][i]
+        if i not in self._overlaid or j not in self._overlaid:
+            return [(below, above)]
         if (i, j) in self._overlays and self._overlays[i, j].exact:
             return [(at - self._buffers[i].padded_bytes, below), (below, above)]
         if (j, i) in self._overlays and self._overlays[j, i].exact:
@@ -138,15 +144,15 @@ def _extent(buffers: Sequence[Buffer], offsets: Sequence[int]) -> int:
 def _lowest_free(buffers: Sequence[Buffer], apart: Apart, order: Sequence[int]) -> list[int]:
     placed: dict[int, int] = {}
     for i in order:
-        placed[i] = _free_offset(buffers, apart, placed, i)
+        placed[i] = _free_offset(apart, placed, i)
     return [placed[i] for i in range(len(buffers))]
 
 
-def _free_offset(buffers: Sequence[Buffer], apart: Apart, placed: dict[int, int], i: int) -> int:
+def _free_offset(apart: Apart, placed: dict[int, int], i: int) -> int:
     """The lowest offset at which buffer ``i`` is far enough from all that are placed and live with it."""
-    living = (apart.forbidden(i, j, at) for j, at in placed.items() if buffers[i].meets(buffers[j]))
     offset = 0
-    for below, above in sorted(interval for intervals in living for interval in intervals):
+    living = placed.keys() & apart.meeting[i]
+    for below, above in sorted(interval for j in living for interval in apart.forbidden(i, j, placed[j])):
         if offset <= below:
             break
         offset = max(offset, above)
@@ -202,7 +208,7 @@ class _Search:
         for i in range(len(self._buffers)):
             if i not in placed and self._apart.alike(i) not in alike:
                 alike.add(self._apart.alike(i))
-                offset = _free_offset(self._buffers, self._apart, placed, i)
+                offset = _free_offset(self._apart, placed, i)
                 options.append((offset, -self._buffers[i].padded_bytes, i))
         for offset, negative_size, i in sorted(options):
             reached = max(extent, offset - negative_size)
