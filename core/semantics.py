@@ -9,6 +9,7 @@ A real value and its integer are related by ``real = scale * (q - zero_point)``.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -168,13 +169,16 @@ def quantize_bias(bias: Reals, scale_input: float, scale_weight: Reals) -> Integ
 
 Pointwise = Callable[[Reals], NDArray[Any]]
 
+LEAKY_SLOPE = 0.01
+"""Of ``LeakyRelu`` below zero; another one stands behind the name: ``LeakyRelu(0.2)``."""
+
 POINTWISE: dict[str, Pointwise] = {
     "Tanh": np.tanh,
     "Sigmoid": lambda x: 0.5 * (1.0 + np.tanh(0.5 * x)),
     "Relu": lambda x: np.maximum(x, 0.0),
     "HardSigmoid": lambda x: np.clip(x / 6 + 0.5, 0.0, 1.0),
     "HardSwish": lambda x: x * np.clip(x / 6 + 0.5, 0.0, 1.0),
-    "LeakyRelu": lambda x: np.where(x < 0, 0.01 * x, x),
+    "LeakyRelu": lambda x: np.where(x < 0, LEAKY_SLOPE * x, x),
     "Elu": lambda x: np.where(x < 0, np.expm1(np.minimum(x, 0.0)), x),
     "Softplus": lambda x: np.maximum(x, 0.0) + np.log1p(np.exp(-np.abs(x))),
     "Silu": lambda x: x * 0.5 * (1.0 + np.tanh(0.5 * x)),
@@ -182,6 +186,27 @@ POINTWISE: dict[str, Pointwise] = {
 """Pointwise functions that a table may hold, by ONNX operator name, evaluated in float64.
 
 HardSigmoid has the slope 1/6, LeakyRelu 0.01, Elu alpha 1; Silu is ``x * Sigmoid(x)``."""
+
+
+def leaky_relu(slope: float) -> str:
+    """The name of the function that is ``slope * x`` below zero, else ``x``."""
+    return "LeakyRelu" if math.isclose(slope, LEAKY_SLOPE, rel_tol=1e-4) else f"LeakyRelu({float(np.float32(slope))!r})"
+
+
+def leaky_slope(function: str) -> float | None:
+    """The slope below zero of a function that :func:`leaky_relu` named; None of any other."""
+    if function == "LeakyRelu":
+        return LEAKY_SLOPE
+    return float(function[10:-1]) if function.startswith("LeakyRelu(") else None
+
+
+def pointwise(function: str) -> Pointwise:
+    """A pointwise function by its name.
+
+    :raises KeyError: there is none
+    """
+    slope = leaky_slope(function)
+    return POINTWISE[function] if slope is None else lambda x: np.where(x < 0, slope * x, x)
 
 
 def pointwise_table(
@@ -199,7 +224,7 @@ def pointwise_table(
     size = TABLE8_SIZE if bits == 8 else TABLE16_SIZE
     q = low + step * np.arange(size, dtype=np.float64)
     real = float(np.float32(scale_in)) * (q - zero_point_in)
-    exact = POINTWISE[function](real) / float(np.float32(scale_out))
+    exact = pointwise(function)(real) / float(np.float32(scale_out))
     return np.clip(np.floor(exact + 0.5) + zero_point_out, low, high).astype(np.int64)
 
 

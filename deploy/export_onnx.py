@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from policyport.core.errors import UnsupportedModelError
-from policyport.core.semantics import activation_range
+from policyport.core.semantics import activation_range, leaky_slope
 from policyport.deploy.layers import (
     Add,
     Affine,
@@ -180,6 +180,8 @@ def _finished(writer: _Writer, layer: Affine, real: str) -> str:
 def _function(writer: _Writer, function: str, source: str, target: Tensor) -> str:
     if function == "Silu":
         real = writer.node("Mul", [source, writer.node("Sigmoid", [source])])
+    elif (slope := leaky_slope(function)) is not None:
+        real = writer.node("LeakyRelu", [source], alpha=slope)
     else:
         real = writer.node(function, [source], **ATTRIBUTES.get(function, {}))
     return writer.clamped(real, target)

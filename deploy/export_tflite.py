@@ -12,7 +12,7 @@ import numpy as np
 from policyport.core import semantics
 from policyport.core.errors import UnsupportedModelError
 from policyport.core.operators import Window
-from policyport.core.semantics import activation_range
+from policyport.core.semantics import activation_range, leaky_slope
 from policyport.deploy.layers import (
     Add,
     Affine,
@@ -42,9 +42,8 @@ FUNCTIONS = {
     "Relu": "RELU",
     "HardSwish": "HARD_SWISH",
     "Elu": "ELU",
-    "LeakyRelu": "LEAKY_RELU",
 }
-"""TFLite's operator for each function that it has."""
+"""TFLite's operator for each function that it has, but for LeakyRelu, whose slope is an option."""
 
 FUSED_NONE, FUSED_RELU, FUSED_RELU6 = 0, 1, 3
 """ActivationFunctionType"""
@@ -102,10 +101,12 @@ def _function(writer: TFLiteWriter, layer: Affine | Lookup, source: int) -> int:
     """The function behind a layer, or a lookup of its own; the number of what it yields."""
     if not layer.function:
         return source
-    if layer.function not in FUNCTIONS:
+    slope = leaky_slope(layer.function)
+    name = "LEAKY_RELU" if slope is not None else FUNCTIONS.get(layer.function)
+    if name is None:
         raise _refused("a function that TFLite has no operator for", layer, got=layer.function)
-    target, name = writer.activation(layer.output), FUNCTIONS[layer.function]
-    options: Fields | None = {0: ("float32", 0.01)} if name == "LEAKY_RELU" else None
+    target = writer.activation(layer.output)
+    options: Fields | None = None if slope is None else {0: ("float32", slope)}
     writer.operator(name, [source], [target], options)
     return target
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from policyport.core.operators import Window, resize_nearest
-from policyport.core.semantics import Reals
+from policyport.core.semantics import LEAKY_SLOPE, Reals, leaky_relu
 from policyport.deploy.layers import Argmax, Pad, Resize, Slice, Tensor
 from policyport.deploy.lower_builder import Quantization, View, Weights, plain_view
 from policyport.deploy.lower_pending import (
@@ -36,7 +36,6 @@ PASSED = ("Cast", "Dropout", "Flatten", "Identity", "Reshape", "Squeeze", "Trans
 
 FUNCTION_ATTRIBUTES = {
     "HardSigmoid": {"alpha": (0.2, 1 / 6), "beta": (0.5, 0.5)},
-    "LeakyRelu": {"alpha": (0.01, 0.01)},
     "Elu": {"alpha": (1.0, 1.0)},
 }
 """ONNX's default of each attribute, and the value with which a function is the one of the integer semantics."""
@@ -229,6 +228,18 @@ def _function(state: State, node: Any) -> Value:
         if not math.isclose(got, wanted, rel_tol=1e-4):
             raise state.graph.unsupported(f"{name} with another {key}", node, expected=wanted, got=got)
     return Function(state.as_view(value, node), name, state.graph.where(node))
+
+
+def _leaky(state: State, node: Any) -> Value:
+    """LeakyRelu, and PRelu of one slope."""
+    slopes = np.array([attribute(node, "alpha", LEAKY_SLOPE)], np.float64)
+    if node.op_type == "PRelu":
+        slopes = np.unique(np.asarray(state.graph.array(node, 1), np.float64))
+    if slopes.size != 1:
+        raise state.graph.unsupported(
+            "a PRelu with a slope for each channel", node, expected="one slope", got=f"{slopes.size} slopes"
+        )
+    return Function(state.as_view(state.value(node, 0), node), leaky_relu(float(slopes[0])), state.graph.where(node))
 
 
 def _clip(state: State, node: Any) -> Value:
@@ -476,7 +487,8 @@ HANDLERS: dict[str, Callable[[State, Any], Value]] = {
     **dict.fromkeys(("Add", "Sub", "Mul", "Div"), _arithmetic),
     **dict.fromkeys(("MaxPool", "GlobalMaxPool"), _max_pool),
     **dict.fromkeys(("AveragePool", "GlobalAveragePool"), _average_pool),
-    **dict.fromkeys(("Relu", "Tanh", "Sigmoid", "HardSigmoid", "HardSwish", "LeakyRelu", "Elu", "Softplus"), _function),
+    **dict.fromkeys(("Relu", "Tanh", "Sigmoid", "HardSigmoid", "HardSwish", "Elu", "Softplus"), _function),
+    **dict.fromkeys(("LeakyRelu", "PRelu"), _leaky),
     **dict.fromkeys(("Resize", "Upsample"), _resize),
     "BatchNormalization": _batch_normalization,
     "ReduceMean": _reduce_mean,

@@ -16,8 +16,8 @@ from policyport.core.semantics import Integers, Reals
 SUPPORTED = (
     "QuantizeLinear and DequantizeLinear; Conv, ConvTranspose, Gemm, MatMul, BatchNormalization; Add, Sub, Mul, Div; "
     "MaxPool, AveragePool, GlobalAveragePool, GlobalMaxPool, ReduceMean; Relu, Clip, Tanh, Sigmoid, HardSigmoid, "
-    "HardSwish, LeakyRelu, Elu, Softplus, Softmax, ArgMax; Concat, Pad, Resize, Upsample; Cast, Dropout, Flatten, "
-    "Identity, Reshape, Slice, Squeeze, Transpose, Unsqueeze; "
+    "HardSwish, LeakyRelu, PRelu, Elu, Softplus, Softmax, ArgMax; Concat, Pad, Resize, Upsample; Cast, Dropout, "
+    "Flatten, Identity, Reshape, Slice, Squeeze, Transpose, Unsqueeze; "
     "and Sub, Add, Mul, Div, Clip by constants before the first QuantizeLinear"
 )
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from policyport.core.errors import ArtifactError, UnsupportedModelError
 from policyport.core.operators import Window
-from policyport.core.semantics import Reals
+from policyport.core.semantics import Reals, leaky_relu
 from policyport.core.tflite_file import FileTensor, Operator, TFLiteFile
 from policyport.deploy.layers import Argmax, Pad, Resize, Slice, Tensor
 from policyport.deploy.lower_builder import OPEN, Builder, Clamp, Quantization, View, Weights, plain_view
@@ -292,8 +292,21 @@ class _Reader:
     def function(self, operator: Operator) -> View:
         """Pointwise functions."""
         view = self._operand(operator, 0)
-        name = FUNCTIONS[operator.name]
+        name = FUNCTIONS[operator.name] if operator.name in FUNCTIONS else leaky_relu(self._slope(operator))
         return self._builder.lookup(view, name, self._target(operator), OPEN, self.where(operator))
+
+    def _slope(self, operator: Operator) -> float:
+        """Below zero, of LEAKY_RELU by its option, of PRELU by its second operand."""
+        if operator.name == "LEAKY_RELU":
+            return operator.options.real(0)
+        if self._constant(operator, 1) is None:
+            raise self._refuse("a PRELU whose slope is computed", operator, expected="a constant")
+        slopes = np.unique(self._real(operator, 1))
+        if slopes.size != 1:
+            raise self._refuse(
+                "a PRELU with a slope for each channel", operator, expected="one slope", got=f"{slopes.size} slopes"
+            )
+        return float(slopes[0])
 
     def clamped(self, operator: Operator) -> View:
         """RELU, RELU6, and QUANTIZE: a change of scale with a clamp."""
@@ -378,7 +391,7 @@ _HANDLERS: dict[str, Callable[[_Reader, Operator], View]] = {
     **dict.fromkeys(("CONV_2D", "DEPTHWISE_CONV_2D"), _Reader.convolution),
     **dict.fromkeys(("MAX_POOL_2D", "AVERAGE_POOL_2D"), _Reader.pool),
     **dict.fromkeys(("ADD", "SUB", "MUL"), _Reader.arithmetic),
-    **dict.fromkeys(FUNCTIONS, _Reader.function),
+    **dict.fromkeys((*FUNCTIONS, "LEAKY_RELU", "PRELU"), _Reader.function),
     **dict.fromkeys(("RELU", "RELU6", "QUANTIZE"), _Reader.clamped),
     **dict.fromkeys(("RESHAPE", "SQUEEZE", "EXPAND_DIMS", "TRANSPOSE"), _Reader.moved),
     **dict.fromkeys(("PAD", "PADV2"), _Reader.pad),

@@ -33,6 +33,7 @@ CODES = {
     "TRANSPOSE": (39, 5),
     "MEAN": (40, 3),
     "SUB": (41, 5),
+    "PRELU": (54, 1),
     "ARG_MAX": (56, 2),
     "PADV2": (60, 3),
     "SLICE": (65, 4),

@@ -92,6 +92,8 @@ CASES: dict[str, tuple[Build, int]] = {
     "conv_batch_norm": (lambda n, x: n.pair(_batch_norm(n, n.conv(x, 3, 4), 4)), 1),
     "batch_norm": (lambda n, x: n.pair(_batch_norm(n, x, 3)), 1),
     "pad_conv": (lambda n, x: n.pair(n.conv(_pad(n, x), 3, 4, pads=[0] * 4)), 1),
+    "leaky": (lambda n, x: n.pair(n.node("LeakyRelu", x, alpha=0.3)), 1),
+    "prelu": (lambda n, x: n.pair(n.node("PRelu", n.pair(n.conv(x, 3, 4)), n.constant(np.float32([0.25])))), 1),
     "max_pool": (lambda n, x: n.pair(n.node("MaxPool", x, kernel_shape=[2, 2], strides=[2, 2])), 1),
     "max_pool_ceil": (
         lambda n, x: n.pair(n.node("MaxPool", x, kernel_shape=[3, 3], strides=[2, 2], ceil_mode=1)),
@@ -315,7 +317,10 @@ def test_what_the_semantics_do_not_cover_is_refused(tmp_path: Path) -> None:
     cubic = n.node("Resize", n.pair("image"), "", n.constant(np.float32([1, 1, 2, 2])), mode="linear")
     refused(n, n.pair(cubic), tmp_path, "interpolates")
     n = Net()
-    refused(n, n.pair(n.node("LeakyRelu", n.pair("image"), alpha=0.3)), tmp_path, "LeakyRelu", "alpha")
+    refused(n, n.pair(n.node("Elu", n.pair("image"), alpha=0.3)), tmp_path, "Elu", "alpha")
+    n = Net()
+    slopes = n.constant(np.float32([[[0.1]], [[0.2]], [[0.3]]]))
+    refused(n, n.pair(n.node("PRelu", n.pair("image"), slopes)), tmp_path, "PRelu", "3 slopes")
     n = Net()
     refused(n, n.pair(n.node("Softmax", n.pair("image"), axis=2), 1 / 256, -128), tmp_path, "Softmax", "channels")
     n = Net()
