@@ -16,6 +16,7 @@ from typing import Literal
 from policyport.core.errors import UnsupportedModelError
 from policyport.core.semantics import SEMANTICS_VERSION, activation_range
 from policyport.deploy import codegen_c, codegen_dsp, codegen_neon, codegen_rows
+from policyport.deploy.called import Called, called_kernels
 from policyport.deploy.codegen_memory import Memory, Variant, plan_memory
 from policyport.deploy.codegen_strips import strips_code
 from policyport.deploy.codegen_text import Constants, LayerCode, comment_text, describe
@@ -62,11 +63,19 @@ class Generated:
     constant_bytes: int
     """Weights, biases, multipliers and tables: flash without code."""
 
-    arena_bytes: int
-    """Static RAM for activations."""
+    memory: Memory
+    """The plan of the arena."""
+
+    called: tuple[Called, ...]
+    """The kernels of each layer."""
 
     macs: int
     """Multiply-accumulates of one inference."""
+
+    @property
+    def arena_bytes(self) -> int:
+        """Static RAM for activations."""
+        return self.memory.plan.arena_bytes
 
 
 def generate(program: Program, variant: Variant, optimize: Optimize = "size") -> Generated:
@@ -87,7 +96,8 @@ def generate(program: Program, variant: Variant, optimize: Optimize = "size") ->
         header=front + _header(program, memory),
         kernels=tuple(sorted({*ends, *(kernel for code in codes for kernel in code.kernels)})),
         constant_bytes=constants.flash_bytes,
-        arena_bytes=memory.plan.arena_bytes,
+        memory=memory,
+        called=tuple(map(called_kernels, program.layers, codes)),
         macs=program.macs,
     )
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 from policyport.core.errors import ConfigError
 from policyport.deploy import passes
+from policyport.deploy.called import CALL
 from policyport.deploy.candidates import GENERAL, PLAIN, ROWS, Candidate, candidates
 from policyport.deploy.codegen import layer_code, operator_text
 from policyport.deploy.codegen_memory import Memory, Variant, plan_memory
@@ -16,8 +16,6 @@ from policyport.deploy.layers import Affine, FullyConnected, Layer, Strips, Tens
 from policyport.deploy.planner import lives_of
 from policyport.deploy.program import Program
 from policyport.deploy.strips import row_bytes, schedule, sums_bytes
-
-CALL = re.compile(r"\b(pp_[a-z0-9_]+)\(")
 
 
 def explain(written: Program, variant: Variant, optimize: str, only: str = "", ram_bytes: int | None = None) -> str:

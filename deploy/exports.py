@@ -9,6 +9,8 @@ from policyport.core.errors import ToolError, UnsupportedModelError
 from policyport.core.install import pip_install
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from policyport.core.semantics import Integers
     from policyport.deploy.layers import Tensor
     from policyport.deploy.program import Program
@@ -62,19 +64,22 @@ def _interpreter(package: str, given: dict[str, Any], kernels: Kernels) -> Any:
     return module.Interpreter(**given, experimental_op_resolver_type=chosen, num_threads=1)
 
 
-def write_exports(program: Program, source: Path, q: Integers, folder: Path) -> dict[str, Any]:
+def write_exports(
+    program: Program, source: Path, q: Integers, expected: Sequence[Integers], folder: Path
+) -> dict[str, Any]:
     """Write the program's integers as QDQ ONNX and as TFLite, and run both in their runtimes.
 
     :param source: the file that the program was lowered from; a TFLite file is run beside it too, whole and layer by
         layer
     :param q: [n, inputs] quantized inputs
+    :param expected: what the reference yields for them, by layer
     :returns: the table of ``exports.json``: per runtime and layer the values compared, how many are
         equal, and the largest difference; and what could not be written or run, with the reason
     """
     rows, skipped = [], []
     if source.suffix == ".tflite":
         try:
-            rows += _source_rows(program, source, q)
+            rows += _source_rows(program, source, q, expected)
         except ToolError as error:
             skipped.append({"export": source.name, "reason": str(error)})
     for name, write, run in (
@@ -83,7 +88,7 @@ def write_exports(program: Program, source: Path, q: Integers, folder: Path) -> 
     ):
         try:
             (folder / name).write_bytes(write(program))
-            rows += run(program, folder / name, q)
+            rows += run(program, folder / name, q, expected)
         except (UnsupportedModelError, ToolError) as error:
             skipped.append({"export": name, "reason": str(error)})
     return {"schema": 1, "observations": len(q), "rows": rows, "skipped": skipped}
@@ -101,23 +106,21 @@ def _tflite_bytes(program: Program) -> bytes:
     return tflite_bytes(program)
 
 
-def _source_rows(program: Program, source: Path, q: Integers) -> list[dict[str, Any]]:
+def _source_rows(program: Program, source: Path, q: Integers, expected: Sequence[Integers]) -> list[dict[str, Any]]:
     """A TFLite file beside the program that was made of it: its output, and each of its layers on the same input."""
     from policyport.deploy.tflite_layers import compare_layers
 
-    whole = [{**row, "runtime": f"{row['runtime']}, source"} for row in _tflite_rows(program, source, q)]
+    whole = [{**row, "runtime": f"{row['runtime']}, source"} for row in _tflite_rows(program, source, q, expected)]
     pairs = compare_layers(source, q[:LAYER_OBSERVATIONS])
     return whole + [_row(f"{p.runtime}, source by layers", p.layer, p.wanted, p.got) for p in pairs]
 
 
-def _tflite_rows(program: Program, path: Path, q: Integers) -> list[dict[str, Any]]:
+def _tflite_rows(program: Program, path: Path, q: Integers, expected: Sequence[Integers]) -> list[dict[str, Any]]:
     """The output of a TFLite file's runtime beside the reference's."""
-    from policyport.deploy import reference
-
     interpreter = tflite_interpreter(path)
     outputs = run_tflite(interpreter, program, q)
     runtime = type(interpreter).__module__.split(".")[0]
-    return [_row(runtime, program.layers[-1].name, reference.run(program, q)[-1], outputs)]
+    return [_row(runtime, program.layers[-1].name, expected[-1], outputs)]
 
 
 def run_tflite(interpreter: Any, program: Program, q: Integers) -> Integers:
@@ -175,10 +178,9 @@ def _row(runtime: str, layer: str, wanted: Integers, got: Integers) -> dict[str,
     }
 
 
-def _onnx_rows(program: Program, path: Path, q: Integers) -> list[dict[str, Any]]:
+def _onnx_rows(program: Program, path: Path, q: Integers, expected: Sequence[Integers]) -> list[dict[str, Any]]:
     """Every layer of the exported ONNX beside the reference."""
     import onnxruntime
-    from policyport.deploy import reference
 
     options = onnxruntime.SessionOptions()
     # What the nodes say: optimized, 16-bit layers are fused into kernels that round far more coarsely.
@@ -189,7 +191,7 @@ def _onnx_rows(program: Program, path: Path, q: Integers) -> list[dict[str, Any]
     runtime = f"onnxruntime {onnxruntime.__version__}"
     return [
         _row(runtime, layer.name, wanted, in_device_order(layer.output, values))
-        for layer, wanted, values in zip(program.layers, reference.run(program, q), got, strict=True)
+        for layer, wanted, values in zip(program.layers, expected, got, strict=True)
     ]
 
 

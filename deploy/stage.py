@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from policyport.core.semantics import Integers
     from policyport.deploy.board import Board
     from policyport.deploy.codegen_memory import Variant
+    from policyport.deploy.footprint_page import FootprintMap
     from policyport.deploy.program import Program
     from policyport.deploy.toolchain import Toolchain
 
@@ -134,11 +136,13 @@ def _source(model: Path) -> tuple[Path, str]:
 
 
 def _build(source: Path, board: Board, toolchain: Toolchain, config: DeployConfig, writer: ArtifactWriter) -> None:
+    from policyport.deploy import reference
     from policyport.deploy.codec_sources import read_coder, write_codec
     from policyport.deploy.codegen import write_sources
     from policyport.deploy.companions import add_companions
     from policyport.deploy.embed import write_manifests
     from policyport.deploy.firmware import PORTS, add_device_sources, build_firmware
+    from policyport.deploy.footprint_page import footprint_map
     from policyport.deploy.fusing import fit
     from policyport.deploy.lower import lower
     from policyport.deploy.mlperf import add_mlperf
@@ -154,8 +158,9 @@ def _build(source: Path, board: Board, toolchain: Toolchain, config: DeployConfi
     generated = write_sources(program, variant, src, config.optimize)
     if coder := read_coder(writer.path):
         write_codec(program, coder, config.picture_width, src)
-    q = _inputs(program, writer.path)
-    _check_host(program, src, q[:PARITY_OBSERVATIONS])
+    q = _inputs(program, writer.path)[:PARITY_OBSERVATIONS]
+    expected = reference.run(whole, q)
+    _check_host(program, src, q, {layer.output.name: rows for layer, rows in zip(whole.layers, expected, strict=True)})
     _write_vectors(program, q[:VECTOR_OBSERVATIONS], writer.path / "vectors.npz")
     add_device_sources(src, board)
     if config.mlperf_tiny:
@@ -163,8 +168,9 @@ def _build(source: Path, board: Board, toolchain: Toolchain, config: DeployConfi
     firmware = build_firmware(src, board, toolchain, writer.path)
     write_manifests(src, program.name, PORTS[board.uart.driver])
     (writer.path / "footprint.json").write_text(json.dumps(firmware.footprint, indent=2) + "\n")
-    _write_page(program, variant, config.optimize, f"Footprint of {program.name} on {board.name}", writer.path)
-    _write_exports(whole, source, q[:PARITY_OBSERVATIONS], writer.path)
+    found = footprint_map(program, variant, config.optimize, generated, board.core)
+    _write_page(found, f"Footprint of {program.name} on {board.name}", writer.path)
+    _write_exports(whole, source, q, expected, writer.path)
     writer.tools["compiler"] = toolchain.version
     writer.figures.update(
         board=board.name,
@@ -187,19 +193,20 @@ def _inputs(program: Program, folder: Path) -> Integers:
     return quantize_input(program, Task.read(folder / "task.json").check_input(held_out))
 
 
-def _check_host(program: Program, src: Path, q: Integers) -> None:
+def _check_host(program: Program, src: Path, q: Integers, expected: Mapping[str, Integers]) -> None:
     """The generated C, compiled for this machine, against the reference, every layer.
 
+    :param q: [n, inputs]
+    :param expected: what the reference yields for them, by the activation's name
     :raises ParityError: they differ; the first layer and element are named
     """
     import numpy as np
-    from policyport.deploy import reference
     from policyport.deploy.host import HostLibrary
 
-    expected = reference.run(program, q)
     with HostLibrary(src) as library:
         for number, row in enumerate(q):
-            for layer, wanted, got in zip(program.layers, expected, library.trace(row), strict=True):
+            for layer, got in zip(program.layers, library.trace(row), strict=True):
+                wanted = expected[layer.output.name]
                 different = np.flatnonzero(wanted[number] != got)
                 if len(different):
                     at = int(different[0])
@@ -219,17 +226,16 @@ def _write_vectors(program: Program, q: Integers, path: Path) -> None:
     np.savez_compressed(path, **arrays)
 
 
-def _write_page(program: Program, variant: Variant, optimize: str, title: str, folder: Path) -> None:
-    from policyport.deploy.footprint_page import footprint_map, map_to_table, render_page, to_csv
+def _write_page(found: FootprintMap, title: str, folder: Path) -> None:
+    from policyport.deploy.footprint_page import map_to_table, render_page, to_csv
 
-    found = footprint_map(program, variant, optimize)
     (folder / "footprint.html").write_text(render_page(found, title), encoding="utf-8")
     (folder / "footprint_layers.csv").write_text(to_csv(found.layers), encoding="utf-8")
     (folder / "footprint_layers.json").write_text(json.dumps(map_to_table(found), indent=2) + "\n", encoding="utf-8")
 
 
-def _write_exports(program: Program, source: Path, q: Integers, folder: Path) -> None:
+def _write_exports(program: Program, source: Path, q: Integers, expected: Sequence[Integers], folder: Path) -> None:
     from policyport.deploy.exports import write_exports
 
-    table = write_exports(program, source, q, folder)
+    table = write_exports(program, source, q, expected, folder)
     (folder / "exports.json").write_text(json.dumps(table, indent=2) + "\n")

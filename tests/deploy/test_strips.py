@@ -286,12 +286,15 @@ def test_page_and_explanation_show_the_strips(tmp_path: Path, capsys: pytest.Cap
     text = explain(program, "dsp", "size", "1", 2_800)
     assert text.count("  strips    ") >= 2 and "pp_max_pool_s8x4" in text and "instructions more" in text
     small = fit(program, "dsp", "size", 2_800)
-    found = footprint_map(small, "dsp", "size")
+    found = footprint_map(small, "dsp", "size", generate(small, "dsp"), "cortex-m4f")
     assert found.arena_bytes <= 2_800 and " at a time" in found.layers[0].name and " then " in found.layers[0].kernel
     assert sum(row.weights for row in found.layers) == program.weight_count
-    whole = {row.name: row.instructions_estimated or 0 for row in footprint_map(program, "dsp", "size").layers}
+    alone = footprint_map(program, "dsp", "size", generate(program, "dsp"), "cortex-m4f").layers
+    whole = {row.name: row.instructions_estimated or 0 for row in alone}
     parts = sum(whole[part.name] for part in strips_of(small).layers)
     assert found.layers[0].instructions_estimated == parts + extra_instructions(strips_of(small))
+    cycles = {row.name: row.cycles_estimated or 0 for row in alone}
+    assert (found.layers[0].cycles_estimated or 0) > sum(cycles[part.name] for part in strips_of(small).layers)
     path = tmp_path / "face.tflite"
     graph = RandomGraph(np.random.default_rng(3), (24, 20, 2))
     pooled = graph.max_pool(graph.convolution(graph.input, 8, SAME), Window((2, 2), (2, 2)))

@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from policyport.core.errors import ToolError
+from policyport.core.errors import ToolError, UnsupportedModelError
+from policyport.core.semantics import leaky_slope
 from policyport.core.tflite_file import read_tflite, with_outputs
 from policyport.deploy import exports, reference, vectors
 from policyport.deploy.export_tflite import tflite_bytes
-from policyport.deploy.layers import Lookup
+from policyport.deploy.layers import Lookup, Tensor
 from policyport.deploy.lower import lower, lower_as_written
 from policyport.deploy.tflite_layers import LayerPair, compare_layers
+from policyport.deploy.tflite_writer import TFLiteWriter
 from policyport.deploy.vectors import random_inputs
 
 CASES = {case.name: case for case in vectors.read_cases(Path(__file__).parents[1] / "vectors" / vectors.FILE_NAME)}
@@ -51,6 +53,45 @@ def test_every_operator_is_within_a_unit(file: Path) -> None:
         assert np.abs(pair.wanted - pair.got).max() <= (0 if isinstance(layers[pair.layer], Lookup) else 1)
 
 
+def leaky(path: Path, slopes: list[float] | None, option: float = 0.0) -> Path:
+    """A file of one LEAKY_RELU of a slope, or with ``slopes`` of one PRELU."""
+    writer, shape = TFLiteWriter(), (4, 3, 2)
+    source = Tensor("input", shape, 8, 0.05, -10, -128, 127)
+    target = Tensor("output", shape, 8, 0.045, 3, -128, 127)
+    numbers = [writer.activation(source), writer.activation(target)]
+    if slopes is None:
+        writer.operator("LEAKY_RELU", numbers[:1], numbers[1:], {0: ("float32", option)})
+    else:
+        scale = max(map(abs, slopes)) / 127
+        integers = np.rint(np.broadcast_to(slopes, (1, 1, shape[2])) / scale).astype(np.int8)
+        constant = writer.constant("slopes", integers, np.array([scale]), np.zeros(1, np.int64))
+        writer.operator("PRELU", [numbers[0], constant], numbers[1:])
+    path.write_bytes(writer.finish(numbers[:1], numbers[1:], "leaky"))
+    return path
+
+
+@pytest.mark.parametrize("slope", [0.01, 0.2, -0.3, 1.5])
+@pytest.mark.parametrize("operator", ["LEAKY_RELU", "PRELU"])
+def test_slopes_below_zero_are_within_a_unit(tmp_path: Path, operator: str, slope: float) -> None:
+    path = leaky(tmp_path / "leaky.tflite", [slope] if operator == "PRELU" else None, slope)
+    program = lower(path)
+    (layer,) = program.layers
+    assert isinstance(layer, Lookup) and leaky_slope(layer.function) == pytest.approx(slope, rel=1e-4)
+    (pair,) = compared(path, 64)
+    assert np.abs(pair.wanted - pair.got).max() <= 1
+    assert (pair.wanted == pair.got).mean() > 0.8  # TFLite rounds products that end in a half otherwise
+    again = tmp_path / "again.tflite"
+    again.write_bytes(tflite_bytes(program))
+    (read,) = lower(again).layers
+    assert isinstance(read, Lookup) and read.function == layer.function
+    np.testing.assert_array_equal(read.table, layer.table)
+
+
+def test_a_slope_for_each_channel_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedModelError, match="2 slopes"):
+        lower(leaky(tmp_path / "leaky.tflite", [0.1, 0.2]))
+
+
 def test_differences_do_not_add_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A layer that is wrong is the only one that differs: those behind it get what TFLite computed."""
     path = tmp_path / "residual.tflite"
@@ -84,10 +125,10 @@ def test_a_file_is_compiled_where_no_runtime_is(tmp_path: Path, monkeypatch: pyt
     def missing(package: str, *_: object) -> None:
         raise ImportError(f"No module named {package!r}")
 
-    path, program = tmp_path / "given.tflite", CASES["policy_tanh_s8"].program
-    path.write_bytes(tflite_bytes(program))
+    path, case = tmp_path / "given.tflite", CASES["policy_tanh_s8"]
+    path.write_bytes(tflite_bytes(case.program))
     monkeypatch.setattr(exports, "_interpreter", missing)
-    table = exports.write_exports(program, path, CASES["policy_tanh_s8"].input, tmp_path)
+    table = exports.write_exports(case.program, path, case.input, case.layers, tmp_path)
     assert {skipped["export"] for skipped in table["skipped"]} == {"given.tflite", "policy.tflite"}
     assert all("policyport[tflite]" in skipped["reason"] for skipped in table["skipped"])
     assert (tmp_path / "policy.tflite").is_file() and {row["layer"] for row in table["rows"]}
