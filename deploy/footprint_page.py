@@ -16,7 +16,7 @@ from policyport.deploy.candidates import PLAIN, candidates
 from policyport.deploy.codegen import Generated, rows_text
 from policyport.deploy.codegen_memory import Variant, scratch_bytes
 from policyport.deploy.fusing import extra_instructions
-from policyport.deploy.kernel_cycles import has_cycles, kernels_of, layer_figures
+from policyport.deploy.kernel_cycles import kernels_of, layer_figures
 from policyport.deploy.layers import Affine, Layer, Strips
 from policyport.deploy.program import Program
 
@@ -96,8 +96,6 @@ def _note(rows: Sequence[LayerFootprint], core: str) -> str:
     said = f"The layers take about {sums}" + (f", {missing} of {len(rows)} not counted" if missing else "") + ". "
     if not kernels_of(core):
         return f"{said}Instructions by the formulas of the kernels' costs; there is no table of cycles of the {core}."
-    if not has_cycles(core):
-        return f"{said}Instructions by profiles of the kernels on an emulated {core}; it has no timing rules."
     return (
         f"{said}Estimates by profiles of the kernels on an emulated {core} whose memory never makes it wait; "
         "a measurement (policyport hil) counts exactly. How far off they are: docs/cycle-model.md."

@@ -43,8 +43,8 @@ class Figures:
     """What a kernel takes, or a layer."""
 
     instructions: float
-    cycles: float | None
-    """None on a core without timing rules."""
+    cycles: float
+    """With memory that never makes the core wait."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Kernel:
     """A row of the table."""
 
     instructions: Factors
-    cycles: Factors | None
+    cycles: Factors
     layers: int
     """How many were profiled."""
 
@@ -71,8 +71,7 @@ def kernels_of(core: str) -> Mapping[str, Kernel]:
 
 
 def _kernel(row: Mapping[str, Any]) -> Kernel:
-    cycles = None if row["cycles"] is None else _factors(row["cycles"])
-    return Kernel(_factors(row["instructions"]), cycles, row["layers"], row["error"])
+    return Kernel(_factors(row["instructions"]), _factors(row["cycles"]), row["layers"], row["error"])
 
 
 def _factors(values: Sequence[float]) -> Factors:
@@ -91,15 +90,10 @@ def layer_figures(layer: Layer, called: Sequence[str], formula: int | None, core
     if not rows or not all(name in rows for name in called):
         return None
     seen = [(rows[name], amounts, share) for name, amounts, share in layer_features(layer, called, formula)]
-    instructions = sum(share * _sum(row.instructions, amounts) for row, amounts, share in seen)
-    if not has_cycles(core):
-        return Figures(instructions, None)
-    return Figures(instructions, sum(share * _sum(row.cycles, amounts) for row, amounts, share in seen if row.cycles))
-
-
-def has_cycles(core: str) -> bool:
-    """Whether the table has cycles of a core, and not instructions alone."""
-    return any(row.cycles is not None for row in kernels_of(core).values())
+    return Figures(
+        sum(share * _sum(row.instructions, amounts) for row, amounts, share in seen),
+        sum(share * _sum(row.cycles, amounts) for row, amounts, share in seen),
+    )
 
 
 def _sum(factors: Factors, seen: Factors) -> float:
@@ -120,7 +114,7 @@ def layer_features(layer: Layer, called: Sequence[str], formula: int | None) -> 
     mains = {name: count for name, count in counts.items() if name not in helpers}
     calls = sum(mains.values())
     target = layer.output
-    seen = (float(calls), target.size / target.shape[-1], float(target.size), float(_work(layer, formula)))
+    seen = (float(calls), target.size / target.shape[-1], float(target.size), float(_work(layer, formula, called)))
     return [*found, *((name, seen, count / calls) for name, count in mains.items())]
 
 
@@ -128,9 +122,12 @@ def _visits(elements: int) -> Factors:
     return 1.0, 1.0, float(elements), float(elements)
 
 
-def _work(layer: Layer, formula: int | None) -> float:
+def _work(layer: Layer, formula: int | None, called: Sequence[str]) -> float:
     """How much there is to do, in a unit that the kernel's factor turns into instructions or cycles."""
-    if isinstance(layer, FullyConnected):  # rows and inputs are taken by fours
+    if isinstance(layer, FullyConnected):
+        if formula is not None and called[0].startswith("pp_quads"):
+            return formula
+        # Rows and inputs are taken by fours; the formulas have in them that an input is widened.
         return math.prod(4 * -(-size // 4) for size in layer.weights.shape)
     if isinstance(layer, Affine):
         assert isinstance(layer, Conv2d)

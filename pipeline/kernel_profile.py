@@ -1,8 +1,7 @@
 """Measures what each kernel takes on each core, for the estimates of :mod:`policyport.deploy.kernel_cycles`.
 
 ``python -m policyport.pipeline.kernel_profile FILE`` builds small programs for an emulated board of each core, profiles
-every layer, fits the factors of each kernel and writes them. ``--check BENCH`` holds the table against a benchmark's
-profiles instead, of networks that it was not fitted to.
+every layer, fits the factors of each kernel and writes them.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from policyport.core.errors import ToolError
 from policyport.deploy.board import Board, load_board
 from policyport.deploy.codegen import Optimize, write_sources
 from policyport.deploy.codegen_memory import plan_memory
@@ -35,8 +35,8 @@ from policyport.hil.execution_profile import sum_by_function
 from policyport.hil.profiler import profile_firmware
 from policyport.pipeline.kernel_programs import kernel_programs
 
-BOARDS = ("microbit", "pico", "mps2-an385", "mps2-an386", "mps2-an500", "mps2-an505", "mps3-an547")
-"""One of each core."""
+BOARDS = ("microbit", "pico", "mps2-an385", "mps2-an386", "mps2-an500", "mps2-an505")
+"""One of each core that has timing rules."""
 
 DIGITS = 6
 """Of a factor."""
@@ -55,9 +55,7 @@ class Measured:
     """Instructions by its kernel's cost."""
 
     instructions: int
-    cycles: int | None
-    """None on a core without timing rules."""
-
+    cycles: int
     instructions_by_function: Mapping[str, int]
     cycles_by_function: Mapping[str, int]
 
@@ -68,7 +66,7 @@ class Sample:
 
     amounts: Factors
     instructions: int
-    cycles: int | None
+    cycles: int
 
 
 def profile_layers(board: Board, emulator: str = "auto") -> Iterator[Measured]:
@@ -88,6 +86,9 @@ def profile_program(program: Program, board: Board, optimize: Optimize, emulator
 
     :raises ToolError: no compiler, emulator or disassembler
     """
+    rules = rules_of(board)
+    if rules is None:
+        raise ToolError("no timing rules for this core", where=board.core)
     with tempfile.TemporaryDirectory(prefix="policyport-kernels-") as name:
         src, out = Path(name) / "src", Path(name) / "out"
         src.mkdir()
@@ -97,13 +98,12 @@ def profile_program(program: Program, board: Board, optimize: Optimize, emulator
         built = build_firmware(src, board, find_toolchain("auto", board.linux), out)
         q = random_inputs(program, 4, np.random.default_rng(0))[3]
         profile = profile_firmware(board, built.elf, built.bin, q, len(program.layers), emulator)
-    rules = rules_of(board)
-    empty = 0 if rules is None else sum(estimate_cycles(profile.overhead, profile.code, rules).values())
+    empty = sum(estimate_cycles(profile.overhead, profile.code, rules).values())
     found = []
     for layer, (called,), trace in zip(program.layers, generated.called, profile.layers, strict=True):
         counts = sum_by_function(trace.counts, profile.code)
-        timed = {} if rules is None else estimate_cycles(trace, profile.code, rules)
-        cycles = None if rules is None else sum(timed.values()) - empty
+        timed = estimate_cycles(trace, profile.code, rules)
+        cycles = sum(timed.values()) - empty
         _, formula = kernel_formula(layer, board.variant, optimize)
         by_function = sum_by_function(timed, profile.code)
         found.append(Measured(layer, called, formula, profile.instructions(trace), cycles, counts, by_function))
@@ -115,10 +115,8 @@ def samples_of(measured: Measured) -> Iterator[tuple[str, Sample]]:
     instructions, cycles, mains = measured.instructions, measured.cycles, []
     for kernel, amounts, _ in layer_features(measured.layer, measured.called, measured.formula):
         if kernel in HELPERS and not isinstance(measured.layer, Lookup):
-            own = measured.instructions_by_function[kernel]
-            own_cycles = None if cycles is None else measured.cycles_by_function[kernel]
-            instructions -= own
-            cycles = None if cycles is None or own_cycles is None else cycles - own_cycles
+            own, own_cycles = measured.instructions_by_function[kernel], measured.cycles_by_function[kernel]
+            instructions, cycles = instructions - own, cycles - own_cycles
             yield kernel, Sample(amounts, own, own_cycles)
         else:
             mains.append((kernel, amounts))
@@ -138,13 +136,10 @@ def fit_kernels(measured: Iterable[Measured]) -> dict[str, dict[str, Any]]:
 
 def _row(samples: Sequence[Sample]) -> dict[str, Any]:
     amounts = np.array([sample.amounts for sample in samples])
-    instructions, worst = fit_factors(amounts, np.array([float(sample.instructions) for sample in samples]))
-    cycles: list[float] | None = None
-    timed = [float(sample.cycles) for sample in samples if sample.cycles is not None]
-    if timed:
-        cycles, worst_of_cycles = fit_factors(amounts, np.array(timed))
-        worst = max(worst, worst_of_cycles)
-    return {"instructions": instructions, "cycles": cycles, "layers": len(samples), "error": round(worst, 4)}
+    instructions, error = fit_factors(amounts, np.array([float(sample.instructions) for sample in samples]))
+    cycles, error_of_cycles = fit_factors(amounts, np.array([float(sample.cycles) for sample in samples]))
+    worst = round(max(error, error_of_cycles), 4)
+    return {"instructions": instructions, "cycles": cycles, "layers": len(samples), "error": worst}
 
 
 def fit_factors(amounts: Any, counts: Any) -> tuple[list[float], float]:

@@ -15,7 +15,7 @@ from policyport.deploy.arena_map import picture
 from policyport.deploy.codegen import Optimize, generate
 from policyport.deploy.codegen_memory import VARIANTS, Variant
 from policyport.deploy.footprint_page import FootprintMap, footprint_map, map_to_table, render_page, to_csv
-from policyport.deploy.kernel_cycles import has_cycles
+from policyport.deploy.kernel_cycles import kernels_of
 from policyport.deploy.program import Program
 from policyport.deploy.random_graph import random_graph
 
@@ -41,7 +41,7 @@ def test_rectangles_share_bytes_only_where_one_layer_hands_over(seed: int, varia
     assert sum(row.macs for row in found.layers) == program.macs
     shares = [row.share_estimated for row in found.layers if row.share_estimated is not None]
     costs = [row.cycles_estimated for row in found.layers]
-    assert all(cost is None for cost in costs) or has_cycles(CORES[variant])
+    assert all(cost is None for cost in costs) or kernels_of(CORES[variant])
     counted = costs if any(cost is not None for cost in costs) else [row.instructions_estimated for row in found.layers]
     assert len(shares) == sum(cost is not None for cost in counted)
     assert not shares or abs(sum(shares) - 1) < 1e-9
