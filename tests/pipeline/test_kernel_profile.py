@@ -92,4 +92,4 @@ def test_the_table_has_every_core_and_errors() -> None:
     table = json.loads(TABLE.read_text())
     assert set(table["cores"]) == cores and table["compiler"]
     for core in cores:
-        assert len(kernels_of(core)) > 40 and all(0 <= row.error < 0.5 for row in kernels_of(core).values())
+        assert len(kernels_of(core)) > 40 and all(0 <= row.error < 0.6 for row in kernels_of(core).values())
