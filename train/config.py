@@ -37,7 +37,11 @@ class TrainConfig(ExportConfig):
     algorithm: Literal["PPO", "A2C", "DQN", "SAC", "TD3", "DDPG"] = option(
         "PPO", "Stable-Baselines3 algorithm", choices=ALGORITHMS
     )
-    agent: Path | None = option(None, "a Stable-Baselines3 zip to take instead of training, as the import does")
+    agent: Path | None = option(
+        None,
+        "a Stable-Baselines3 zip to take instead of training, as the import does; with qat_weights, integers that "
+        "follow it are trained on the states that they come to themselves",
+    )
     vecnormalize: Path | None = option(None, "the VecNormalize statistics (.pkl) that belong to the agent")
     seed: int = option(0, "seed of the training", low=0)
     total_steps: int = option(100_000, "environment steps after which training ends, solved or not", low=1)
@@ -60,9 +64,11 @@ class TrainConfig(ExportConfig):
     )
     qat_activations: int = option(8, "qat_weights: width of activations, in bits", choices=ACTIVATION_BITS)
     qat_input: int = option(16, "qat_weights: width of observations, in bits", choices=ACTIVATION_BITS)
+    qat_output: int = option(16, "qat_weights: width of the network's outputs, in bits", choices=ACTIVATION_BITS)
     qat_delay: float = option(
         0.5,
-        "qat_weights: share of total_steps that is trained in float32 before; less where the target is reached earlier",
+        "qat_weights without agent: share of total_steps that is trained in float32 before; less where the target is "
+        "reached earlier",
         low=0.0,
         high=1.0,
     )

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from policyport.core.errors import ParityError, UnsupportedModelError
 from policyport.core.progress import progress
-from policyport.quantize.config import QuantizeConfig
 from policyport.quantize.graph import FloatGraph, HostPrefix
 from policyport.quantize.network import QuantizedNetwork
 from policyport.quantize.nodes import Floats
@@ -27,6 +26,7 @@ from policyport.quantize.simulate import simulate
 from policyport.train.actor import Chain, actor_chain, extract_actor
 from policyport.train.config import TrainConfig
 from policyport.train.normalization import Normalization, of_trained
+from policyport.train.own_states import start_integers
 
 if TYPE_CHECKING:
     from policyport.train.live import LiveActor, Place
@@ -146,7 +146,7 @@ def start_quantized(
         vecnormalize.training = False  # The integers know one mean and deviation.
     features = observed_features(model, environments, config)
     graph = actor_graph(model.policy, None if vecnormalize is None else float(vecnormalize.clip_obs))
-    network = _quantized(graph, features, config)
+    network = start_integers(graph, features, config)
     training = _assembled(model, network, features, model.num_timesteps, vecnormalize)
     for actor in training.actors:
         actor.start()
@@ -217,16 +217,6 @@ def actor_graph(policy: BasePolicy, limit: float | None) -> FloatGraph:
     if limit is not None:
         graph = replace(graph, prefix=replace(HostPrefix.identity(graph.input_shape), low=-limit, high=limit))
     return centre_outputs(graph) if chain.rule == "argmax" else graph
-
-
-def _quantized(graph: FloatGraph, features: Floats, config: TrainConfig) -> QuantizedNetwork:
-    from policyport.quantize.ptq import quantize_graph
-    from policyport.quantize.rounding.methods import rounding
-
-    assert config.qat_weights is not None
-    entry = (f"{graph.input_name}={config.qat_input}",)
-    chosen = QuantizeConfig(weight_bits=config.qat_weights, layer_activation_bits=entry)
-    return quantize_graph(graph, features, chosen, config.qat_activations, rounding("lattice", refit_bias=True))
 
 
 def _assembled(

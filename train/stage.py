@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from policyport.core.artifact import (
     Artifact,
+    ArtifactWriter,
     code_version,
     input_key,
     open_artifact,
@@ -15,7 +16,6 @@ from policyport.core.artifact import (
     stage_key,
     write_artifact,
 )
-from policyport.core.errors import ConfigError
 from policyport.core.options import to_table
 from policyport.train.config import ImportConfig, TrainConfig
 
@@ -31,8 +31,8 @@ def train(config: TrainConfig, out: Path) -> Artifact:
     """Train a policy, or take a trained one, and export its deterministic actor.
 
     Writes ``policy.onnx``, ``task.json``, ``observations.npz``, ``returns.json``, ``curve.csv`` and
-    ``model.zip``, and ``integers.npz`` where integers were trained too. Interrupted, it leaves ``<out>.partial`` and
-    resumes from there.
+    ``model.zip``, and ``integers.npz`` where integers were trained too, with ``own_states.csv`` where they follow a
+    given agent. Interrupted, it leaves ``<out>.partial`` and resumes from there.
 
     :raises ConfigError: unknown environment or argument
     :raises UnsupportedModelError: a policy with something in it that cannot be exported
@@ -51,6 +51,8 @@ def train(config: TrainConfig, out: Path) -> Artifact:
         agent = _agent(config, partial, key)
         with write_artifact(out, "train", inputs=inputs, config=to_table(config), code=code) as writer:
             export_agent(agent, config, writer)
+            if config.agent is not None and config.qat_weights is not None:
+                _follow(config, writer, partial, key)
     shutil.rmtree(partial, ignore_errors=True)
     return open_artifact(out, "train")
 
@@ -100,13 +102,20 @@ def _agent(config: TrainConfig, partial: Path, key: str) -> Agent:
         from policyport.train.learner import learn, trained_agent
 
         return trained_agent(learn(config, partial, key), config)
-    if config.qat_weights is not None:
-        raise ConfigError(
-            "an agent that is taken as it is does not train",
-            where="qat_weights",
-            got=config.agent,
-            cure="leave agent out, or quantize it with --method qat",
-        )
     from policyport.train.rebuild import read_agent
 
     return read_agent(config.agent, config.environment, config.vecnormalize)
+
+
+def _follow(config: TrainConfig, writer: ArtifactWriter, partial: Path, key: str) -> None:
+    """Train integers that follow the policy that was exported, and write them beside it."""
+    from policyport.quantize.source import open_source
+    from policyport.quantize.trained import INTEGERS, write_trained
+    from policyport.train.own_states import STATE, follow, write_rounds
+
+    found = follow(open_source(writer.path / "policy.onnx"), config, partial / STATE, key)
+    assert found.best is not None  # total_steps is at least 1
+    write_trained(found.best, writer.path / INTEGERS)
+    write_rounds(found.rounds, writer.path / "own_states.csv")
+    best = min(found.rounds, key=lambda each: each.loss)
+    writer.figures.update(followed_steps=found.steps, followed_loss=best.loss)
