@@ -19,9 +19,9 @@ from typing import Any
 from policyport.core.errors import ConfigError, ToolError
 from policyport.core.install import pip_install
 from policyport.core.progress import progress
-from policyport.pipeline.quarl_agents import StudyAgent, find_agents, trained_agents
+from policyport.pipeline.quarl_agents import StudyAgent, find_agents, following, following_place, trained_agents
 from policyport.pipeline.quarl_cell import Cell, CellResult, measured, recall
-from policyport.pipeline.quarl_methods import DESCRIPTIONS, FLOAT, widths
+from policyport.pipeline.quarl_methods import DESCRIPTIONS, FLOAT, OWN_STATES, widths
 from policyport.pipeline.quarl_plan import LEAST_EPISODES, Bounds, Plan, pilot_cells, plans_of, to_json
 from policyport.pipeline.quarl_rows import WIDE, Study, study_of
 from policyport.pipeline.run import Say
@@ -70,6 +70,9 @@ class StudyRequest:
     measured_only: bool = False
     """Sum up the cells that are there, and measure none."""
 
+    follow_steps: int = 100_000
+    """Of the environment that integers play while they follow an agent, for the method ``own-states``."""
+
     first_seed: int = 10_000
     """Episode i is reset with this seed plus i."""
 
@@ -92,7 +95,7 @@ def run_study(request: StudyRequest, say: Say, done: Done) -> Study:
     agents = [agent for agent in agents if agent.group in plans]
     results: list[CellResult] = []
     for width in dict.fromkeys((8, *request.activation_bits)):
-        cells = [cell for agent in agents for cell in _cells(agent, request, width, plans[agent.group].episodes)]
+        cells = [cell for agent in agents for cell in _cells(agent, request, width, plans[agent.group].episodes, say)]
         found = _results(cells, CELLS[width], request, done)
         results += [_named(found[cell], width) for cell in cells if cell in found]
     study = study_of(agents, results, plans)
@@ -163,13 +166,30 @@ def _agents(request: StudyRequest, say: Say) -> list[StudyAgent]:
     return trained_agents(place, request.environments, request.algorithms, request.seeds, say)
 
 
-def _cells(agent: StudyAgent, request: StudyRequest, width: int, episodes: int) -> list[Cell]:
-    """Those of one width of activations; those without quantized activations belong to 8 bits."""
+def _cells(agent: StudyAgent, request: StudyRequest, width: int, episodes: int, say: Say) -> list[Cell]:
+    """Those of one width of activations; those without quantized activations belong to 8 bits.
+
+    Integers that follow an agent are trained here, where they are not there yet.
+    """
     methods = [method for method in request.methods if method not in UNQUANTIZED and width in request.activation_bits]
     if width == 8:
         methods = [FLOAT, *(method for method in request.methods if method in UNQUANTIZED[1:]), *methods]
-    place, more = (agent.name, str(agent.artifact.resolve())), (width, episodes, request.first_seed)
-    return [Cell(*place, method, bits, *more) for method in methods for bits in widths(method, request.bits)]
+    more = width, episodes, request.first_seed
+    found = []
+    for method in methods:
+        for bits in widths(method, request.bits):
+            artifact = agent.artifact if method != OWN_STATES else _followed(agent, request, bits, width, say)
+            if artifact is not None:
+                found.append(Cell(agent.name, str(artifact.resolve()), method, bits, *more))
+    return found
+
+
+def _followed(agent: StudyAgent, request: StudyRequest, bits: int, width: int, say: Say) -> Path | None:
+    """Integers that follow an agent; None where they are not there, and nothing is to be measured."""
+    place = following_place(agent, bits, width, request.out / "agents")
+    if request.measured_only:
+        return place if place.is_dir() else None
+    return following(agent, bits, width, request.follow_steps, place, say)
 
 
 def _named(result: CellResult, width: int) -> CellResult:

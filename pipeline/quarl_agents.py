@@ -10,11 +10,15 @@ from typing import Any
 from policyport.core.artifact import Artifact, input_key
 from policyport.core.environment import current_id
 from policyport.core.errors import ConfigError
+from policyport.core.task import Task
 from policyport.pipeline.run import Say, run_stage
 from policyport.pipeline.stages import IMPORT, stage_named
 from policyport.train.config import ALGORITHMS, ImportConfig, TrainConfig
 
 STATISTICS = "vecnormalize.pkl"
+
+ROUNDS = 10
+"""In which integers that follow an agent play their steps."""
 
 _DDPG = {"learning_rate": 1e-3, "gamma": 0.98, "buffer_size": 200_000, "learning_starts": 5_000, "action_noise": 0.1}
 _DQN = {
@@ -52,6 +56,11 @@ class StudyAgent:
     """Algorithm and environment: agents of one group differ by their training seed."""
 
     artifact: Path
+    zip: Path
+    """What it was made of."""
+
+    statistics: Path | None = None
+    """By which its observations are normalised, where they are."""
 
 
 def find_agents(
@@ -73,7 +82,7 @@ def find_agents(
         config = ImportConfig(environment=environment, vecnormalize=statistics if statistics.is_file() else None)
         made = run_stage(IMPORT, {"agent": path}, {"agent": input_key(path)}, config, out / name, say)
         if not algorithms or made.manifest.figures["algorithm"] in algorithms:
-            found.append(_agent(name, made))
+            found.append(_agent(name, made, path, config.vecnormalize))
     if not found:
         raise ConfigError("no agents of these environments and algorithms", where=folder, expected="ALGO/ENV/ENV.zip")
     return found
@@ -118,8 +127,31 @@ def trained_agents(
     return found
 
 
-def _agent(name: str, made: Artifact) -> StudyAgent:
-    from policyport.core.task import Task
+def following_place(agent: StudyAgent, bits: int, activation_bits: int, out: Path) -> Path:
+    """Where the integers that follow an agent lie."""
+    return out / f"{agent.name}-follow-{bits}-{activation_bits}"
 
+
+def following(agent: StudyAgent, bits: int, activation_bits: int, steps: int, place: Path, say: Say) -> Path:
+    """The artifact with integers that follow an agent on the states that they come to themselves.
+
+    :param bits: of weights
+    :param steps: of the environment that the integers play
+    :param place: the artifact's; what is there already is not made again
+    """
+    config = TrainConfig(
+        environment=Task.read(agent.artifact / "task.json").environment.id,
+        agent=agent.zip,
+        vecnormalize=agent.statistics,
+        qat_weights=bits,
+        qat_activations=activation_bits,
+        total_steps=steps,
+        eval_every_steps=max(1, steps // ROUNDS),
+    )
+    return run_stage(stage_named("train"), {}, {}, config, place, say).path
+
+
+def _agent(name: str, made: Artifact, path: Path | None = None, statistics: Path | None = None) -> StudyAgent:
     task = Task.read(made.file("task.json"))
-    return StudyAgent(name, f"{task.algorithm} {task.environment.id}", made.path)
+    group = f"{task.algorithm} {task.environment.id}"
+    return StudyAgent(name, group, made.path, path or made.file("model.zip"), statistics)

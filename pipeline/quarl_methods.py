@@ -32,6 +32,9 @@ RANDOM = "random"
 TRAINED = "in-loop"
 """The integers that quantization-aware training left beside an agent, for agents that have them."""
 
+OWN_STATES = "own-states"
+"""The integers that follow an agent on the states that they come to themselves, trained for the study."""
+
 DESCRIPTIONS = {
     FLOAT: "the policy as it is",
     "fp16": "weights, activations and results in half precision",
@@ -41,6 +44,7 @@ DESCRIPTIONS = {
     "adaround": "weights and activations as integers, weights by AdaRound",
     "last-layer": "as lattice, the last layer solved anew on what the integer layers before it yield",
     "qat": "as lattice, then trained on the integers to float32's outputs, step sizes learned",
+    OWN_STATES: "as lattice, then solved anew for the outputs on states that the integers come to themselves",
 }
 """Method to what it does."""
 
@@ -61,7 +65,7 @@ def widths(method: str, asked: tuple[int, ...]) -> tuple[int, ...]:
         return (16,) if 16 in asked else ()
     if method == "weights":
         return tuple(sorted((bits for bits in asked if bits < 32), reverse=True))
-    known = WEIGHT_BITS if method in ("qat", TRAINED) else ROUNDED_BITS
+    known = WEIGHT_BITS if method in ("qat", TRAINED, OWN_STATES) else ROUNDED_BITS
     return tuple(sorted((bits for bits in asked if bits in known), reverse=True))
 
 
@@ -75,7 +79,7 @@ def outputs_of(source: Source, method: str, bits: int, activation_bits: int) -> 
     graph = source.graph
     if method == FLOAT:
         return graph.evaluate
-    if method == TRAINED and source.integers is not None:
+    if method in (TRAINED, OWN_STATES) and source.integers is not None:
         trained = read_trained(graph, source.integers)
         return lambda observations: predict(trained, observations)
     if method == "fp16":

@@ -38,7 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--methods",
         nargs="+",
         metavar="METHOD",
-        help="float32, weights, fp16, integer, lattice, adaround, last-layer, qat [default: all but adaround and qat]; "
+        help="float32, weights, fp16, integer, lattice, adaround, last-layer, qat, own-states "
+        "[default: all but adaround, qat and own-states]; "
         "of the study last-layer: nearest, gptq, lattice [default: all]",
     )
     add(
@@ -81,6 +82,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="quarl, adaround, last-layer: sum up the cells that are there, measure none [default: no]",
     )
     group = parser.add_argument_group("of the study quarl")
+    group.add_argument(
+        "--follow-steps", type=int, default=100_000, metavar="STEPS", help="of the method own-states [default: 100000]"
+    )
     group.add_argument("--most-episodes", type=int, default=1000, help="that its test may ask for [default: 1000]")
     group.add_argument(
         "--margin-share",
@@ -447,6 +451,7 @@ def _quarl(arguments: argparse.Namespace, tell: Tell) -> Files:
         arguments.most_episodes,
         arguments.margin_share,
         arguments.measured_only,
+        arguments.follow_steps,
         workers=arguments.workers,
         ray=arguments.ray,
     )

@@ -169,7 +169,7 @@ def pilot(agent: str, method: str, returns: list[float]) -> tuple[tuple[str, str
 
 
 def test_a_noisy_agent_is_given_the_episodes_that_it_needs_and_no_more_than_allowed() -> None:
-    agents = [StudyAgent(name, name, Path()) for name in ("calm", "noisy")]
+    agents = [StudyAgent(name, name, Path(), Path()) for name in ("calm", "noisy")]
     calm, noisy = [100.0, 101.0] * 50, [0.0, 200.0] * 50
     pilots = dict(
         [
@@ -185,7 +185,7 @@ def test_a_noisy_agent_is_given_the_episodes_that_it_needs_and_no_more_than_allo
 
 
 def test_agents_of_one_group_share_its_episodes() -> None:
-    agents = [StudyAgent(name, "one group", Path()) for name in ("a", "b", "c")]
+    agents = [StudyAgent(name, "one group", Path(), Path()) for name in ("a", "b", "c")]
     pilots = dict(
         pilot(name, method, [value]) for name in "abc" for method, value in (("random", 0.0), ("float32", 9.0))
     )
@@ -343,7 +343,8 @@ def test_small_agents_are_those_asked_for(tmp_path: Path, monkeypatch: pytest.Mo
         trained.append((config.algorithm, config.environment, config.seed))
 
     monkeypatch.setattr(quarl_agents, "run_stage", train)
-    monkeypatch.setattr(quarl_agents, "_agent", lambda name, made: quarl_agents.StudyAgent(name, "", tmp_path))
+    made = quarl_agents.StudyAgent("", "", tmp_path, tmp_path)
+    monkeypatch.setattr(quarl_agents, "_agent", lambda *_: made)
     quarl_agents.trained_agents(tmp_path, (), (), (0,), silent)
     assert trained == [(algorithm, environment, 0) for algorithm, environment in quarl_agents.TRAINED]
     trained.clear()
