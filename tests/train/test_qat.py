@@ -13,7 +13,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
-from policyport.core.errors import ConfigError, UnsupportedModelError
+from policyport.core.errors import UnsupportedModelError
 from policyport.core.task import Task
 from policyport.deploy.board import load_board
 from policyport.deploy.config import DeployConfig
@@ -251,8 +251,3 @@ def test_observations_that_are_no_vectors_are_refused(tmp_path: Path, observatio
     more = {"total_steps": 16, "qat_delay": 0.0, "hyperparameters": {"n_steps": 16, "batch_size": 16}}
     with pytest.raises(UnsupportedModelError, match="vectors"):
         train(short("PPO", f"Little{observation}Discrete-v0", **more), tmp_path / "train")
-
-
-def test_an_agent_that_is_taken_cannot_be_trained_too(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="does not train"):
-        train(short("PPO", "CartPole-v1", agent=tmp_path / "agent.zip"), tmp_path / "train")
