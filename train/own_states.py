@@ -13,6 +13,7 @@ import csv
 import logging
 import os
 import pickle
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,7 @@ class Followed:
 
     rounds: list[Round] = field(default_factory=list)
     best: QuantizedNetwork | None = None
-    """Of the least loss on states that it had met itself and was not solved on."""
+    """Of the least loss so far on the states of its own round."""
 
     @property
     def steps(self) -> int:
@@ -80,10 +81,22 @@ class Followed:
         return self.rounds[-1].steps if self.rounds else 0
 
 
-def follow(source: Source, config: TrainConfig, state: Path, key: str) -> Followed:
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a training."""
+
+    network: QuantizedNetwork
+    loss: float
+    """On the states of the last round, on which no network was solved."""
+
+    rounds: tuple[Round, ...]
+
+
+def follow(source: Source, config: TrainConfig, state: Path, key: str) -> Outcome:
     """Integers that follow a float policy.
 
-    They play ``total_steps``, and are solved anew after every ``eval_every_steps`` of them but the last.
+    They play ``total_steps``, and are solved anew after every ``eval_every_steps`` of them but the last. The last ones
+    are taken, or those that did best on the states of their own round, whichever do better on the last round's.
 
     :param source: the float policy, and observations that it met
     :param state: a file from which an interrupted training goes on, and which it leaves
@@ -100,7 +113,12 @@ def follow(source: Source, config: TrainConfig, state: Path, key: str) -> Follow
             log.info("%d steps: loss on own states %.5f, mean return %.1f", last.steps, last.loss, last.mean_return)
             advance(last.steps, f"loss {last.loss:.4f}")
             _keep(found, state, key)
-    return found
+    assert found.best is not None  # total_steps is at least 1
+    unseen = found.met[-1]
+    judged = aim.toward(graph.evaluate(unseen))
+    losses = [judged.loss(predict(network, unseen)) for network in (found.network, found.best)]
+    chosen = found.best if losses[1] < losses[0] else found.network
+    return Outcome(chosen, min(losses), tuple(found.rounds))
 
 
 def start_integers(graph: FloatGraph, observations: Floats, config: TrainConfig) -> QuantizedNetwork:
@@ -115,7 +133,7 @@ def start_integers(graph: FloatGraph, observations: Floats, config: TrainConfig)
     return quantize_graph(graph, observations, chosen, config.qat_activations, rounding("lattice", refit_bias=True))
 
 
-def write_rounds(rounds: list[Round], path: Path) -> None:
+def write_rounds(rounds: Sequence[Round], path: Path) -> None:
     """One line for each round, as CSV."""
     with path.open("w", newline="") as stream:
         writer = csv.writer(stream)

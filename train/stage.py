@@ -114,8 +114,6 @@ def _follow(config: TrainConfig, writer: ArtifactWriter, partial: Path, key: str
     from policyport.train.own_states import STATE, follow, write_rounds
 
     found = follow(open_source(writer.path / "policy.onnx"), config, partial / STATE, key)
-    assert found.best is not None  # total_steps is at least 1
-    write_trained(found.best, writer.path / INTEGERS)
+    write_trained(found.network, writer.path / INTEGERS)
     write_rounds(found.rounds, writer.path / "own_states.csv")
-    best = min(found.rounds, key=lambda each: each.loss)
-    writer.figures.update(followed_steps=found.steps, followed_loss=best.loss)
+    writer.figures.update(followed_steps=found.rounds[-1].steps, followed_loss=found.loss)

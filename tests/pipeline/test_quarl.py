@@ -14,7 +14,7 @@ from policyport.core.environment import open_environment
 from policyport.core.errors import ConfigError
 from policyport.hil.margin import FRESH_SEEDS, differences_spread
 from policyport.hil.statistics import planned_episodes
-from policyport.pipeline import quarl, quarl_cell
+from policyport.pipeline import quarl, quarl_agents, quarl_cell
 from policyport.pipeline.cli import main
 from policyport.pipeline.quarl import StudyRequest, run_study
 from policyport.pipeline.quarl_agents import StudyAgent
@@ -353,3 +353,19 @@ def test_small_agents_are_those_asked_for(tmp_path: Path, monkeypatch: pytest.Mo
     with pytest.raises(ConfigError, match="TRPO"):
         quarl_agents.trained_agents(tmp_path, (), ("TRPO",), (0,), silent)
     assert quarl.METHODS[0] in DESCRIPTIONS
+
+
+def test_integers_that_follow_an_agent_are_trained_once(
+    request_of: Callable[..., StudyRequest], tmp_path: Path
+) -> None:
+    own = request_of(tmp_path, methods=("own-states",), bits=(16, 2), follow_steps=40)
+    study = run_study(own, silent, lambda _: None)
+    assert [(row.method, row.bits) for row in study.rows] == [("float32", 32), ("own-states", 2)]
+    place = tmp_path / "agents" / "ppo-CartPole-v1-follow-2-8"
+    lines = (place / "own_states.csv").read_text().splitlines()
+    assert len(lines) == 1 + quarl_agents.ROUNDS and lines[-1].startswith("40,")
+    made = (place / "manifest.json").stat().st_mtime_ns
+    assert run_study(own, silent, lambda _: None) == study
+    assert (place / "manifest.json").stat().st_mtime_ns == made
+    none = dataclasses.replace(own, bits=(4, 2), measured_only=True)
+    assert run_study(none, silent, lambda _: None) == study
