@@ -126,7 +126,8 @@ def _check(request: QatRequest) -> None:
 def _trained(recipe: Path, request: QatRequest, say: Say, bits: int | None = None, delay: float = 0.5) -> Path:
     """The train artifact, made where it is not there yet."""
     width = request.activation_bits
-    qat = {} if bits is None else {"qat_weights": bits, "qat_activations": width, "qat_input": width}
+    widths = {"qat_activations": width, "qat_input": width, "qat_output": width}
+    qat = {} if bits is None else {"qat_weights": bits, **widths}
     config = dataclasses.replace(read_recipe(recipe).configs["train"], seed=request.seed, qat_delay=delay, **qat)
     name = f"{recipe.stem}-{'float32' if bits is None else f'{bits}-bits-{delay:g}'}-seed{request.seed}"
     return run_stage(stage_named("train"), {}, {}, config, request.out / "agents" / name, say).path
