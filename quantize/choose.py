@@ -92,7 +92,7 @@ def candidates(
     if source.integers is not None and config.trained:
         log.info("the integers of quantization-aware training are taken as they are")
         network = read_trained(source.graph, source.integers)
-        return [_judged(source, f"int{max(node.output.bits for node in network.nodes)}", network)]
+        return [_judged(source, _width(network), network)]
     if not config.budget.is_open:
         return [_within_budget(source, config, partial, costs or Estimate())]
     if config.activations != "auto":
@@ -106,6 +106,13 @@ def candidates(
             break
         log.info("%s activations do not keep the actions (%s)", activations, tried[-1].calibration)
     return tried
+
+
+def _width(network: QuantizedNetwork) -> str:
+    """The name of a network's activation widths."""
+    ends = network.input.bits, network.output.bits
+    hidden = [node.output.bits for node in network.nodes if node.name != network.output_name]
+    return WIDE_ENDS if max(hidden, default=8) < max(ends) else f"int{max(*hidden, *ends)}"
 
 
 def _within_budget(source: Source, config: QuantizeConfig, partial: Path | None, costs: CostModel) -> Candidate:
