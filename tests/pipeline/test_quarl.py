@@ -19,7 +19,7 @@ from policyport.pipeline.cli import main
 from policyport.pipeline.quarl import StudyRequest, run_study
 from policyport.pipeline.quarl_agents import StudyAgent
 from policyport.pipeline.quarl_cell import Cell, CellResult, play_together
-from policyport.pipeline.quarl_methods import DESCRIPTIONS, outputs_of, widths
+from policyport.pipeline.quarl_methods import DESCRIPTIONS, OWN_STATES, outputs_of, widths
 from policyport.pipeline.quarl_page import render_page
 from policyport.pipeline.quarl_plan import LEAST_EPISODES, Bounds, plans_of
 from policyport.pipeline.quarl_tables import returns_table, to_markdown, widths_table
@@ -208,7 +208,7 @@ def test_ray_gives_the_same_figures(request_of: Callable[..., StudyRequest], tmp
     assert cluster == alone
 
 
-@pytest.mark.parametrize("method", [method for method in DESCRIPTIONS if method != "adaround"])
+@pytest.mark.parametrize("method", [method for method in DESCRIPTIONS if method not in ("adaround", OWN_STATES)])
 def test_a_wide_enough_method_acts_as_float32(
     request_of: Callable[..., StudyRequest], tmp_path: Path, method: str
 ) -> None:
