@@ -13,7 +13,7 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from policyport.core.artifact import sha256_json
@@ -23,6 +23,7 @@ from policyport.pipeline.run import Say, run_stage
 from policyport.pipeline.stages import TRAINERS, stage_named
 
 if TYPE_CHECKING:
+    from policyport.core.artifact import Artifact
     from policyport.hil.codec import PictureDecoder, PictureEncoder
 
 LOSSES: dict[str, str] = {
@@ -35,7 +36,7 @@ OBJECTIVES: dict[str, str] = {
     "compression": "the paper's compression objective",
     "rate": "estimated bits",
 }
-ENCODERS = ("hybrid", "linear")
+ENCODERS = ("autoencoder", "hybrid", "linear")
 
 QUALITIES = (0, 2, 4, 6, 8, 10, 12)
 """At which test photographs are coded."""
@@ -122,12 +123,17 @@ def run_codec_study(
 
 def opened(cell: CodecCell, folder: Path) -> tuple[PictureEncoder, PictureDecoder]:
     """A trained cell's integers and its decoder."""
+    return coders_in(folder / "cells" / cell.name / "quantize")
+
+
+def coders_in(quantized: Path) -> tuple[PictureEncoder, PictureDecoder]:
+    """The integers of a quantize artifact's folder, and the decoder there."""
     from policyport.core.artifact import open_artifact
     from policyport.core.codec_model import CODES_FILE, CoderModel
     from policyport.deploy.lower import lower
     from policyport.hil.codec import PictureDecoder, PictureEncoder
 
-    artifact = open_artifact(folder / "cells" / cell.name / "quantize", "quantize")
+    artifact = open_artifact(quantized, "quantize")
     encoder = PictureEncoder(lower(artifact.file("model.onnx")), CoderModel.read(artifact.file(CODES_FILE)))
     return encoder, PictureDecoder(artifact.path)
 
@@ -165,15 +171,30 @@ def judged_by(cells: Sequence[CodecCell], folder: Path) -> Pictures:
 
 def trained(cell: CodecCell, folder: Path, say: Say) -> str:
     """The cell's stages, run in a folder where they are not done; the key of its integers."""
-    from policyport.quantize.config import QuantizeConfig
+    return integers_of(train_cell(cell, folder / "train", say), folder / "quantize", say).key
+
+
+def train_cell(cell: CodecCell, out: Path, say: Say, weight_bits: int = 0) -> Artifact:
+    """The cell's training.
+
+    :param weight_bits: that its encoder is trained with, 0 for float32
+    """
     from policyport.train.codec.config import CodecConfig
 
     settings = {name: getattr(cell, name) for name in ("encoder", "loss", "objective", "seed", "steps", "images")}
-    config = CodecConfig(**settings, patience=cell.steps)
-    trained = run_stage(TRAINERS["codec"], {}, {}, config, folder / "train", say)
-    quantize = stage_named("quantize")
-    inputs, keys = {"model": trained.path}, {"train": trained.key}
-    return run_stage(quantize, inputs, keys, QuantizeConfig(activations="int8"), folder / "quantize", say).key
+    config = CodecConfig(**settings, patience=cell.steps, weight_bits=weight_bits)
+    return run_stage(TRAINERS["codec"], {}, {}, config, out, say)
+
+
+def integers_of(trained: Artifact, out: Path, say: Say, **options: Any) -> Artifact:
+    """What a board computes of a training.
+
+    :param options: of the quantize stage, beside activations of 8 bits
+    """
+    from policyport.quantize.config import QuantizeConfig
+
+    config = QuantizeConfig(activations="int8", **options)
+    return run_stage(stage_named("quantize"), {"model": trained.path}, {"train": trained.key}, config, out, say)
 
 
 def recorded(folder: Path) -> list[tuple[CodecCell, list[Point]]]:

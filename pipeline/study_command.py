@@ -33,14 +33,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--agents", type=Path, metavar="DIR", help="zips, as ALGO/ENV/ENV.zip [default: small ones trained here]")
     add("--envs", nargs="+", default=(), metavar="ENV", help="environments [default: all that there are agents of]")
     add("--algos", nargs="+", default=(), metavar="ALGO", help="algorithms [default: all that there are agents of]")
-    add("--bits", nargs="+", type=int, metavar="BITS", help="widths of weights [default: 32 16 8 7 6 5 4 3 2]")
+    add(
+        "--bits",
+        nargs="+",
+        type=int,
+        metavar="BITS",
+        help="widths of weights; of the study codec: compare integer encoders with float32 [default: 32 16 8 7 6 5 4 3 "
+        "2; of the study codec its losses instead]",
+    )
     add(
         "--methods",
         nargs="+",
         metavar="METHOD",
         help="float32, weights, fp16, integer, lattice, adaround, last-layer, qat, own-states "
         "[default: all but adaround, qat and own-states]; "
-        "of the study last-layer: nearest, gptq, lattice [default: all]",
+        "of the study last-layer: nearest, gptq, lattice [default: all]; of codec with --bits: nearest, gptq, "
+        "adaround, lattice, qat [default: nearest, lattice, qat]",
     )
     add(
         "--activation-bits",
@@ -68,13 +76,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--page",
         type=Path,
         metavar="FILE.md",
-        help="Markdown whose block of the study's name (au-study, codec-study, codec-mcucoder) gets the table",
+        help="Markdown whose block of the study's name (au-study, codec-study, codec-bits, codec-mcucoder) gets the "
+        "table",
     )
     add(
         "--out",
         type=Path,
         metavar="DIR",
-        help="folder to write [default: runs/<study>, runs/<study>-study of au and codec, runs/codec-<peer>]",
+        help="folder to write [default: runs/<study>, runs/<study>-study of au and codec, runs/codec-bits, "
+        "runs/codec-<peer>]",
     )
     add(
         "--measured-only",
@@ -126,7 +136,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--epochs", type=int, default=60, help="of the networks' trainings [default: 60]")
     _add_au_arguments(parser.add_argument_group("of the study au"))
     add = parser.add_argument_group("of the study codec").add_argument
-    add("--encoders", nargs="+", metavar="ENCODER", help="hybrid, linear [default: hybrid]")
+    add("--encoders", nargs="+", metavar="ENCODER", help="autoencoder, hybrid, linear [default: hybrid]")
     add("--losses", nargs="+", metavar="LOSS", help="mse, mse+ms-ssim, mse+ms-ssim+cycle [default: each]")
     add("--objectives", nargs="+", metavar="OBJECTIVE", help="none, compression, rate [default: each]")
     add("--images", type=Path, metavar="DIR", help="photographs to train on [default: the listed packages]")
@@ -168,6 +178,8 @@ def execute(arguments: argparse.Namespace) -> int:
     name = f"{arguments.study}-study" if arguments.study in ("au", "codec") else arguments.study
     if arguments.peer:
         name = _named_after_peer(arguments)
+    elif arguments.study == "codec" and arguments.bits:
+        name = _named_after_bits(arguments)
     arguments.out = arguments.out or Path("runs") / name
     studies: dict[str, Callable[[argparse.Namespace, Tell], Files]] = {
         "actors": _actors,
@@ -211,6 +223,22 @@ def _named_after_peer(arguments: argparse.Namespace) -> str:
             cure="leave out --encoders, --losses, --objectives and --test-images, and give one seed",
         )
     return f"codec-{arguments.peer}"
+
+
+def _named_after_bits(arguments: argparse.Namespace) -> str:
+    """Folder and block of the study of weights of few bits.
+
+    :raises ConfigError: it takes no such choice
+    """
+    from policyport.core.errors import ConfigError
+
+    if arguments.losses or arguments.objectives:
+        raise ConfigError(
+            "widths of weights are studied with the usual losses",
+            where="--bits",
+            cure="leave out --losses and --objectives",
+        )
+    return "codec-bits"
 
 
 def _is_quiet(arguments: argparse.Namespace) -> bool:
@@ -376,6 +404,8 @@ def _codec(arguments: argparse.Namespace, tell: Tell) -> Files:
 
     if arguments.peer:
         return _mcucoder(arguments, tell)
+    if arguments.bits:
+        return _codec_bits(arguments, tell)
 
     cells = study.grid(
         arguments.encoders or ("hybrid",),
@@ -396,6 +426,23 @@ def _codec(arguments: argparse.Namespace, tell: Tell) -> Files:
         "study.md": table,
         "study.html": render(found, others, arguments.out, pictures),
     }
+
+
+def _codec_bits(arguments: argparse.Namespace, tell: Tell) -> Files:
+    from policyport.pipeline import codec_bits as study
+
+    cells = study.bits_grid(
+        arguments.encoders or ("linear",), arguments.seeds, arguments.steps or 1200, arguments.images
+    )
+    found = study.run_bits_study(
+        cells,
+        arguments.bits,
+        arguments.methods or study.DEFAULT_METHODS,
+        arguments.out,
+        _stages(arguments),
+        lambda name, points: tell(_curve_line(name, points)),
+    )
+    return {"bits.csv": study.to_csv(found), "bits.md": study.markdown(found)}
 
 
 def _mcucoder(arguments: argparse.Namespace, tell: Tell) -> Files:

@@ -17,10 +17,10 @@ class CodecConfig:
         None, "folder of photographs to train on, searched through; none takes listed packages, or draws pictures"
     )
     packages_root: Path = option(Path("/"), "where the listed packages of photographs are installed or unpacked")
-    encoder: Literal["linear", "hybrid"] = option(
+    encoder: Literal["linear", "hybrid", "autoencoder"] = option(
         "linear",
-        "one linear transform of 8x8 blocks, or with a small convolutional branch beside it",
-        choices=("linear", "hybrid"),
+        "one linear transform of 8x8 blocks, or beside it a small convolutional branch, or three convolutions",
+        choices=("linear", "hybrid", "autoencoder"),
     )
     channels: int = option(48, "numbers per 8x8 block", low=4, high=64)
     decoder_width: int = option(48, "channels of the decoder's first layers", low=8)

@@ -25,21 +25,28 @@ def write_encoder(encoder: Encoder, path: Path) -> int:
     graph = OnnxGraph()
     channels = encoder.linear.out_channels
     blocks = "observation"
-    if encoder.kind == "hybrid":
+    if len(encoder.branch):
         rows = graph.node("Reshape", "rows", blocks, graph.constant("shape", [-1, BLOCK, BLOCK, 3]))
         blocks = graph.node("Transpose", "planes", rows, perm=[0, 3, 1, 2])
     centred = graph.node("Sub", "centred", blocks, graph.constant("centre", float(PIXEL_CENTRE)))
     pixels = graph.node("Div", "pixels", centred, graph.constant("span", float(PIXEL_SPAN)))
-    if encoder.kind == "linear":
+    if not len(encoder.branch):
         weight = _array(encoder.linear.weight).transpose(0, 2, 3, 1).reshape(channels, BLOCK_VALUES)
-        given = graph.constant("code.weight", weight), graph.constant("code.bias", _bias(encoder.linear))
-        graph.node("Gemm", "code", pixels, *given, transB=1)
+        given = graph.constant("linear.weight", weight), graph.constant("linear.bias", _bias(encoder.linear))
+        graph.node("Gemm", "linear", pixels, *given, transB=1)
     else:
-        seen = graph.node("Relu", "branch.relu", _convolution(graph, "branch", pixels, encoder.convolution))
-        parts = _convolution(graph, "linear", pixels, encoder.linear), _convolution(graph, "mix", seen, encoder.mix)
-        graph.node("Flatten", "code", graph.node("Add", "sum", *parts))
+        bent = pixels
+        for number, module in enumerate(encoder.branch):
+            bent = _module(graph, f"branch.{number}", bent, module)
+        straight = _convolution(graph, "linear", pixels, encoder.linear)
+        graph.node("Flatten", "code", graph.node("Add", "sum", straight, bent))
     graph.save(path, "image encoder", BLOCK_VALUES, channels)
-    return sum(parameter.numel() for parameter in encoder.parameters())
+    return sum(array.size for layer in encoder.weighted.values() for array in (_array(layer.weight), _bias(layer)))
+
+
+def layer_name(encoder: Encoder, name: str) -> str:
+    """Name in the graph of one of :attr:`Encoder.weighted`: what comes last there is the output."""
+    return name if len(encoder.branch) else "output"
 
 
 def write_decoder(decoder: Decoder, path: Path) -> None:
@@ -72,6 +79,8 @@ def _module(graph: OnnxGraph, name: str, source: str, module: nn.Module) -> str:
         first = _convolution(graph, f"{name}.first", source, module.first)
         bent = graph.node("LeakyRelu", f"{name}.bent", first, alpha=0.1)
         return graph.node("Add", f"{name}.sum", source, _convolution(graph, f"{name}.second", bent, module.second))
+    if isinstance(module, nn.ReLU):
+        return graph.node("Relu", name, source)
     if isinstance(module, nn.PixelShuffle):
         return graph.node("DepthToSpace", name, source, blocksize=module.upscale_factor, mode="CRD")
     assert isinstance(module, nn.Conv2d), module

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from policyport.core.codec_model import BLOCK, PIXEL_CENTRE, PIXEL_SPAN, PREDICTED
 from policyport.core.progress import progress
 from policyport.train.codec.config import CodecConfig
+from policyport.train.codec.integers import lattice_grids
 from policyport.train.codec.losses import compression_objective, cycle_loss, ms_ssim
 from policyport.train.codec.networks import BitEstimate, Decoder, Encoder, rounded
-from policyport.train.codec.transform import karhunen_loeve
+from policyport.train.codec.transform import karhunen_loeve, sampled_blocks
 from torch import Tensor, nn
 
 log = logging.getLogger(__name__)
@@ -113,7 +114,8 @@ def learn(config: CodecConfig, pictures: Sequence[NDArray[np.uint8]], checkpoint
     basis, deviation = karhunen_loeve(training, config.channels, config.seed)
     codec = Codec(config, basis, deviation)
     if config.weight_bits:
-        codec.encoder.quantize(config.weight_bits)
+        seen = sampled_blocks(training, config.calibration_blocks, config.seed)
+        codec.encoder.quantize(config.weight_bits, lattice_grids(codec.encoder, seen, config.weight_bits))
     state = State(codec, _optimizer(codec, config), torch.Generator().manual_seed(config.seed))
     if checkpoint is not None and checkpoint.is_file():
         state.restore(checkpoint)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from policyport.core.codec_model import BLOCK, LARGEST, PIXEL_SPAN, PREDICTED
+from policyport.core.semantics import weight_range
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -16,25 +18,45 @@ BRANCH_CHANNELS = 32
 BRANCH_SIDE = 4
 """Of the hybrid's convolution, pixels along a side and from one place to the next."""
 
+AUTOENCODER_CHANNELS = (24, 32)
+"""Behind each of the autoencoder's convolutions of stride 2 but the last."""
+
 ROUNDING = 0.40
 """Of codes without a prediction: from this part of a step on, a magnitude is rounded up."""
 
-EncoderName = Literal["linear", "hybrid"]
+Grid = tuple[Tensor, Tensor]
+"""Weights [outputs, inputs, rows, columns] in units of a scale, and the scales [outputs]."""
+
+EncoderName = Literal["linear", "hybrid", "autoencoder"]
 
 
 class FakeWeights(nn.Module):  # type: ignore[misc]
-    """Weights rounded to so many bits, a scale for each output, gradients passed through."""
+    """Weights as integers of so many bits, a learned scale for each output.
 
-    def __init__(self, bits: int) -> None:
+    Float weights are kept in units of the scale, so that a scale that moves leaves the integers as they are.
+    Gradients pass the rounding where it does not saturate.
+
+    :param scale: [outputs], positive, to start from
+    """
+
+    def __init__(self, bits: int, scale: Tensor) -> None:
         super().__init__()
-        self.largest = 2 ** (bits - 1) - 1
+        self.low, self.high = weight_range(bits)
+        self.logarithm = nn.Parameter(scale.log())
 
-    def forward(self, weight: Tensor) -> Tensor:
-        """The weights that integers stand for."""
-        rows = weight.flatten(1)
-        scale = (rows.detach().abs().amax(dim=1) / self.largest).clamp_min(1e-12).view(-1, *[1] * (weight.dim() - 1))
-        rounded = (weight / scale).round().clamp(-self.largest, self.largest) * scale
-        return weight + (rounded - weight).detach()
+    @property
+    def scale(self) -> Tensor:
+        """[outputs]"""
+        return self.logarithm.exp()
+
+    def forward(self, parts: Tensor) -> Tensor:
+        """The weights that integers stand for.
+
+        :param parts: [outputs, ...] in units of the scale
+        """
+        inside = parts.clamp(self.low, self.high)
+        integers = inside + (inside.round() - inside).detach()
+        return integers * self.scale.view(-1, *[1] * (parts.dim() - 1))
 
 
 def _clear_bias(layer: nn.Conv2d | nn.ConvTranspose2d, value: float = 0.0) -> None:
@@ -42,10 +64,36 @@ def _clear_bias(layer: nn.Conv2d | nn.ConvTranspose2d, value: float = 0.0) -> No
     nn.init.constant_(layer.bias, value)
 
 
+def _branch(kind: EncoderName, channels: int) -> nn.Sequential:
+    """The non-linear part of an encoder, from blocks to ``channels`` numbers each; of a linear one it has no layers."""
+    if kind == "linear":
+        return nn.Sequential()
+    if kind == "hybrid":
+        side = BLOCK // BRANCH_SIDE
+        convolution = nn.Conv2d(3, BRANCH_CHANNELS, BRANCH_SIDE, BRANCH_SIDE)
+        branch = nn.Sequential(convolution, nn.ReLU(), nn.Conv2d(BRANCH_CHANNELS, channels, side, side))
+    else:
+        narrow, wide = AUTOENCODER_CHANNELS
+        branch = nn.Sequential(
+            nn.Conv2d(3, narrow, 3, 2, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(narrow, wide, 3, 2, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(wide, channels, 2, 2),
+        )
+    last = branch[-1]
+    assert isinstance(last, nn.Conv2d)
+    with torch.no_grad():
+        last.weight.mul_(0.5)
+        _clear_bias(last)
+    return branch
+
+
 class Encoder(nn.Module):  # type: ignore[misc]
     """Pictures (less 128, over 64) [n, 3, rows, columns] to codes [n, channels, rows / 8, columns / 8] in grey levels.
 
-    No block sees another, so an image goes through in strips of 8 rows.
+    A linear transform, and what a branch of convolutions adds to it. No block sees another, so an image goes through in
+    strips of 8 rows: where a kernel of the branch reaches beyond its block, it sees 0.
     """
 
     def __init__(self, kind: EncoderName, basis: NDArray[np.float64]) -> None:
@@ -57,33 +105,56 @@ class Encoder(nn.Module):  # type: ignore[misc]
         with torch.no_grad():
             self.linear.weight.copy_(torch.from_numpy(np.ascontiguousarray(kernel)))
             _clear_bias(self.linear)
-        if kind == "hybrid":
-            self.convolution = nn.Conv2d(3, BRANCH_CHANNELS, BRANCH_SIDE, BRANCH_SIDE)
-            self.mix = nn.Conv2d(BRANCH_CHANNELS, channels, BLOCK // BRANCH_SIDE, BLOCK // BRANCH_SIDE)
-            with torch.no_grad():
-                self.mix.weight.mul_(0.5)
-                _clear_bias(self.mix)
+        self.branch = _branch(kind, channels)
 
-    def quantize(self, bits: int) -> None:
-        """Let the weights be integers of so many bits from now on."""
-        for module in self.children():
-            nn.utils.parametrize.register_parametrization(module, "weight", FakeWeights(bits), unsafe=True)
+    @property
+    def weighted(self) -> dict[str, nn.Conv2d]:
+        """Its layers with weights, by name."""
+        return {name: module for name, module in self.named_modules() if isinstance(module, nn.Conv2d)}
+
+    def quantize(self, bits: int, grids: Mapping[str, Grid]) -> None:
+        """Let the weights be integers of so many bits from now on, and learn their scales with them.
+
+        :param grids: name of each of :attr:`weighted` to where it starts
+        """
+        for name, module in self.weighted.items():
+            parts, scale = grids[name]
+            with torch.no_grad():
+                module.weight.copy_(parts)
+            nn.utils.parametrize.register_parametrization(module, "weight", FakeWeights(bits, scale), unsafe=True)
+
+    @property
+    def scales(self) -> dict[str, Tensor]:
+        """Name of each of :attr:`weighted` to the scales of its integers, where it has them."""
+        return {
+            name: module.parametrizations.weight[0].scale.detach()
+            for name, module in self.weighted.items()
+            if nn.utils.parametrize.is_parametrized(module)
+        }
 
     def forward(self, picture: Tensor) -> Tensor:
         """The code."""
         code: Tensor = self.linear(picture)
+        return code + self._bent(picture) if len(self.branch) else code
+
+    def _bent(self, picture: Tensor) -> Tensor:
         if self.kind == "hybrid":
-            code = code + self.mix(functional.relu(self.convolution(picture)))
-        return code
+            return torch.as_tensor(self.branch(picture))
+        n, colours, rows, columns = picture.shape
+        shape = n, colours, rows // BLOCK, BLOCK, columns // BLOCK, BLOCK
+        blocks = picture.reshape(shape).permute(0, 2, 4, 1, 3, 5).reshape(-1, colours, BLOCK, BLOCK)
+        code = self.branch(blocks).reshape(n, rows // BLOCK, columns // BLOCK, -1)
+        return torch.as_tensor(code.permute(0, 3, 1, 2))
 
     @property
     def macs_per_pixel(self) -> float:
-        """Multiply-accumulates."""
-        linear = self.linear.weight.numel()
-        if self.kind == "linear":
-            return linear / BLOCK**2
-        places = (BLOCK // BRANCH_SIDE) ** 2
-        return (linear + places * self.convolution.weight.numel() + self.mix.weight.numel()) / BLOCK**2
+        """Multiply-accumulates, those with the 0 around a block among them."""
+        total, side = self.linear.weight.numel(), BLOCK
+        for module in self.branch:
+            if isinstance(module, nn.Conv2d):
+                side //= module.stride[0]
+                total += side**2 * module.weight.numel()
+        return total / BLOCK**2
 
 
 class Residual(nn.Module):  # type: ignore[misc]

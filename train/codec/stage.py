@@ -45,7 +45,8 @@ def train_codec(config: CodecConfig, out: Path) -> Artifact:
 
     Writes ``policy.onnx`` (the encoder of a block), ``decoder.onnx``, ``codec.npz``, ``task.json``,
     ``observations.npz`` (blocks), ``pictures.npz`` (held-out photographs), ``photographs.json`` (those trained on) and
-    ``curve.csv``. Interrupted, it leaves ``<out>.partial`` and goes on from there.
+    ``curve.csv``; ``integers.npz`` too, where weights were trained as integers. Interrupted, it leaves ``<out>.partial``
+    and goes on from there.
 
     :raises ConfigError: ``images`` holds no pictures, or a held-out one
     :raises ToolError: torch, scipy, or a package of test photographs is not installed
@@ -103,7 +104,9 @@ def _export(
     tested: dict[str, NDArray[np.uint8]],
     folder: Path,
 ) -> dict[str, Any]:
+    from policyport.quantize.trained import INTEGERS, write_trained
     from policyport.train.codec.export import write_decoder, write_encoder
+    from policyport.train.codec.integers import trained_network
     from policyport.train.codec.networks import ROUNDING
     from policyport.train.codec.tables import fit_coder
     from policyport.train.codec.transform import sampled_blocks
@@ -129,6 +132,8 @@ def _export(
         rows = csv.DictWriter(stream, list(trained.curve[0]))
         rows.writeheader()
         rows.writerows(trained.curve)
+    if config.weight_bits:
+        write_trained(trained_network(encoder, folder, config.weight_bits), folder / INTEGERS)
     best = min(trained.curve, key=lambda row: row["loss"])
     return {
         "parameters": parameters,

@@ -14,8 +14,10 @@ from policyport.core.codec_picture import blocks_of  # noqa: E402
 from policyport.train.codec import learner  # noqa: E402
 from policyport.train.codec.config import CodecConfig  # noqa: E402
 from policyport.train.codec.drawn import drawn_pictures  # noqa: E402
-from policyport.train.codec.networks import BitEstimate, Encoder, FakeWeights, rounded  # noqa: E402
-from policyport.train.codec.transform import karhunen_loeve  # noqa: E402
+from policyport.train.codec.export import write_encoder  # noqa: E402
+from policyport.train.codec.integers import lattice_grids  # noqa: E402
+from policyport.train.codec.networks import BitEstimate, Encoder, EncoderName, FakeWeights, rounded  # noqa: E402
+from policyport.train.codec.transform import karhunen_loeve, sampled_blocks  # noqa: E402
 
 PICTURES = drawn_pictures(3, seed=5)
 LITTLE = CodecConfig(
@@ -53,7 +55,7 @@ def test_interrupted_training_ends_with_the_same_weights(tmp_path: Path, monkeyp
 def test_every_loss_with_every_objective_reaches_the_encoder(loss: str, objective: str) -> None:
     from dataclasses import replace
 
-    config = replace(LITTLE, loss=loss, objective=objective, encoder="hybrid", crop=96)
+    config = replace(LITTLE, loss=loss, objective=objective, encoder="autoencoder", crop=96)
     basis, deviation = karhunen_loeve(PICTURES, config.channels, 0)
     codec = learner.Codec(config, basis, deviation)
     picture = learner.random_crops(PICTURES, 96, 2, torch.Generator().manual_seed(0))
@@ -71,12 +73,58 @@ def test_the_transform_is_orthonormal_and_encodes_blocks_one_by_one() -> None:
     assert code == pytest.approx((blocks_of(picture).astype(float) - 128) @ basis.T, abs=0.01)
 
 
-def test_fake_weights_are_few_integers_of_one_scale_a_row() -> None:
-    weight = torch.randn(5, 3, 4, 4, generator=torch.Generator().manual_seed(0))
-    fake = FakeWeights(4)(weight).flatten(1)
-    scale = weight.flatten(1).abs().amax(dim=1, keepdim=True) / 7
-    assert torch.allclose(fake / scale, (fake / scale).round(), atol=1e-4)
-    assert (fake - weight.flatten(1)).abs().max() <= scale.max() / 2 + 1e-5
+@pytest.mark.parametrize("kind", ["hybrid", "autoencoder"])
+def test_no_block_sees_another(kind: EncoderName) -> None:
+    basis, _ = karhunen_loeve(PICTURES, 12, 0)
+    encoder = Encoder(kind, basis)
+    picture = torch.randn(1, 3, 24, 32, generator=torch.Generator().manual_seed(1))
+    other = picture.clone()
+    other[:, :, 8:16, 16:24] = 0.5
+    changed = (encoder(picture) != encoder(other)).any(dim=1)[0]
+    assert changed.nonzero().tolist() == [[1, 2]]
+
+
+def test_the_autoencoder_is_its_graph(tmp_path: Path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    basis, _ = karhunen_loeve(PICTURES, 12, 0)
+    encoder = Encoder("autoencoder", basis)
+    parameters = write_encoder(encoder, tmp_path / "encoder.onnx")
+    picture = PICTURES[0][:24, :40]
+    session = onnxruntime.InferenceSession(str(tmp_path / "encoder.onnx"), providers=["CPUExecutionProvider"])
+    (code,) = session.run(None, {"observation": blocks_of(picture).astype(np.float32)})
+    inputs = (torch.from_numpy(picture).permute(2, 0, 1)[None].float() - 128) / 64
+    expected = encoder(inputs)[0].permute(1, 2, 0).reshape(-1, 12).detach().numpy()
+    np.testing.assert_allclose(code, expected, atol=1e-3)
+    assert parameters == sum(p.numel() for p in encoder.parameters())
+
+
+def test_fake_weights_are_whole_parts_of_one_scale_a_row() -> None:
+    parts = 5 * torch.randn(5, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    scale = torch.tensor([0.5, 1.0, 2.0, 0.1, 3.0])
+    fake = FakeWeights(4, scale)
+    integers = fake(parts).detach() / scale.view(-1, 1, 1, 1)
+    assert torch.allclose(integers, parts.round().clamp(-8, 7), atol=1e-5)
+
+
+def test_gradients_pass_the_rounding_where_it_does_not_saturate() -> None:
+    parts = torch.tensor([[0.3, 1.6, 9.0]], requires_grad=True)
+    fake = FakeWeights(3, torch.tensor([2.0]))
+    fake(parts).sum().backward()
+    assert parts.grad is not None and parts.grad.tolist() == [[2.0, 2.0, 0.0]]
+    # Weights grow with their scale as their integers are.
+    assert fake.logarithm.grad is not None and fake.logarithm.grad.item() == pytest.approx(2.0 * (0 + 2 + 3))
+
+
+@pytest.mark.parametrize("kind", ["linear", "autoencoder"])
+def test_training_of_integers_starts_near_the_float_encoder(kind: EncoderName) -> None:
+    basis, _ = karhunen_loeve(PICTURES, 12, 0)
+    encoder, blocks = Encoder(kind, basis), sampled_blocks(PICTURES, 256, 0)
+    planes = torch.from_numpy(blocks.reshape(-1, 8, 8, 3)).permute(0, 3, 1, 2)
+    inputs = (planes.float() - 128) / 64
+    with torch.no_grad():
+        exact = encoder(inputs)
+        encoder.quantize(4, lattice_grids(encoder, blocks, 4))
+        assert (encoder(inputs) - exact).square().mean() < 1e-3 * exact.square().mean()
 
 
 def test_estimated_bits_are_those_of_a_distribution() -> None:

@@ -1,0 +1,54 @@
+"""A trained encoder in float32: its files are what its integers are measured against."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+from policyport.core.artifact import Artifact
+from policyport.core.codec_file import Header, pack_picture
+from policyport.core.codec_latents import Numbers, encode_numbers
+from policyport.core.codec_model import BLOCK, CODES_FILE, LARGEST, CoderModel
+from policyport.core.codec_picture import blocks_of, whole_blocks
+from policyport.hil.codec import PictureDecoder
+from policyport.pipeline.codec_rates import Coded
+
+FloatCoder = Callable[[NDArray[np.uint8]], Coded]
+"""What codes a picture [rows, columns, 3]."""
+
+
+def coder_of_float(trained: Artifact) -> FloatCoder:
+    """The encoder of a train artifact in float32, with the decoder and the tables there."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(
+        str(trained.file("policy.onnx")), options, providers=["CPUExecutionProvider"]
+    )
+    coder, decoder = CoderModel.read(trained.file(CODES_FILE)), PictureDecoder(trained.path)
+
+    def of(picture: NDArray[np.uint8]) -> Coded:
+        pixels = whole_blocks(picture)
+        (code,) = session.run(None, {"observation": blocks_of(pixels).astype(np.float32)})
+        code = code.reshape(len(pixels) // BLOCK, -1, coder.channels)
+
+        def coded(quality: int) -> tuple[int, NDArray[np.uint8]]:
+            header = Header(picture.shape[1], picture.shape[0], quality, False, coder.digest())
+            numbers = quantized_reals(code, float(coder.steps[quality]), coder.offsets)
+            return len(pack_picture(header, encode_numbers(numbers, coder))), decoder.picture(numbers, header)
+
+        return coded
+
+    return of
+
+
+def quantized_reals(code: NDArray[np.float32], step: float, offsets: NDArray[np.uint8]) -> Numbers:
+    """Numbers as :func:`policyport.core.codec_latents.quantize_numbers` has them, of a code in float32.
+
+    :param code: [..., channels], in grey levels
+    :param step: in grey levels
+    """
+    magnitude = np.floor(np.abs(code.astype(np.float64)) / step + offsets / 256)
+    return np.asarray(np.sign(code) * np.minimum(magnitude, LARGEST), np.int64)
