@@ -76,15 +76,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--page",
         type=Path,
         metavar="FILE.md",
-        help="Markdown whose block of the study's name (au-study, codec-study, codec-bits, codec-mcucoder) gets the "
-        "table",
+        help="Markdown whose block of the study's name (au-study, codec-study, codec-study-ENCODER, codec-bits, "
+        "codec-mcucoder) gets the table",
     )
     add(
         "--out",
         type=Path,
         metavar="DIR",
-        help="folder to write [default: runs/<study>, runs/<study>-study of au and codec, runs/codec-bits, "
-        "runs/codec-<peer>]",
+        help="folder to write [default: runs/<study>, runs/<study>-study of au and codec, there with "
+        "encoders other than hybrid behind it, runs/codec-bits, runs/codec-<peer>]",
     )
     add(
         "--measured-only",
@@ -180,6 +180,8 @@ def execute(arguments: argparse.Namespace) -> int:
         name = _named_after_peer(arguments)
     elif arguments.study == "codec" and arguments.bits:
         name = _named_after_bits(arguments)
+    elif arguments.study == "codec" and (others := [name for name in arguments.encoders or () if name != "hybrid"]):
+        name = "-".join([name, *others])
     arguments.out = arguments.out or Path("runs") / name
     studies: dict[str, Callable[[argparse.Namespace, Tell], Files]] = {
         "actors": _actors,

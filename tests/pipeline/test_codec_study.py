@@ -89,7 +89,9 @@ def test_a_study_is_written_and_goes_on(
     table["points"][0]["psnr_db"] = 12.3456
     cell.write_text(json.dumps(table))
     document = tmp_path / "page.md"
-    blocks = [f"<!-- figures:{name} -->\n{name}\n<!-- /figures:{name} -->\n" for name in ("codec", "codec-study")]
+    blocks = [
+        f"<!-- figures:{name} -->\n{name}\n<!-- /figures:{name} -->\n" for name in ("codec-study", "codec-study-linear")
+    ]
     document.write_text("".join(blocks))
     assert main([*line, "--page", str(document)]) == 0
     assert "12.35 dB" in capsys.readouterr().out
