@@ -32,8 +32,14 @@ def test_training_lowers_the_loss_on_pictures_it_does_not_see() -> None:
     assert curve[-1]["loss"] < curve[0]["loss"]
 
 
-def test_interrupted_training_ends_with_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = learner.learn(LITTLE, PICTURES).codec.state_dict()
+@pytest.mark.parametrize("bits", [0, 3])
+def test_interrupted_training_ends_with_the_same_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bits: int
+) -> None:
+    from dataclasses import replace
+
+    config = replace(LITTLE, weight_bits=bits, calibration_blocks=64)
+    whole = learner.learn(config, PICTURES).codec.state_dict()
     original = learner._step
 
     def stopping(state: learner.State, *rest: object) -> None:
@@ -43,9 +49,9 @@ def test_interrupted_training_ends_with_the_same_weights(tmp_path: Path, monkeyp
 
     monkeypatch.setattr(learner, "_step", stopping)
     with pytest.raises(KeyboardInterrupt):
-        learner.learn(LITTLE, PICTURES, tmp_path / "checkpoint.pt")
+        learner.learn(config, PICTURES, tmp_path / "checkpoint.pt")
     monkeypatch.undo()
-    again = learner.learn(LITTLE, PICTURES, tmp_path / "checkpoint.pt").codec.state_dict()
+    again = learner.learn(config, PICTURES, tmp_path / "checkpoint.pt").codec.state_dict()
     assert whole.keys() == again.keys()
     assert all(torch.equal(whole[name], again[name]) for name in whole)
 
