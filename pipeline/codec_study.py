@@ -42,7 +42,7 @@ QUALITIES = (0, 2, 4, 6, 8, 10, 12)
 """At which test photographs are coded."""
 
 RATES = (0.25, 0.5)
-"""Bits per pixel at which codecs are compared."""
+"""Bits per pixel at which codecs are compared, unless others are asked for."""
 
 AGAINST = "JPEG, optimised"
 
@@ -233,27 +233,35 @@ def rows_of(found: Iterable[tuple[CodecCell, Sequence[Point]]]) -> list[CodecRow
     return [CodecRow(*setting, tuple(grouped[setting])) for setting in order if setting in grouped]
 
 
-def header() -> list[str]:
+def header(rates: Sequence[float] = RATES) -> list[str]:
     """Of :func:`words`."""
-    rates = [f"{metric} at {rate:g} bpp" for rate in RATES for metric in get_args(Metric)]
-    return ["encoder", "objective", "loss", "seeds", *rates, f"bits against {AGAINST}, by PSNR, MS-SSIM, SSIMULACRA 2"]
+    reached = [f"{metric} at {rate:g} bpp" for rate in rates for metric in get_args(Metric)]
+    return [
+        "encoder",
+        "objective",
+        "loss",
+        "seeds",
+        *reached,
+        f"bits against {AGAINST}, by PSNR, MS-SSIM, SSIMULACRA 2",
+    ]
 
 
-def words(row: CodecRow, peer: Sequence[Point]) -> list[str]:
+def words(row: CodecRow, peer: Sequence[Point], rates: Sequence[float] = RATES) -> list[str]:
     """A row of the table; empty where a codec does not reach a rate or a window."""
-    rates = [
+    reached = [
         _spread(row.at(rate, metric), 1 if metric == "SSIMULACRA 2" else 2)
-        for rate in RATES
+        for rate in rates
         for metric in get_args(Metric)
     ]
     gained = ", ".join(_percent(row.bd(peer, metric)) for metric in get_args(Metric))
-    return [row.encoder, row.objective, LOSSES[row.loss], str(len(row.curves)), *rates, gained]
+    return [row.encoder, row.objective, LOSSES[row.loss], str(len(row.curves)), *reached, gained]
 
 
-def markdown(rows: Sequence[CodecRow], peer: Sequence[Point]) -> str:
+def markdown(rows: Sequence[CodecRow], peer: Sequence[Point], rates: Sequence[float] = RATES) -> str:
     """The table of the page and of the documentation; MS-SSIM in decibels, ± the standard deviation over seeds."""
-    lines = [f"| {' | '.join(header())} |", f"|{'---|' * len(header())}"]
-    return "\n".join([*lines, *(f"| {' | '.join(words(row, peer))} |" for row in rows)])
+    head = header(rates)
+    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    return "\n".join([*lines, *(f"| {' | '.join(words(row, peer, rates))} |" for row in rows)])
 
 
 def to_csv(found: Iterable[tuple[CodecCell, Sequence[Point]]]) -> str:

@@ -23,12 +23,17 @@ def peer_points(folder: Path, pictures: Pictures, label: str) -> list[Point]:
 
 
 def render(
-    found: Sequence[tuple[CodecCell, Sequence[Point]]], others: Sequence[Point], folder: Path, pictures: Pictures
+    found: Sequence[tuple[CodecCell, Sequence[Point]]],
+    others: Sequence[Point],
+    folder: Path,
+    pictures: Pictures,
+    rates: Sequence[float] = RATES,
 ) -> str:
     """The page as text.
 
     :param folder: of the study, whose trained codecs code the crops
     :param pictures: that the codecs were judged on
+    :param rates: bits per pixel of the table; the plane of perceived quality and distortion is drawn at the last
     """
     rows = rows_of(found)
     cells = {cell.setting: cell for cell, _ in reversed(found)}
@@ -37,17 +42,17 @@ def render(
     for name, row in named.items():
         coder = opened(cells[row.encoder, row.objective, row.loss], folder)
         coders[name] = {picture: coder_of(*coder, pictures[picture]) for picture in crop_places(pictures)}
-    rate = RATES[-1]
+    rate = rates[-1]
     pairs = {name: zip(row.at(rate, "PSNR"), row.at(rate, "SSIMULACRA 2"), strict=True) for name, row in named.items()}
     plane = {name: reached for name, seeds in pairs.items() if (reached := list(seeds))}
     peer = of_codec(others, AGAINST)
-    table = "By setting; MS-SSIM in decibels; ± is the standard deviation over seeds.", header()
+    table = "By setting; MS-SSIM in decibels; ± is the standard deviation over seeds.", header(rates)
     return render_page(
         "What the losses of an image codec are worth",
         {name: row.curves for name, row in named.items()},
         others,
         crops_of(pictures, coders),
-        [(*table, [words(row, peer) for row in rows])],
+        [(*table, [words(row, peer, rates) for row in rows])],
         plane_figure(plane, rate) if plane else None,
     )
 

@@ -139,6 +139,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--encoders", nargs="+", metavar="ENCODER", help="autoencoder, hybrid, linear [default: hybrid]")
     add("--losses", nargs="+", metavar="LOSS", help="mse, mse+ms-ssim, mse+ms-ssim+cycle [default: each]")
     add("--objectives", nargs="+", metavar="OBJECTIVE", help="none, compression, rate [default: each]")
+    add("--rates", nargs="+", type=float, metavar="BPP", help="at which losses are compared [default: 0.25 0.5]")
     add("--images", type=Path, metavar="DIR", help="photographs to train on [default: the listed packages]")
     add("--test-images", type=Path, metavar="DIR", help="photographs to judge on [default: those of packages]")
     add("--peer", choices=("mcucoder",), help="compare our encoder with MCUCoder's (arXiv 2411.19442), nothing else")
@@ -422,12 +423,11 @@ def _codec(arguments: argparse.Namespace, tell: Tell) -> Files:
     found = study.run_codec_study(cells, arguments.out, _stages(arguments), said)
     pictures = study.judged_by(cells, arguments.out)
     others = peer_points(arguments.out, pictures, judged_label(arguments.test_images, pictures))
-    table = study.markdown(study.rows_of(found), of_codec(others, study.AGAINST)) + "\n"
-    return {
-        "study.csv": study.to_csv(found),
-        "study.md": table,
-        "study.html": render(found, others, arguments.out, pictures),
-    }
+    rates = arguments.rates or study.RATES
+    table = study.markdown(study.rows_of(found), of_codec(others, study.AGAINST), rates) + "
+"
+    page = render(found, others, arguments.out, pictures, rates)
+    return {"study.csv": study.to_csv(found), "study.md": table, "study.html": page}
 
 
 def _codec_bits(arguments: argparse.Namespace, tell: Tell) -> Files:

@@ -56,6 +56,7 @@ def test_rows_hold_the_seeds_and_what_they_save() -> None:
     (row,) = rows_of(cells)
     peer = curve(1.0, "JPEG, optimised")
     assert row.bd(peer, "PSNR") == [pytest.approx(-60), pytest.approx(-40)]
+    assert "PSNR at 1.2 bpp" in markdown([row], peer, (1.2,))
     text = markdown([row], peer)
     assert "| hybrid | rate | a: squared error | 2 |" in text and "-50.0 %, -50.0 %, -50.0 % |" in text
 
