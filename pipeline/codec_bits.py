@@ -20,6 +20,7 @@ from policyport.core.artifact import Artifact, code_version
 from policyport.core.errors import ConfigError
 from policyport.pipeline.cells import cell as kept_cell
 from policyport.pipeline.codec_float import coder_of_float
+from policyport.pipeline.codec_judged import Pictures, judged_label, judged_photographs
 from policyport.pipeline.codec_page import bd_words, window_words
 from policyport.pipeline.codec_rates import METRICS, BdRate, Point, bd_rate, curve_of, measure
 from policyport.pipeline.codec_study import CodecCell, coders_in, integers_of, train_cell
@@ -71,9 +72,21 @@ Said = Callable[[str, Sequence[Point]], None]
 """Is told the name of what is measured, and its curve."""
 
 
-def bits_grid(encoders: Iterable[str], seeds: Iterable[int], steps: int, images: Path | None = None) -> list[CodecCell]:
-    """The float32 encoders of a study."""
-    return [CodecCell(encoder, LOSS, OBJECTIVE, seed, steps, images) for seed in seeds for encoder in encoders]
+def bits_grid(
+    encoders: Iterable[str],
+    seeds: Iterable[int],
+    steps: int,
+    images: Path | None = None,
+    test_images: Path | None = None,
+) -> list[CodecCell]:
+    """The float32 encoders of a study.
+
+    :param images: photographs to train on; None takes those of packages
+    :param test_images: photographs to judge on; None takes those of packages
+    """
+    return [
+        CodecCell(encoder, LOSS, OBJECTIVE, seed, steps, images, test_images) for seed in seeds for encoder in encoders
+    ]
 
 
 def run_bits_study(
@@ -92,7 +105,8 @@ def run_bits_study(
     for cell in cells:
         place = folder / "cells" / cell.name
         trained = train_cell(cell, place / "train", say)
-        exact = _measured(trained, place, "float32", _float_points)
+        judged = _Judged.of(cell, trained)
+        exact = judged.measured(trained, place, "float32", _float_points)
         said(f"{cell.name} float32", exact)
         for width in bits:
             for method in (method for method in METHODS if method in methods):
@@ -100,7 +114,7 @@ def run_bits_study(
                     continue
                 integers = _integers(cell, trained, width, method, place, say)
                 name = f"{method}-{width}"
-                points = _measured(integers, place, name, _integer_points)
+                points = judged.measured(integers, place, name, _integer_points)
                 said(f"{cell.name} {name}", points)
                 size = int(integers.manifest.figures["weight_bytes"])
                 found.append(BitsResult(cell, width, method, size, points, exact))
@@ -114,27 +128,36 @@ def _integers(cell: CodecCell, trained: Artifact, bits: int, method: BitsMethod,
     return integers_of(trained, out / "quantize", say, weight_bits=bits, method=method)
 
 
-def _measured(
-    artifact: Artifact, folder: Path, name: str, curve: Callable[[Artifact], list[Point]]
-) -> tuple[Point, ...]:
-    def measured() -> dict[str, Any]:
-        return {"points": [dataclasses.asdict(point) for point in curve(artifact)]}
+@dataclass(frozen=True)
+class _Judged:
+    """The photographs that an encoder is judged on."""
 
-    given = {"artifact": artifact.key, "qualities": QUALITIES, "code": code_version(*MEASURING)}
-    return tuple(Point(**point) for point in kept_cell(folder / "points", name, given, measured)["points"])
+    pictures: Pictures
+    label: str
+
+    @classmethod
+    def of(cls, cell: CodecCell, trained: Artifact) -> _Judged:
+        pictures = judged_photographs(cell.test_images, [trained.path])
+        return cls(pictures, judged_label(cell.test_images, pictures))
+
+    def measured(
+        self, artifact: Artifact, folder: Path, name: str, curve: Callable[[Artifact, Pictures], list[Point]]
+    ) -> tuple[Point, ...]:
+        def cell() -> dict[str, Any]:
+            return {"points": [dataclasses.asdict(point) for point in curve(artifact, self.pictures)]}
+
+        given = {"artifact": artifact.key, "qualities": QUALITIES, "code": code_version(*MEASURING)}
+        kept = kept_cell(folder / "points", f"{name}{self.label}", given, cell)
+        return tuple(Point(**point) for point in kept["points"])
 
 
-def _integer_points(artifact: Artifact) -> list[Point]:
-    from policyport.train.codec.photographs import test_photographs
-
-    return measure(*coders_in(artifact.path), test_photographs(), QUALITIES)
+def _integer_points(artifact: Artifact, pictures: Pictures) -> list[Point]:
+    return measure(*coders_in(artifact.path), pictures, QUALITIES)
 
 
-def _float_points(artifact: Artifact) -> list[Point]:
-    from policyport.train.codec.photographs import test_photographs
-
+def _float_points(artifact: Artifact, pictures: Pictures) -> list[Point]:
     coder_of = coder_of_float(artifact)
-    return curve_of("float32", QUALITIES, [(picture, coder_of(picture)) for picture in test_photographs().values()])
+    return curve_of("float32", QUALITIES, [(picture, coder_of(picture)) for picture in pictures.values()])
 
 
 def markdown(found: Sequence[BitsResult]) -> str:

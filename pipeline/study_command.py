@@ -424,17 +424,22 @@ def _codec(arguments: argparse.Namespace, tell: Tell) -> Files:
     pictures = study.judged_by(cells, arguments.out)
     others = peer_points(arguments.out, pictures, judged_label(arguments.test_images, pictures))
     rates = arguments.rates or study.RATES
-    table = study.markdown(study.rows_of(found), of_codec(others, study.AGAINST), rates) + "
-"
+    table = study.markdown(study.rows_of(found), of_codec(others, study.AGAINST), rates) + "\n"
     page = render(found, others, arguments.out, pictures, rates)
     return {"study.csv": study.to_csv(found), "study.md": table, "study.html": page}
 
 
 def _codec_bits(arguments: argparse.Namespace, tell: Tell) -> Files:
     from policyport.pipeline import codec_bits as study
+    from policyport.pipeline.codec_judged import require_judgeable
 
+    require_judgeable(arguments.test_images, arguments.images)
     cells = study.bits_grid(
-        arguments.encoders or ("linear",), arguments.seeds, arguments.steps or 1200, arguments.images
+        arguments.encoders or ("linear",),
+        arguments.seeds,
+        arguments.steps or 1200,
+        arguments.images,
+        arguments.test_images,
     )
     found = study.run_bits_study(
         cells,

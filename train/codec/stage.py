@@ -45,8 +45,8 @@ def train_codec(config: CodecConfig, out: Path) -> Artifact:
 
     Writes ``policy.onnx`` (the encoder of a block), ``decoder.onnx``, ``codec.npz``, ``task.json``,
     ``observations.npz`` (blocks), ``pictures.npz`` (held-out photographs), ``photographs.json`` (those trained on) and
-    ``curve.csv``; ``integers.npz`` too, where weights were trained as integers. Interrupted, it leaves ``<out>.partial``
-    and goes on from there.
+    ``curve.csv``; ``integers.npz`` too, where weights were trained as integers. Interrupted, it leaves
+    ``<out>.partial`` and goes on from there.
 
     :raises ConfigError: ``images`` holds no pictures, or a held-out one
     :raises ToolError: torch, scipy, or a package of test photographs is not installed
