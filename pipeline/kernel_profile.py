@@ -175,9 +175,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         rows = fit_kernels(profile_layers(board))
         table["cores"][board.core.removesuffix("f")] = rows
         table["compiler"] = find_toolchain("auto", False).version
-        options.file.write_text(json.dumps(table, indent=1, sort_keys=True) + "\n")
+        options.file.write_text(_as_text(table))
         print(f"{board.core}: {len(rows)} kernels, the worst fit {max(row['error'] for row in rows.values()):.1%}")
     return 0
+
+
+def _as_text(table: Mapping[str, Any]) -> str:
+    """The table as JSON, a kernel on each line."""
+    cores = []
+    for core, rows in sorted(table["cores"].items()):
+        lines = [f"  {json.dumps(name)}: {json.dumps(rows[name], sort_keys=True)}" for name in sorted(rows)]
+        cores.append(f" {json.dumps(core)}: {{\n" + ",\n".join(lines) + "\n }")
+    return f'{{\n"compiler": {json.dumps(table["compiler"])},\n"cores": {{\n' + ",\n".join(cores) + "\n}\n}\n"
 
 
 if __name__ == "__main__":
