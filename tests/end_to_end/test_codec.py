@@ -232,9 +232,9 @@ def test_methods_are_compared_by_decoded_pictures(run: Path, tmp_path: Path) -> 
     found = json.loads((tmp_path / "compare.json").read_text())
     assert found["metric_name"] == f"PSNR in dB at quality {QUALITY}"
     eight, two = found["cells"]
-    assert eight["metric"] == pytest.approx(found["float_metric"], abs=0.2)
-    assert two["metric"] < eight["metric"] - 0.5
-    assert eight["bits_per_pixel"] == pytest.approx(found["float_bits_per_pixel"], rel=0.05)
+    assert eight["metric"] == pytest.approx(found["float_metric"], abs=0.01)
+    assert eight["bits_per_pixel"] == pytest.approx(found["float_bits_per_pixel"], rel=0.01)
+    assert two["metric"] < eight["metric"] - 0.1 and two["bits_per_pixel"] > 1.03 * eight["bits_per_pixel"]
     artifact = open_artifact(tmp_path / "nearest-8", "quantize")
     encoder = PictureEncoder(lower(artifact.file("model.onnx")), CoderModel.read(artifact.file(CODES_FILE)))
     decoder, rows = PictureDecoder(artifact.path), []
