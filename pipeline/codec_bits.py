@@ -101,6 +101,7 @@ def run_bits_study(
     unknown = [method for method in methods if method not in METHODS]
     if unknown:
         raise ConfigError("no such method", where="--methods", expected=", ".join(METHODS), got=unknown[0])
+    chosen: list[BitsMethod] = [method for method in METHODS if any(method == asked for asked in methods)]
     found = []
     for cell in cells:
         place = folder / "cells" / cell.name
@@ -109,7 +110,7 @@ def run_bits_study(
         exact = judged.measured(trained, place, "float32", _float_points)
         said(f"{cell.name} float32", exact)
         for width in bits:
-            for method in (method for method in METHODS if method in methods):
+            for method in chosen:
                 if method == "qat" and width not in TRAINED_BITS:
                     continue
                 integers = _integers(cell, trained, width, method, place, say)

@@ -33,7 +33,8 @@ def kernel_programs() -> Iterator[Program]:
 
 
 def _same(kernel: int, stride: int = 1) -> Window:
-    return Window((kernel, kernel), (stride, stride), (1, 1), (kernel // 2,) * 4)
+    margin = kernel // 2
+    return Window((kernel, kernel), (stride, stride), (1, 1), (margin, margin, margin, margin))
 
 
 def _convolutions(rng: np.random.Generator, shape: tuple[int, int, int], bits: int) -> Program:

@@ -155,10 +155,11 @@ def _swept(chain: Chain, aim: Aim, random: np.random.Generator) -> float:
     """Every row once, in an order drawn layer by layer; the loss after."""
     loss = aim.loss(chain.outputs)
     for layer in range(len(chain.weights)):
-        for count, row in enumerate(random.permutation(len(chain.weights[layer]))):
-            if count % REFRESH == 0:
-                slopes = chain.slopes(layer) * aim.felt(chain.outputs)[:, :, None]
-            loss = _solved(chain, aim, layer, int(row), slopes[:, :, row], loss)
+        order = random.permutation(len(chain.weights[layer]))
+        for start in range(0, len(order), REFRESH):
+            slopes = chain.slopes(layer) * aim.felt(chain.outputs)[:, :, None]
+            for row in order[start : start + REFRESH]:
+                loss = _solved(chain, aim, layer, int(row), slopes[:, :, row], loss)
     return loss
 
 

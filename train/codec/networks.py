@@ -127,9 +127,10 @@ class Encoder(nn.Module):  # type: ignore[misc]
     def scales(self) -> dict[str, Tensor]:
         """Name of each of :attr:`weighted` to the scales of its integers, where it has them."""
         return {
-            name: module.parametrizations.weight[0].scale.detach()
+            name: part.scale.detach()
             for name, module in self.weighted.items()
-            if nn.utils.parametrize.is_parametrized(module)
+            for part in module.modules()
+            if isinstance(part, FakeWeights)
         }
 
     def forward(self, picture: Tensor) -> Tensor:
