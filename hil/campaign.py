@@ -24,6 +24,7 @@ from policyport.deploy.program import quantize_input, read_program
 from policyport.firmware_bridge.client import Bridge, Identity, WireLog
 from policyport.hil import gates, junit, measure, parity, provenance
 from policyport.hil.coding import Coder, code_pictures
+from policyport.hil.coding_figures import CodingFigures
 from policyport.hil.config import HilConfig
 from policyport.hil.delay import play_delayed
 from policyport.hil.energy import find_driver, measure_energy
@@ -34,7 +35,6 @@ from policyport.hil.policy import BoardPolicy, FloatPolicy
 from policyport.hil.recognize import read_labels, recognize
 from policyport.hil.result import (
     BoardFigures,
-    CodingFigures,
     Deadline,
     DelayFigures,
     EnergyFigures,

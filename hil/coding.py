@@ -18,10 +18,10 @@ from policyport.core.similarity import SMALLEST_SIDE, ms_ssim
 from policyport.core.task import Task
 from policyport.firmware_bridge.client import Bridge
 from policyport.hil.codec import PictureDecoder, PictureEncoder, decibels, squared_error
+from policyport.hil.coding_figures import BoardFile, CodingFigures, QualityFigures, Rate
 from policyport.hil.config import HilConfig
 from policyport.hil.held_out import HeldOut
 from policyport.hil.policy import FloatPolicy
-from policyport.hil.result import BoardFile, CodingFigures, QualityFigures, Rate
 from policyport.hil.rig import Rig
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from policyport.pipeline.codec_rates import Point
     from policyport.pipeline.quarl_cell import CellResult
     from policyport.pipeline.run import Say
 
@@ -175,20 +174,17 @@ Files = dict[str, str]
 
 def execute(arguments: argparse.Namespace) -> int:
     """Run the study and write its files."""
-    # A recipe's run, and the block of a page for its figures, are called au and codec already.
-    name = f"{arguments.study}-study" if arguments.study in ("au", "codec") else arguments.study
-    if arguments.peer:
-        name = _named_after_peer(arguments)
-    elif arguments.study == "codec" and arguments.bits:
-        name = _named_after_bits(arguments)
-    elif arguments.study == "codec" and (others := [name for name in arguments.encoders or () if name != "hybrid"]):
-        name = "-".join([name, *others])
+    from policyport.pipeline import codec_study_command
+
+    name = f"{arguments.study}-study" if arguments.study == "au" else arguments.study  # au is a recipe's run
+    if arguments.study == "codec" or arguments.peer:
+        name = codec_study_command.study_name(arguments)
     arguments.out = arguments.out or Path("runs") / name
     studies: dict[str, Callable[[argparse.Namespace, Tell], Files]] = {
         "actors": _actors,
         "adaround": _adaround,
         "au": _au,
-        "codec": _codec,
+        "codec": lambda arguments, tell: codec_study_command.study_codec(arguments, _stages(arguments), tell),
         "deployment": _deployment,
         "last-layer": _last_layer,
         "precision": _precision,
@@ -207,41 +203,6 @@ def execute(arguments: argparse.Namespace) -> int:
         write_blocks([arguments.page], {name: table.rstrip()})
     tell(str(arguments.out / list(files)[-1]))
     return 0
-
-
-def _named_after_peer(arguments: argparse.Namespace) -> str:
-    """Folder and block of a comparison with a peer.
-
-    :raises ConfigError: the study has no peers, or the comparison takes no such choice
-    """
-    from policyport.core.errors import ConfigError
-
-    if arguments.study != "codec":
-        raise ConfigError("a peer of another study", where="--peer", expected="the study codec", got=arguments.study)
-    chosen = arguments.encoders or arguments.losses or arguments.objectives or arguments.test_images
-    if chosen or len(arguments.seeds) > 1:
-        raise ConfigError(
-            "a comparison with a peer has our linear encoder, its usual losses, one seed and the packages' photographs",
-            where="--peer",
-            cure="leave out --encoders, --losses, --objectives and --test-images, and give one seed",
-        )
-    return f"codec-{arguments.peer}"
-
-
-def _named_after_bits(arguments: argparse.Namespace) -> str:
-    """Folder and block of the study of weights of few bits.
-
-    :raises ConfigError: it takes no such choice
-    """
-    from policyport.core.errors import ConfigError
-
-    if arguments.losses or arguments.objectives:
-        raise ConfigError(
-            "widths of weights are studied with the usual losses",
-            where="--bits",
-            cure="leave out --losses and --objectives",
-        )
-    return "codec-bits"
 
 
 def _is_quiet(arguments: argparse.Namespace) -> bool:
@@ -394,83 +355,6 @@ def _au(arguments: argparse.Namespace, tell: Tell) -> Files:
     rows = study.rows_of(found)
     tables = [study.markdown(rows), *map(study.units_markdown, rows)]
     return {"study.csv": study.to_csv(found), "study.md": "\n\n".join(tables) + "\n", "study.html": render_page(rows)}
-
-
-def _codec(arguments: argparse.Namespace, tell: Tell) -> Files:
-    from policyport.pipeline import codec_study as study
-    from policyport.pipeline.codec_judged import judged_label, require_judgeable
-    from policyport.pipeline.codec_rates import of_codec
-    from policyport.pipeline.codec_study_page import peer_points, render
-
-    def said(cell: study.CodecCell, points: Sequence[Point]) -> None:
-        tell(_curve_line(cell.name, points))
-
-    if arguments.peer:
-        return _mcucoder(arguments, tell)
-    if arguments.bits:
-        return _codec_bits(arguments, tell)
-
-    cells = study.grid(
-        arguments.encoders or ("hybrid",),
-        arguments.losses or study.LOSSES,
-        arguments.objectives or study.OBJECTIVES,
-        arguments.seeds,
-        arguments.steps or 1200,
-        arguments.images,
-    )
-    cells = [dataclasses.replace(cell, test_images=arguments.test_images) for cell in cells]
-    require_judgeable(arguments.test_images, arguments.images)
-    found = study.run_codec_study(cells, arguments.out, _stages(arguments), said)
-    pictures = study.judged_by(cells, arguments.out)
-    others = peer_points(arguments.out, pictures, judged_label(arguments.test_images, pictures))
-    rates = arguments.rates or study.RATES
-    table = study.markdown(study.rows_of(found), of_codec(others, study.AGAINST), rates) + "\n"
-    page = render(found, others, arguments.out, pictures, rates)
-    return {"study.csv": study.to_csv(found), "study.md": table, "study.html": page}
-
-
-def _codec_bits(arguments: argparse.Namespace, tell: Tell) -> Files:
-    from policyport.pipeline import codec_bits as study
-    from policyport.pipeline.codec_judged import require_judgeable
-
-    require_judgeable(arguments.test_images, arguments.images)
-    cells = study.bits_grid(
-        arguments.encoders or ("linear",),
-        arguments.seeds,
-        arguments.steps or 1200,
-        arguments.images,
-        arguments.test_images,
-    )
-    found = study.run_bits_study(
-        cells,
-        arguments.bits,
-        arguments.methods or study.DEFAULT_METHODS,
-        arguments.out,
-        _stages(arguments),
-        lambda name, points: tell(_curve_line(name, points)),
-    )
-    return {"bits.csv": study.to_csv(found), "bits.md": study.markdown(found)}
-
-
-def _mcucoder(arguments: argparse.Namespace, tell: Tell) -> Files:
-    from policyport.pipeline import codec_mcucoder_comparison as comparison
-
-    found = comparison.compare(
-        arguments.out,
-        arguments.decoders,
-        arguments.steps or 1200,
-        arguments.seeds[0],
-        arguments.images,
-        _stages(arguments),
-        lambda name, points: tell(_curve_line(name, points)),
-    )
-    return {"comparison.json": comparison.to_json(found), "comparison.md": comparison.markdown(found)}
-
-
-def _curve_line(name: str, points: Sequence[Point]) -> str:
-    """The ends of a codec's curve."""
-    ends = (f"{p.bits_per_pixel:.3f} bpp {p.psnr_db:.2f} dB" for p in (points[0], points[-1]))
-    return f"{name:<40} {' to '.join(ends)}"
 
 
 def _one_width(arguments: argparse.Namespace) -> int:

@@ -64,11 +64,11 @@ def parts_of(graph: FloatGraph) -> tuple[Part, ...] | None:
         return None
     found: list[Part] = []
     for node in graph.readers(graph.input_name):
-        whole = Slice(name=graph.input_name, inputs=(), start=0, stop=graph.input_shape[0])
-        piece = node if isinstance(node, Slice) else whole
-        readers = graph.readers(node.name) if isinstance(node, Slice) else (node,)
-        for reader in readers:
-            part = _part(graph, piece, reader)
+        if isinstance(node, Slice):
+            parts = [_part(graph, node, reader) for reader in graph.readers(node.name)]
+        else:
+            parts = [Part(0, graph.input_shape[0], (node,)) if isinstance(node, Linear) else None]
+        for part in parts:
             if part is None:
                 return None
             found.append(part)

@@ -24,18 +24,24 @@ from policyport.quantize.nodes import (
     Pad,
     Pointwise,
     Product,
-    Reshape,
     Resize,
-    Shape,
     Softmax,
     Sum,
     TransposedConvolution,
     clip,
 )
 from policyport.quantize.observation_parts import split_joined
-from policyport.quantize.onnx_builder import TO_FIRST, TO_LAST, Builder, Value
+from policyport.quantize.onnx_builder import Builder, Value
 from policyport.quantize.onnx_file import PASSED_OVER, open_onnx, per_channel
 from policyport.quantize.onnx_functions import FUNCTIONS, read_function
+from policyport.quantize.onnx_moves import (
+    read_gather,
+    read_reshape,
+    read_slice,
+    read_split,
+    read_transpose,
+    reshaped,
+)
 from policyport.quantize.onnx_recurrent import read_gru, read_lstm
 from policyport.quantize.onnx_windows import joined_pads, read_margin, read_size, read_window
 
@@ -282,7 +288,7 @@ def _global_average(build: Builder, node: Any) -> Value:
     name = node.output[0] if keeps else f"{node.output[0]}_pooled"
     window = Window((value.shape[1], value.shape[2]))
     pooled = build.put(AveragePool(name=name, inputs=(value.name,), window=window), value.last)
-    return pooled if keeps else _reshaped(build, node, pooled, (value.shape[0],))
+    return pooled if keeps else reshaped(build, node, pooled, (value.shape[0],))
 
 
 def _put_together(build: Builder, node: Any) -> Value | None:
@@ -311,145 +317,6 @@ def _concat(build: Builder, node: Any) -> Value:
     if not along_channels or any(v.shape[1:] != first.shape[1:] or v.last != first.last for v in values):
         raise build.file.refuse(node, "tensors laid together along another axis", expected="channels", got=axis)
     return build.put(Concat(name=node.output[0], inputs=tuple(v.name for v in values)), first.last)
-
-
-def _reshape(build: Builder, node: Any) -> Value:
-    """Flatten, Reshape, Squeeze and Unsqueeze."""
-    value = build.value(node)
-    if build.file.state and len(value.shape) == 1 and node.op_type != "Flatten":
-        return _kept(build, node, value)
-    value = build.whole(node)
-    target = _target(build, node, value)
-    if len(target) < 2 or target[0] != 1 or prod(target) != prod(value.shape) or len(target) not in (2, 4):
-        raise build.file.refuse(
-            node,
-            "a change of shape that mixes observations",
-            expected="[n, features] or [n, channels, height, width]",
-            got=f"{value.file_shape} to {target}",
-        )
-    if target == value.file_shape:
-        return value
-    if value.name == build.file.input_name:
-        return _entered(build, node, value, target[1:])
-    if len(value.shape) == 1 and build.turns(node.output[0], target[1:]):
-        return _turned(build, node, value, target[1:])
-    return _reshaped(build, node, build.settled(value, f"{node.output[0]}_operand0"), target[1:])
-
-
-def _turned(build: Builder, node: Any, value: Value, target: Shape) -> Value:
-    """A vector as an image of which the file has the channels last and turns them to the front."""
-    *size, channels = target
-    value = build.settled(value, f"{node.output[0]}_operand0")
-    made = Reshape(name=node.output[0], inputs=(value.name,), target=(channels, *size), channels_last=True)
-    return build.put(made, last=True)
-
-
-def _kept(build: Builder, node: Any, value: Value) -> Value:
-    """A vector of a recurrent network under more or fewer axes of one: of a sequence, a direction."""
-    given = build.file.constant(node, 1) if node.op_type == "Reshape" else None
-    if given is not None and int(given[-1]) not in (-1, value.shape[0]):
-        got = given.tolist()
-        raise build.file.refuse(
-            node, "a vector of another size", expected=f"{value.shape[0]} along the last axis", got=got
-        )
-    return value
-
-
-def _gather(build: Builder, node: Any) -> Value:
-    """The one step of a sequence, or the one direction of a cell."""
-    value, index = build.value(node), build.file.constant(node, 1)
-    axis = int(build.file.attribute(node, "axis", 0))
-    if not build.file.state or len(value.shape) != 1 or index is None or axis != 0 or index.reshape(-1).tolist() != [0]:
-        raise build.file.refuse(node, "a choice of elements", expected="the one step of a recurrent network: index 0")
-    return value
-
-
-def _entered(build: Builder, node: Any, value: Value, target: Shape) -> Value:
-    """The observation, given flat or under another shape, as the image that the network takes it for."""
-    if not value.alone or value.affine is not None or value.last or not build.head.is_even:
-        raise build.file.refuse(
-            node,
-            "the observation changes its shape where something else reads it, or where its values differ in scale",
-            cure="export the network with the shape it works on",
-        )
-    return build.enter(node.output[0], target)
-
-
-def _slice(build: Builder, node: Any) -> Value:
-    """A part of a vector, which a Concat must put together again with its other parts."""
-    value = build.value(node)
-    starts, ends, axes, steps = (build.file.constant(node, i) for i in range(1, 5))
-    vector = len(value.shape) == 1 and value.part is None and value.affine is None
-    along = starts is not None and ends is not None and axes is not None and axes.tolist() in ([1], [-1])
-    if not vector or not along or (steps is not None and steps.tolist() != [1]):
-        raise build.file.refuse(node, "a part that is no range of features", expected="axis 1, step 1")
-    assert starts is not None and ends is not None
-    start, stop, _ = slice(int(starts[0]), int(ends[0])).indices(value.shape[0])
-    return replace(value, shape=(stop - start,), part=(start, stop), alone=False)
-
-
-def _split(build: Builder, node: Any) -> tuple[Value, ...]:
-    """A vector in parts side by side."""
-    value = build.value(node)
-    axis, count = int(build.file.attribute(node, "axis", 0)), len(node.output)
-    given = build.file.constant(node, 1)
-    sizes = [value.shape[0] // count] * count if given is None else [int(size) for size in given]
-    vector = len(value.shape) == 1 and value.part is None and value.affine is None
-    if not vector or axis not in (1, -1) or sum(sizes) != value.shape[0]:
-        raise build.file.refuse(
-            node, "a split of something other than a vector's features", expected="axis 1", got=axis
-        )
-    ends = np.cumsum(sizes).tolist()
-    return tuple(
-        replace(value, shape=(size,), part=(end - size, end), alone=False)
-        for size, end in zip(sizes, ends, strict=True)
-    )
-
-
-def _reshaped(build: Builder, node: Any, value: Value, target: Shape) -> Value:
-    last = value.last and prod(value.shape[1:]) > 1
-    return build.put(Reshape(name=node.output[0], inputs=(value.name,), target=target, channels_last=last))
-
-
-def _target(build: Builder, node: Any, value: Value) -> tuple[int, ...]:
-    """The new shape in the file, n as 1."""
-    shape = value.file_shape
-    if node.op_type == "Flatten":
-        axis = int(build.file.attribute(node, "axis", 1))
-        return prod(shape[:axis]), prod(shape[axis:])
-    given = build.file.constant(node, 1)
-    if node.op_type == "Reshape":
-        assert given is not None
-        dims = [shape[i] if d == 0 and i < len(shape) else int(d) for i, d in enumerate(given)]
-        if len(dims) > 1 and dims[0] == -1:
-            dims[0] = 1
-        known = prod(d for d in dims if d != -1)
-        return tuple(prod(shape) // max(1, known) if d == -1 else d for d in dims)
-    axes = build.file.attribute(node, "axes") if given is None else given
-    if node.op_type == "Squeeze":
-        ones = [i for i in range(1, len(shape)) if shape[i] == 1]
-        gone = ones if axes is None else [int(a) % len(shape) for a in axes]
-        return tuple(d for i, d in enumerate(shape) if i not in gone)
-    rank = len(shape) + len(axes)
-    added = [int(a) % rank for a in axes]
-    rest = iter(shape)
-    return tuple(1 if i in added else next(rest) for i in range(rank))
-
-
-def _transpose(build: Builder, node: Any) -> Value:
-    """A change between [n, channels, height, width] and [n, height, width, channels]."""
-    value, order = build.value(node), list(build.file.attribute(node, "perm", []))
-    if build.file.state and len(value.shape) == 1 and order and order[-1] == len(order) - 1:
-        return value  # the axes of batch and sequence exchanged
-    value = build.whole(node)
-    if len(value.shape) != 3 or order != (TO_FIRST if value.last else TO_LAST):
-        raise build.file.refuse(
-            node,
-            "a transposition of something other than channels",
-            expected=TO_FIRST if value.last else TO_LAST,
-            got=order,
-        )
-    return replace(value, last=not value.last)
 
 
 def _pad(build: Builder, node: Any) -> Value:
@@ -484,18 +351,18 @@ READERS: dict[str, Callable[[Builder, Any], Value | tuple[Value, ...]]] = {
     **dict.fromkeys(FUNCTIONS, _pointwise),
     **dict.fromkeys(("MaxPool", "AveragePool"), _pool),
     **dict.fromkeys(("GlobalAveragePool", "ReduceMean"), _global_average),
-    **dict.fromkeys(("Flatten", "Reshape", "Squeeze", "Unsqueeze"), _reshape),
+    **dict.fromkeys(("Flatten", "Reshape", "Squeeze", "Unsqueeze"), read_reshape),
     **dict.fromkeys(("Resize", "Upsample"), _resize),
     "BatchNormalization": _normalization,
     "Concat": _concat,
     "GRU": read_gru,
-    "Gather": _gather,
+    "Gather": read_gather,
     "LSTM": read_lstm,
-    "Split": _split,
-    "Transpose": _transpose,
+    "Split": read_split,
+    "Transpose": read_transpose,
     "Pad": _pad,
     "Scaler": _scaler,
-    "Slice": _slice,
+    "Slice": read_slice,
     "Softmax": _softmax,
 }
 """Which of these functions takes an operator."""

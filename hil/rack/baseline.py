@@ -10,9 +10,10 @@ from typing import Any, Literal
 
 from policyport.core.errors import ArtifactError, GateError, UsageError
 from policyport.hil import junit
+from policyport.hil.coding_figures import CodingFigures
 from policyport.hil.report.comparison import flash_bytes, ram_bytes
 from policyport.hil.report.text import number
-from policyport.hil.result import CodingFigures, Result
+from policyport.hil.result import Result
 
 SLACK = 1e-9
 """Share of a figure that rounding of floating point may add to a tolerance."""

@@ -5,17 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from policyport.hil.coding_figures import CodingFigures, QualityFigures
 from policyport.hil.report.data import Evidence
 from policyport.hil.report.text import joules, number, percent, recorded, several, size, spread
-from policyport.hil.result import (
-    CodingFigures,
-    DelayFigures,
-    EnergyFigures,
-    LoopFigures,
-    QualityFigures,
-    RecognitionFigures,
-    Result,
-)
+from policyport.hil.result import DelayFigures, EnergyFigures, LoopFigures, RecognitionFigures, Result
 from policyport.hil.statistics import Equivalence
 
 

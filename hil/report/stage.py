@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 _FOLDER = Path(__file__).resolve().parent
 
-CODE = (_FOLDER, _FOLDER.parent / "result.py", _FOLDER.parent / "statistics.py", _FOLDER.parents[1] / "core")
+_READ = tuple(_FOLDER.parent / name for name in ("result.py", "coding_figures.py", "statistics.py"))
+CODE = (_FOLDER, *_READ, _FOLDER.parents[1] / "core")
 """Source that the stage's key depends on."""
 
 TEMPLATE = "page.html.j2"

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from policyport.core.page import Figure, Tile
+from policyport.hil.coding_figures import CodingFigures, Rate
 from policyport.hil.report import plots
 from policyport.hil.report.comparison import action_label, flash_bytes, is_discrete, policy_part, ram_bytes
 from policyport.hil.report.data import Evidence
 from policyport.hil.report.text import number, percent, recorded, several, size, spread
-from policyport.hil.result import CodingFigures, Distribution, LoopFigures, Rate
+from policyport.hil.result import Distribution, LoopFigures
 
 
 @dataclass(frozen=True)

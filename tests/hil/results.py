@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 from policyport.hil import gates
+from policyport.hil.coding_figures import BoardFile, CodingFigures, QualityFigures, Rate
 from policyport.hil.config import HilConfig
 from policyport.hil.result import (
     BoardFigures,
-    BoardFile,
-    CodingFigures,
     Distribution,
     FirmwareFigures,
     LatencyFigures,
@@ -19,8 +18,6 @@ from policyport.hil.result import (
     MemoryFigures,
     Mismatch,
     ParityFigures,
-    QualityFigures,
-    Rate,
     Result,
 )
 from policyport.hil.statistics import equivalence, summarize

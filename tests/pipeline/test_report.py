@@ -16,14 +16,13 @@ import pytest
 from policyport.core.artifact import Artifact
 from policyport.core.errors import ArtifactError
 from policyport.hil import stage as hil_stage
+from policyport.hil.coding_figures import BoardFile, CodingFigures, QualityFigures, Rate
 from policyport.hil.report import ReportConfig, report
 from policyport.hil.report import stage as report_stage
 from policyport.hil.report.comparison import verdict
 from policyport.hil.report.data import gather
 from policyport.hil.report.text import number, percent
 from policyport.hil.result import (
-    BoardFile,
-    CodingFigures,
     EstimateFigures,
     FunctionEstimate,
     Gate,
@@ -31,8 +30,6 @@ from policyport.hil.result import (
     LayerParity,
     Mismatch,
     ParityFigures,
-    QualityFigures,
-    Rate,
     Result,
 )
 from policyport.pipeline.speak import print_summary

@@ -76,14 +76,15 @@ def train_codec(config: CodecConfig, out: Path) -> Artifact:
 
 
 def data_inputs(config: CodecConfig) -> dict[str, str]:
-    """Hashes of what is trained on: path, size and time of every file."""
+    """Hashes of what is trained on: path, size and time of every file; of quantization's source, where integers are."""
     from policyport.train.codec.photographs import listed_paths
 
     if config.images is not None:
         paths = [path for path in sorted(config.images.rglob("*")) if path.is_file()]
     else:
         paths = listed_paths(config.packages_root)
-    return {"images": sha256_json([f"{path} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in paths])}
+    images = sha256_json([f"{path} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in paths])
+    return {"images": images} | ({"quantize": code_version(_ROOT.parent / "quantize")} if config.weight_bits else {})
 
 
 def _require() -> None:
