@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from policyport.core.artifact import Artifact
 from policyport.core.codec_file import Header, pack_picture
-from policyport.core.codec_latents import Numbers, encode_numbers
-from policyport.core.codec_model import BLOCK, CODES_FILE, LARGEST, CoderModel
+from policyport.core.codec_latents import encode_numbers, quantize_reals
+from policyport.core.codec_model import BLOCK, CODES_FILE, CoderModel
 from policyport.core.codec_picture import blocks_of, whole_blocks
 from policyport.hil.codec import PictureDecoder
 from policyport.pipeline.codec_rates import Coded
@@ -36,19 +36,9 @@ def coder_of_float(trained: Artifact) -> FloatCoder:
 
         def coded(quality: int) -> tuple[int, NDArray[np.uint8]]:
             header = Header(picture.shape[1], picture.shape[0], quality, False, coder.digest())
-            numbers = quantized_reals(code, float(coder.steps[quality]), coder.offsets)
+            numbers = quantize_reals(code, float(coder.steps[quality]), coder.offsets)
             return len(pack_picture(header, encode_numbers(numbers, coder))), decoder.picture(numbers, header)
 
         return coded
 
     return of
-
-
-def quantized_reals(code: NDArray[np.float32], step: float, offsets: NDArray[np.uint8]) -> Numbers:
-    """Numbers as :func:`policyport.core.codec_latents.quantize_numbers` has them, of a code in float32.
-
-    :param code: [..., channels], in grey levels
-    :param step: in grey levels
-    """
-    magnitude = np.floor(np.abs(code.astype(np.float64)) / step + offsets / 256)
-    return np.asarray(np.sign(code) * np.minimum(magnitude, LARGEST), np.int64)

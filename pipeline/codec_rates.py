@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from policyport.core.codec_model import QUALITIES
 from policyport.core.errors import ToolError
 from policyport.core.install import pip_install
+from policyport.core.similarity import ms_ssim
 from policyport.hil.codec import PictureDecoder, PictureEncoder, decibels, squared_error
 
 Pictures = Mapping[str, NDArray[np.uint8]]
@@ -126,7 +127,7 @@ def curve_of(codec: str, qualities: Sequence[int], pictures: Sequence[tuple[NDAr
         rows = []
         for picture, coded in pictures:
             size, got = coded(quality)
-            judged = decibels(squared_error(got, picture)), similarity(got, picture), perceived(got, picture)
+            judged = decibels(squared_error(got, picture)), ms_ssim(got, picture), perceived(got, picture)
             rows.append((8 * size / got[..., 0].size, *judged))
         points.append(Point(codec, quality, *np.mean(rows, axis=0).tolist()))
     return points
@@ -149,15 +150,6 @@ def perceived(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> float:
     for file, picture in zip(files, (second, first), strict=True):
         Image.fromarray(picture).save(file, format="PPM")
     return float(compute_ssimulacra2(*files))
-
-
-def similarity(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> float:
-    """MS-SSIM of two pictures, mean over the colours (Wang, Simoncelli, Bovik 2003)."""
-    import torch
-    from policyport.train.codec.losses import ms_ssim
-
-    one, other = (torch.from_numpy(p.transpose(2, 0, 1)[None].astype(np.float64) / 255) for p in (first, second))
-    return float(ms_ssim(one, other))
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from plain_decoder import RangeDecoder, plainly_decoded
 from policyport.core.codec_file import HEADER_BYTES, Header, pack_picture, unpack_picture
-from policyport.core.codec_latents import Numbers, decode_numbers, encode_numbers, multiplier, quantize_numbers
+from policyport.core.codec_latents import (
+    Numbers,
+    decode_numbers,
+    encode_numbers,
+    multiplier,
+    quantize_numbers,
+    quantize_reals,
+)
 from policyport.core.codec_model import LARGEST, QUALITIES, SYMBOLS, CoderModel
 from policyport.core.errors import ArtifactError
 from policyport.core.range_coder import TOTAL_BITS, RangeEncoder
@@ -163,3 +170,14 @@ def test_another_model_is_named(tmp_path: Path) -> None:
     (tmp_path / "codec.npz").write_bytes((tmp_path / "codec.npz").read_bytes()[:100])
     with pytest.raises(ArtifactError, match="no readable codec"):
         CoderModel.read(tmp_path / "codec.npz")
+
+
+@given(st.lists(st.integers(-32767, 32767), min_size=1, max_size=40), st.floats(2.0, 200.0), st.integers(0, 128))
+def test_reals_are_quantized_as_integers_are(code: list[int], step: float, offset: int) -> None:
+    scale, offsets = 0.0625, np.full(len(code), offset, np.uint8)
+    integers = np.array(code, np.int64)
+    q = quantize_numbers(integers, multiplier(step, scale), offsets)
+    reals = quantize_reals((integers * scale).astype(np.float32), step, offsets)
+    edge = np.abs(integers) * scale / step + offset / 256
+    sure = np.abs(edge - np.round(edge)) > 1e-4
+    np.testing.assert_array_equal(q[sure], reals[sure])

@@ -5,19 +5,15 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from numpy.typing import NDArray
-from policyport.core.codec_latents import multiplier, quantize_numbers
 from policyport.core.errors import ConfigError
 from policyport.pipeline import codec_bits
 from policyport.pipeline.cli import main
 from policyport.pipeline.codec_bits import BitsResult, bits_grid, markdown, run_bits_study
-from policyport.pipeline.codec_float import quantized_reals
 from policyport.pipeline.codec_rates import Point
 from policyport.pipeline.codec_study import CodecCell
+
+from .waves import picture, write_pictures
 
 
 def curve(share: float) -> tuple[Point, ...]:
@@ -37,17 +33,6 @@ def test_a_row_is_what_seeds_lose_on_average() -> None:
     assert "seeds 0, 1, means over them" in text
 
 
-@given(st.lists(st.integers(-32767, 32767), min_size=1, max_size=40), st.floats(2.0, 200.0), st.integers(0, 128))
-def test_reals_are_quantized_as_integers_are(code: list[int], step: float, offset: int) -> None:
-    scale, offsets = 0.0625, np.full(len(code), offset, np.uint8)
-    integers = np.array(code, np.int64)
-    q = quantize_numbers(integers, multiplier(step, scale), offsets)
-    reals = quantized_reals((integers * scale).astype(np.float32), step, offsets)
-    edge = np.abs(integers) * scale / step + offset / 256
-    sure = np.abs(edge - np.round(edge)) > 1e-4
-    np.testing.assert_array_equal(q[sure], reals[sure])
-
-
 def test_unknown_methods_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no such method"):
         run_bits_study(bits_grid(("linear",), (0,), 9), (3,), ("up",), tmp_path, lambda _: None, lambda *_: None)
@@ -58,25 +43,14 @@ def test_widths_take_no_other_losses(capsys: pytest.CaptureFixture[str]) -> None
     assert "--losses" in capsys.readouterr().err
 
 
-def picture(seed: int, side: int) -> NDArray[np.uint8]:
-    """Waves of three colours."""
-    random = np.random.default_rng(seed)
-    y, x = np.mgrid[:side, :side]
-    waves = 128 + 90 * np.sin(y[..., None] * random.uniform(0, 1, 3) + x[..., None] * random.uniform(0, 1, 3))
-    return np.asarray(waves + random.normal(0, 9, (side, side, 3)), np.uint8)
-
-
 def test_a_study_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("torch")
     pytest.importorskip("ssimulacra2")
-    from PIL import Image
     from policyport.train.codec import photographs
 
-    (tmp_path / "images").mkdir()
-    for seed in range(2):
-        Image.fromarray(picture(seed, 104)).save(tmp_path / f"images/{seed}.png")
+    write_pictures(tmp_path / "images")
     monkeypatch.setattr(photographs, "test_photographs", lambda: {"one": picture(7, 176)})
     monkeypatch.setattr(codec_bits, "QUALITIES", (2, 9))
     document = tmp_path / "page.md"

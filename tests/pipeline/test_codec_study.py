@@ -6,14 +6,14 @@ import csv
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
-from numpy.typing import NDArray
 from policyport.core.errors import ConfigError
 from policyport.pipeline import codec_page, codec_rates, codec_study
 from policyport.pipeline.cli import main
 from policyport.pipeline.codec_rates import Point, at_rate
 from policyport.pipeline.codec_study import CodecCell, grid, markdown, rows_of
+
+from .waves import picture, write_pictures
 
 
 def curve(share: float, codec: str = "x") -> list[Point]:
@@ -21,14 +21,6 @@ def curve(share: float, codec: str = "x") -> list[Point]:
     return [
         Point(codec, i, share * 0.06 * 2**i, 25.0 + 2 * i, 1 - 0.2 * 0.5**i, 15.0 + 15 * i) for i in range(6)
     ]  # fmt: skip
-
-
-def picture(seed: int, side: int) -> NDArray[np.uint8]:
-    """Waves of three colours."""
-    random = np.random.default_rng(seed)
-    y, x = np.mgrid[:side, :side]
-    waves = 128 + 90 * np.sin(y[..., None] * random.uniform(0, 1, 3) + x[..., None] * random.uniform(0, 1, 3))
-    return np.asarray(waves + random.normal(0, 9, (side, side, 3)), np.uint8)
 
 
 def test_every_setting_comes_before_a_second_seed() -> None:
@@ -66,12 +58,9 @@ def test_a_study_is_written_and_goes_on(
 ) -> None:
     pytest.importorskip("torch")
     pytest.importorskip("ssimulacra2")
-    from PIL import Image
     from policyport.train.codec import photographs
 
-    (tmp_path / "images").mkdir()
-    for seed in range(2):
-        Image.fromarray(picture(seed, 104)).save(tmp_path / f"images/{seed}.png")
+    write_pictures(tmp_path / "images")
     tested = {"one": picture(7, 176)}
     monkeypatch.setattr(photographs, "test_photographs", lambda: tested)
     monkeypatch.setattr(codec_page, "CROPPED", {"one": (8, 8)})
