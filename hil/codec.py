@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -139,6 +140,17 @@ class PictureDecoder:
         planes = numbers.transpose(2, 0, 1)[None].astype(np.float32)
         (values,) = self._session.run(None, {"numbers": planes, "step": step})
         return shown(values[0], header.height, header.width, header.grey)
+
+
+def real_code(
+    outputs: Callable[[NDArray[np.float32]], NDArray[np.float32]], picture: Picture, channels: int
+) -> NDArray[np.float32]:
+    """What an encoder in real numbers makes of a picture [block rows, block columns, channels], in grey levels.
+
+    :param outputs: blocks [n, values] to codes [n, channels], float32
+    """
+    pixels = whole_blocks(picture)
+    return outputs(blocks_of(pixels).astype(np.float32)).reshape(pixels.shape[0] // BLOCK, -1, channels)
 
 
 def squared_error(first: Picture, second: Picture) -> float:

@@ -10,14 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 from policyport.core.artifact import Artifact
 from policyport.core.codec_latents import decode_numbers, quantize_reals
-from policyport.core.codec_model import BLOCK
-from policyport.core.codec_picture import Picture, blocks_of, whole_blocks
+from policyport.core.codec_picture import Picture
 from policyport.core.errors import ParityError
 from policyport.core.progress import Advance
 from policyport.core.similarity import SMALLEST_SIDE, ms_ssim
 from policyport.core.task import Task
 from policyport.firmware_bridge.client import Bridge
-from policyport.hil.codec import PictureDecoder, PictureEncoder, decibels, squared_error
+from policyport.hil.codec import PictureDecoder, PictureEncoder, decibels, real_code, squared_error
 from policyport.hil.coding_figures import BoardFile, CodingFigures, QualityFigures, Rate
 from policyport.hil.config import HilConfig
 from policyport.hil.held_out import HeldOut
@@ -44,9 +43,7 @@ class Coder:
 
     def float_code(self, picture: Picture) -> NDArray[np.float32]:
         """What the encoder makes in float32 [block rows, block columns, channels], in grey levels."""
-        pixels = whole_blocks(picture)
-        code = self._float32.outputs(blocks_of(pixels).astype(np.float32))
-        return code.reshape(pixels.shape[0] // BLOCK, -1, self.encoder.coder.channels)
+        return real_code(self._float32.outputs, picture, self.encoder.coder.channels)
 
     def float_numbers(self, code: NDArray[np.float32], quality: int) -> NDArray[np.int64]:
         """A float32 code as quantized numbers."""

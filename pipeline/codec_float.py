@@ -9,9 +9,8 @@ from numpy.typing import NDArray
 from policyport.core.artifact import Artifact
 from policyport.core.codec_file import Header, pack_picture
 from policyport.core.codec_latents import encode_numbers, quantize_reals
-from policyport.core.codec_model import BLOCK, CODES_FILE, CoderModel
-from policyport.core.codec_picture import blocks_of, whole_blocks
-from policyport.hil.codec import PictureDecoder
+from policyport.core.codec_model import CODES_FILE, CoderModel
+from policyport.hil.codec import PictureDecoder, real_code
 from policyport.pipeline.codec_rates import Coded
 
 FloatCoder = Callable[[NDArray[np.uint8]], Coded]
@@ -30,9 +29,7 @@ def coder_of_float(trained: Artifact) -> FloatCoder:
     coder, decoder = CoderModel.read(trained.file(CODES_FILE)), PictureDecoder(trained.path)
 
     def of(picture: NDArray[np.uint8]) -> Coded:
-        pixels = whole_blocks(picture)
-        (code,) = session.run(None, {"observation": blocks_of(pixels).astype(np.float32)})
-        code = code.reshape(len(pixels) // BLOCK, -1, coder.channels)
+        code = real_code(lambda blocks: session.run(None, {"observation": blocks})[0], picture, coder.channels)
 
         def coded(quality: int) -> tuple[int, NDArray[np.uint8]]:
             header = Header(picture.shape[1], picture.shape[0], quality, False, coder.digest())

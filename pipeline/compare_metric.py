@@ -9,12 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from policyport.core.artifact import Artifact
 from policyport.core.codec_file import Header, pack_picture
-from policyport.core.codec_latents import Numbers, encode_numbers
-from policyport.core.codec_model import BLOCK, CODES_FILE, LARGEST, QUALITIES, CoderModel
-from policyport.core.codec_picture import blocks_of, whole_blocks
+from policyport.core.codec_latents import encode_numbers, quantize_reals
+from policyport.core.codec_model import CODES_FILE, QUALITIES, CoderModel
 from policyport.core.recognition import recognition
 from policyport.core.task import LABELS_FILE, Task
-from policyport.hil.codec import PICTURES_FILE, PictureDecoder, decibels, squared_error
+from policyport.hil.codec import PICTURES_FILE, PictureDecoder, decibels, real_code, squared_error
 
 FIRST_SEED = 20_000
 """Episode i is reset with this seed plus i, float32's and every cell's alike."""
@@ -90,19 +89,8 @@ def _of_picture(
 ) -> tuple[float, float]:
     """PSNR in dB and bits per pixel."""
     height, width = picture.shape[:2]
-    pixels = whole_blocks(picture)
-    code = outputs(blocks_of(pixels).astype(np.float32))
-    numbers = _quantized(code.reshape(pixels.shape[0] // BLOCK, -1, coder.channels), coder)
+    code = real_code(outputs, picture, coder.channels)
+    numbers = quantize_reals(code, float(coder.steps[QUALITY]), coder.offsets)
     header = Header(width, height, QUALITY, picture.ndim == 2, coder.digest())
     size = len(pack_picture(header, encode_numbers(numbers, coder)))
     return decibels(squared_error(decoder.picture(numbers, header), picture)), 8 * size / (height * width)
-
-
-def _quantized(code: NDArray[np.float32], coder: CoderModel) -> Numbers:
-    """A code in grey levels, :func:`policyport.core.codec_latents.quantize_numbers` in reals: float32's has no scale.
-
-    :param code: [block rows, block columns, channels]
-    """
-    y = code.astype(np.float64)
-    magnitude = np.floor(np.abs(y) / float(coder.steps[QUALITY]) + coder.offsets / 256.0)
-    return np.asarray(np.sign(y) * np.minimum(magnitude, LARGEST), np.int64)
