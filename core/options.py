@@ -27,6 +27,7 @@ def option(
     choices: tuple[Any, ...] = (),
     low: float | None = None,
     high: float | None = None,
+    alias: str = "",
 ) -> Any:
     """A dataclass field with its help text and allowed values.
 
@@ -34,8 +35,9 @@ def option(
     :param choices: the values allowed, all of them
     :param low: smallest value allowed
     :param high: largest value allowed
+    :param alias: a second name, of the flag and of the recipe's key
     """
-    metadata = {"help": help, "choices": choices, "low": low, "high": high}
+    metadata = {"help": help, "choices": choices, "low": low, "high": high, "alias": alias}
     if isinstance(default, (dict, list)):
         return dataclasses.field(default_factory=lambda: type(default)(default), metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
@@ -48,8 +50,12 @@ def from_table(cls: type[Config], table: Mapping[str, Any], where: str) -> Confi
     :raises ConfigError: unknown key (the nearest is proposed), wrong type, value not allowed
     """
     fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    values = {}
-    for key, value in table.items():
+    names = {alias: name for name, field in fields.items() if (alias := field.metadata.get("alias"))}
+    values: dict[str, Any] = {}
+    for given, value in table.items():
+        key = names.get(given, given)
+        if key in values:
+            raise ConfigError(f"{given} stands there under both its names", where=where, expected=f"{key} alone")
         if key not in fields:
             near = difflib.get_close_matches(key, fields, 1)
             raise ConfigError(
@@ -71,7 +77,7 @@ def to_table(config: Any) -> dict[str, Any]:
 
 
 def add_arguments(parser: argparse.ArgumentParser, cls: type[Any]) -> None:
-    """One flag per field, ``--like-this``; every help text ends with the default."""
+    """One flag per field, ``--like-this``, two where it has an alias; every help text ends with the default."""
     for field in dataclasses.fields(cls):
         meta = field.metadata
         factory = field.default_factory
@@ -80,14 +86,14 @@ def add_arguments(parser: argparse.ArgumentParser, cls: type[Any]) -> None:
         shown = "none" if default in ("", None, (), {}) else shown
         allowed = f" ({', '.join(str(c) for c in meta['choices'])})" if meta["choices"] else ""
         kind = _plain_type(cls, field)
-        flag = "--" + field.name.replace("_", "-")
+        flags = ["--" + name.replace("_", "-") for name in (field.name, meta["alias"]) if name]
         text = f"{meta['help']}{allowed} [default: {shown}]".replace("%", "%%")
         if kind is bool:
-            parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=text)
+            parser.add_argument(*flags, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=text)
         elif kind is tuple:
-            parser.add_argument(flag, nargs="*", default=argparse.SUPPRESS, help=text)
+            parser.add_argument(*flags, nargs="*", default=argparse.SUPPRESS, help=text)
         elif kind is not dict:
-            parser.add_argument(flag, default=argparse.SUPPRESS, help=text, metavar=field.name.upper())
+            parser.add_argument(*flags, default=argparse.SUPPRESS, help=text, metavar=field.name.upper())
 
 
 def from_arguments(cls: type[Config], arguments: argparse.Namespace, base: Mapping[str, Any] | None = None) -> Config:
@@ -98,8 +104,8 @@ def from_arguments(cls: type[Config], arguments: argparse.Namespace, base: Mappi
     table = dict(base or {})
     for field in dataclasses.fields(cls):  # type: ignore[arg-type]
         if hasattr(arguments, field.name):
-            value = getattr(arguments, field.name)
-            table[field.name] = _parsed(cls, field, value)
+            table.pop(field.metadata["alias"], None)
+            table[field.name] = _parsed(cls, field, getattr(arguments, field.name))
     return from_table(cls, table, "command line")
 
 

@@ -18,6 +18,7 @@ from typing import NoReturn
 
 from policyport.core.errors import PolicyportError, UsageError
 from policyport.pipeline import (
+    agent_model,
     au_command,
     bench_command,
     boards_command,
@@ -207,6 +208,7 @@ def _add_stage(parser: argparse.ArgumentParser, stage: Stage) -> None:
     parser.add_argument("--force", action="store_true", help="run from scratch, though it be done [default: no]")
     parser.add_argument("--json", action="store_true", help="print the artifact's figures as JSON [default: no]")
     if stage.name == "quantize":
+        agent_model.add_arguments(parser)
         compare_command.add_arguments(parser)
     if stage.name == "deploy":
         explain_command.add_arguments(parser)
@@ -238,14 +240,17 @@ def _run_stage(arguments: argparse.Namespace) -> int:
     from policyport.pipeline.single import run_single
 
     stage = stage_named(arguments.stage, (*stages_for(getattr(arguments, "task", POLICY), STAGES), IMPORT))
+    quiet = arguments.json or arguments.quiet > arguments.verbose
+    say = speak.silent if quiet else speak.say
+    if stage.name == "quantize":
+        agent_model.import_first(arguments, say)
     if getattr(arguments, "compare", False):
         return compare_command.execute(arguments)
     if getattr(arguments, "explain", False):
         return explain_command.execute(arguments)
     if getattr(arguments, "dry_run", False):
         return flash_command.execute(arguments)
-    quiet = arguments.json or arguments.quiet > arguments.verbose
-    artifact = run_single(stage, arguments, speak.silent if quiet else speak.say, STAGES)
+    artifact = run_single(stage, arguments, say, STAGES)
     if arguments.json:
         speak.print_json({stage.name: artifact})
     elif not quiet:

@@ -129,7 +129,10 @@ STAGES: tuple[Stage, ...] = (
         machine="policyport.pipeline.board_cost:quantize_inputs",
         extras="policyport.pipeline.board_cost:quantize_arguments",
         inputs={"model": "train"},
-        takes={"model": "folder of a train artifact, or a float32 .onnx with task.json and observations.npz beside it"},
+        takes={
+            "model": "folder of a train artifact; an agent's .zip; or a float32 .onnx, .tflite or .pt2 with task.json "
+            "and observations.npz beside it"
+        },
     ),
     Stage(
         "deploy",

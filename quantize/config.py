@@ -29,7 +29,9 @@ class QuantizeConfig:
         "where that does, else int16",
         choices=("auto", "int8", "int16"),
     )
-    weight_bits: int = option(8, "width of weights, in bits; those of 5 to 7 are stored as bytes", choices=ROUNDED_BITS)
+    weight_bits: int = option(
+        8, "width of weights, in bits; those of 5 to 7 are stored as bytes", choices=ROUNDED_BITS, alias="weights"
+    )
     method: Literal["lattice", "blocks", "adaround", "gptq", "nearest", "qat"] = option(
         "lattice",
         "how weights are rounded: integer least squares; these, then learned up or down over blocks of layers; learned "

@@ -28,6 +28,9 @@ QUANTIZED = (
 )
 """Operators that only a quantized network has."""
 
+FILES = ".onnx, .tflite or .pt2 (torch.export)"
+"""Files that hold a float32 network."""
+
 FLOAT, UINT8 = 1, 2
 """Element types of ONNX that an input may have."""
 
@@ -170,13 +173,10 @@ def _load(path: Path) -> Any:
     from google.protobuf.message import DecodeError
 
     if not path.is_file():
-        raise ArtifactError(
-            "no such model", where=path, expected="a float32 .onnx or .tflite file, or a train artifact"
-        )
-    if path.suffix == ".tflite":
-        from policyport.quantize.tflite_float import onnx_of_tflite
-
-        return onnx_of_tflite(path)
+        raise ArtifactError("no such model", where=path, expected=f"a float32 {FILES} file, or a train artifact")
+    made = converted(path)
+    if made is not None:
+        return made
     try:
         model = onnx.load(path)
         onnx.checker.check_model(model)
@@ -188,6 +188,32 @@ def _load(path: Path) -> Any:
             got=" ".join(str(error).split())[:200] or type(error).__name__,
             cure="export the model again",
         ) from error
+
+
+def converted(path: Path) -> Any | None:
+    """The ``onnx.ModelProto`` of a file in another format; None where its name is not that of one.
+
+    :raises ArtifactError: torn
+    :raises UnsupportedModelError: something in it that is not read; it is named
+    :raises ToolError: a .pt2 file, and torch or its exporter is not installed
+    """
+    if path.suffix == ".tflite":
+        from policyport.quantize.tflite_float import onnx_of_tflite
+
+        return onnx_of_tflite(path)
+    if path.suffix == ".pt2":
+        from policyport.quantize.torch_model import onnx_of_torch
+
+        return onnx_of_torch(path)
+    if path.suffix in (".pt", ".pth"):
+        raise UnsupportedModelError(
+            "a pickled torch model, which is code as much as data",
+            where=path,
+            expected=FILES,
+            cure="torch.export.save(torch.export.export(module, (example,)), 'model.pt2'), "
+            "or policyport.quantize.torch_model.write_module(module, folder, observations, held_out)",
+        )
+    return None
 
 
 def _refuse_quantized(graph: Any, path: Path) -> None:

@@ -14,6 +14,7 @@ from policyport.core.errors import ArtifactError
 from policyport.core.task import Task
 from policyport.quantize.graph import FloatGraph
 from policyport.quantize.nodes import Floats
+from policyport.quantize.onnx_file import FILES
 from policyport.quantize.onnx_reader import read_onnx
 from policyport.quantize.sequences import with_states
 from policyport.quantize.trained import INTEGERS
@@ -44,7 +45,9 @@ class Source:
 
 
 def open_source(model: Path) -> Source:
-    """Open a train artifact's folder, or a ``.onnx`` or ``.tflite`` with task.json and observations.npz beside it.
+    """Open a train artifact's folder, or a ``.onnx``, ``.tflite`` or ``.pt2`` with its companions beside it.
+
+    The companions are task.json and observations.npz.
 
     :raises ArtifactError: a file is missing, torn or does not fit the others
     :raises UnsupportedModelError: the network is not one that can be quantized
@@ -59,7 +62,7 @@ def open_source(model: Path) -> Source:
         return replace(source, integers=artifact.file(INTEGERS)) if trained else source
     if not model.is_file():
         raise ArtifactError(
-            "no such model", where=model, expected="a train artifact's folder, or a float32 .onnx or .tflite file"
+            "no such model", where=model, expected=f"a train artifact's folder, or a float32 {FILES} file"
         )
     beside = model.parent
     task_path, observations_path = beside / "task.json", beside / "observations.npz"
@@ -68,7 +71,8 @@ def open_source(model: Path) -> Source:
             "no task beside the model",
             where=task_path,
             expected="task.json: environment, sizes, how an output becomes an action",
-            cure="write it with policyport.core.task.Task(...).write(path), or quantize a train artifact",
+            cure="write it with policyport.core.task.Task(...).write(path), or all that a torch module needs with "
+            "policyport.quantize.torch_model.write_module; or quantize a train artifact",
         )
     return _read(model, input_key(model), task_path, observations_path)
 

@@ -25,7 +25,8 @@ CODE = (Path(__file__).parent, Path(__file__).parents[1] / "core")
 def quantize(model: Path, config: QuantizeConfig, out: Path, costs: CostModel | None = None) -> Artifact:
     """Quantize a network and write the artifact; what is done stays in ``<out>.partial`` until all is.
 
-    :param model: a train artifact's folder, or a float32 .onnx or .tflite with task.json and observations.npz beside it
+    :param model: a train artifact's folder, or a float32 .onnx, .tflite or .pt2 with task.json and observations.npz
+        beside it
     :param costs: what a budget is kept by, that of ``config.board``; None estimates by a Cortex-M4's dense layers
     :raises ArtifactError: something of the input is missing, torn or does not fit
     :raises ConfigError: nothing is within the budget, or a board is named whose costs nobody gives
@@ -106,14 +107,15 @@ def for_task(config: QuantizeConfig, source: Source) -> QuantizeConfig:
 
 
 def _keep_float(model: Path, writer: ArtifactWriter) -> None:
-    """The float network as ONNX beside the integers; a TFLite file becomes one."""
-    if model.suffix != ".tflite":
-        writer.copy(model, "float.onnx")
-        return
+    """The float network as ONNX beside the integers; a TFLite or torch file becomes one."""
     import onnx
-    from policyport.quantize.tflite_float import onnx_of_tflite
+    from policyport.quantize.onnx_file import converted
 
-    onnx.save(onnx_of_tflite(model), writer.path / "float.onnx")
+    made = converted(model)
+    if made is None:
+        writer.copy(model, "float.onnx")
+    else:
+        onnx.save(made, writer.path / "float.onnx")
 
 
 def _rewritten(source: Source, config: QuantizeConfig) -> Source:

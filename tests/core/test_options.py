@@ -16,7 +16,7 @@ from policyport.core.options import add_arguments, from_arguments, from_table, o
 @dataclass(frozen=True)
 class Config:
     algorithm: Literal["PPO", "DQN"] = option("PPO", "which", choices=("PPO", "DQN"))
-    seed: int = option(0, "a seed", low=0)
+    seed: int = option(0, "a seed", low=0, alias="random_seed")
     share: float = option(0.5, "a share, 100 % is 1", low=0.0, high=1.0)
     target: float | None = option(None, "a target")
     agent: Path | None = option(None, "a file")
@@ -144,6 +144,18 @@ def test_a_flag_is_parsed_as_its_field(flags: Sequence[str], key: str, value: An
 def test_flags_win_over_the_recipe_and_leave_the_rest() -> None:
     config = parse("--seed", "7", base={"seed": 3, "share": 0.25})
     assert (config.seed, config.share) == (7, 0.25)
+
+
+def test_an_alias_is_the_same_key_and_the_same_flag() -> None:
+    assert from_table(Config, {"random_seed": 7}, "x").seed == 7
+    assert parse("--random-seed", "7").seed == 7
+    assert parse("--seed", "7", base={"random_seed": 3}).seed == 7
+    assert parse("--random-seed", "7", base={"seed": 3}).seed == 7
+
+
+def test_both_names_of_a_key_are_one_too_many() -> None:
+    error = table_error(seed=1, random_seed=2)
+    assert "random_seed" in error.what and error.expected == "seed alone"
 
 
 @pytest.mark.parametrize(

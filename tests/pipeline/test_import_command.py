@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -36,3 +37,29 @@ def test_the_environment_must_be_given(agent: Path, tmp_path: Path, capsys: pyte
 def test_the_agent_must_be_given(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["import", "--env", "CartPole-v1"]) == 2
     assert "no agent given" in capsys.readouterr().err
+
+
+def test_an_agents_file_is_imported_on_the_way(
+    agent: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    given = ["quantize", str(agent), "--environment", "CartPole-v1", "--weights", "4"]
+    assert main(given) == 0 and main(given) == 0
+    said = [tuple(line.split()[:2]) for line in capsys.readouterr().out.splitlines()]
+    stages = ("import", "quantize")
+    assert [line for line in said if line[-1] in ("done", "skipped")] == [
+        *((stage, "done") for stage in stages),
+        *((stage, "skipped") for stage in stages),
+    ]
+    layers = json.loads((tmp_path / "runs" / "agent" / "quantize" / "layers.json").read_text())
+    assert {row["weight_bits"] for row in layers["layers"] if row["weight_bits"]} == {4}
+
+
+def test_an_agents_file_needs_its_environment(agent: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["quantize", str(agent)]) == 2
+    assert "no environment given" in capsys.readouterr().err
+
+
+def test_an_environment_belongs_to_an_agents_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["quantize", str(tmp_path / "model.onnx"), "--environment", "CartPole-v1"]) == 2
+    assert "no agent's file" in capsys.readouterr().err
