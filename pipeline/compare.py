@@ -16,9 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from policyport.core.artifact import Artifact, code_version, input_key, sha256_json
+from policyport.core.artifact import Artifact, input_key
 from policyport.core.errors import ConfigError
 from policyport.core.task import Task
+from policyport.pipeline.compare_cell import ComparedCell, float_key, kept
+from policyport.pipeline.compare_half import half_cell
 from policyport.pipeline.compare_metric import Judged, judged, metric_name
 from policyport.pipeline.run import run_stage
 from policyport.pipeline.stages import stage_named
@@ -28,39 +30,6 @@ METHODS = ("lattice", "gptq", "nearest")
 """Those that take seconds; ``blocks``, ``adaround`` and ``qat`` take minutes."""
 
 EVERY_METHOD = ("lattice", "blocks", "adaround", "gptq", "nearest", "qat")
-
-JUDGE = Path(__file__).with_name("compare_metric.py")
-"""What a kept metric was measured by."""
-
-
-@dataclass(frozen=True)
-class ComparedCell:
-    """What one method did at one width."""
-
-    method: str
-    bits: int
-    metric: float | None
-    """Mean return of a policy, mean F1 or accuracy of a classifier, PSNR in dB of the pictures that an image encoder's
-    code is decoded to; None where none can be measured."""
-
-    bits_per_pixel: float | None
-    """Of the files of these pictures."""
-
-    agreement: float | None
-    """Share of actions or label sets that equal float32's, where they are choices."""
-
-    action_error: float | None
-    """Mean error of continuous actions, as a share of their range."""
-
-    sqnr_db: float
-    """Of the outputs, on held-out observations."""
-
-    seconds: float | None
-    """That quantizing took; None where it had been done before."""
-
-    weight_bytes: int
-    layers: dict[str, float]
-    """SQNR in dB of each layer's output, errors of earlier layers included."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +70,10 @@ def compare(
         artifacts.append(artifact)
         cells.append(_cell(method, width, artifact, seconds, out, episodes))
         done(cells[-1])
+    half = half_cell(artifacts[0], out, episodes)
+    if half is not None:
+        cells.insert(0, half)
+        done(half)
     task = Task.read(artifacts[0].file("task.json"))
     exact = _float_judged(artifacts[0], task, out, episodes)
     return Compared(task.name, metric_name(task), exact.metric, exact.bits_per_pixel, tuple(cells))
@@ -124,7 +97,7 @@ def _quantized(model: Path, config: QuantizeConfig, out: Path) -> tuple[Artifact
 def _cell(method: str, bits: int, artifact: Artifact, seconds: float | None, out: Path, episodes: int) -> ComparedCell:
     figures = artifact.manifest.figures
     rows = json.loads(artifact.file("layers.json").read_text())["layers"]
-    found = _kept(out / f"{method}-{bits}.metric.json", artifact.key, episodes, lambda: _judged(artifact, episodes))
+    found = kept(out / f"{method}-{bits}.metric.json", artifact.key, episodes, lambda: _judged(artifact, episodes))
     return ComparedCell(
         method=method,
         bits=bits,
@@ -143,8 +116,8 @@ def _float_judged(artifact: Artifact, task: Task, out: Path, episodes: int) -> J
     from policyport.hil.policy import FloatPolicy
 
     policy = FloatPolicy(artifact.file("float.onnx"), task)
-    key, path = artifact.manifest.files["float.onnx"], out / "float32.metric.json"
-    return _kept(path, key, episodes, lambda: judged(artifact, task, policy.outputs, episodes))
+    path = out / "float32.metric.json"
+    return kept(path, float_key(artifact), episodes, lambda: judged(artifact, task, policy.outputs, episodes))
 
 
 def _judged(artifact: Artifact, episodes: int) -> Judged:
@@ -153,16 +126,6 @@ def _judged(artifact: Artifact, episodes: int) -> Judged:
 
     task = Task.read(artifact.file("task.json"))
     return judged(artifact, task, ReferencePolicy(lower(artifact.file("model.onnx")), task).outputs, episodes)
-
-
-def _kept(path: Path, key: str, episodes: int, measure: Callable[[], Judged]) -> Judged:
-    """The metric out of its file where that is of the same artifact, else measured and written there."""
-    wanted = sha256_json({"key": key, "episodes": episodes, "judge": code_version(JUDGE)})
-    table = json.loads(path.read_text()) if path.is_file() else {}
-    if table.get("key") != wanted:
-        table = {"key": wanted, **dataclasses.asdict(measure())}
-        path.write_text(json.dumps(table) + "\n")
-    return Judged(table["metric"], table["bits_per_pixel"])
 
 
 HEADER = (

@@ -10,7 +10,7 @@ from policyport.core.errors import ConfigError
 from policyport.core.options import from_arguments
 
 if TYPE_CHECKING:
-    from policyport.pipeline.compare import ComparedCell
+    from policyport.pipeline.compare_cell import ComparedCell
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 from policyport.core import page
 from policyport.core.drawing import BOARD, FLOAT, INK, MUTED, drawing
 from policyport.core.page import Figure, Tile
-from policyport.pipeline.compare import HEADER, Compared, ComparedCell, words
+from policyport.pipeline.compare import HEADER, Compared, words
+from policyport.pipeline.compare_cell import ComparedCell
 
 TEMPLATE = Path(__file__).with_name("compare.html.j2")
 STYLES = ((BOARD, "-o"), (FLOAT, "-s"), (INK, "--^"), (MUTED, ":d"), (BOARD, "--x"))
@@ -20,7 +21,9 @@ def render_page(found: Compared) -> str:
     figures = [_over_bits(found, "sqnr", "SQNR of the outputs, dB", lambda cell: cell.sqnr_db)]
     if any(cell.metric is not None for cell in found.cells):
         figures.insert(0, _over_bits(found, "metric", found.metric_name, lambda cell: cell.metric))
-    figures += [_layers(found, bits) for bits in sorted({cell.bits for cell in found.cells}, reverse=True)]
+    figures += [
+        _layers(found, bits) for bits in sorted({cell.bits for cell in found.cells if cell.layers}, reverse=True)
+    ]
     header = tuple(found.metric_name if name == "metric" else name for name in HEADER)
     exact = "not measured" if found.float_metric is None else f"{found.float_metric:.3f}"
     values = {

@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import helper, numpy_helper
+from onnxruntime import InferenceSession
 from policyport.core.artifact import open_artifact
 from policyport.core.task import Environment, Task
 from policyport.hil.policy import FloatPolicy
@@ -68,17 +69,21 @@ def test_cells_are_measured_and_kept(model: Path, tmp_path: Path, capsys: pytest
     out = tmp_path / "compare"
     assert main(line(model, out)) == 0
     printed = capsys.readouterr().out
-    assert printed.count(" bits  ") == 4 and "float32 mean return" in printed
+    assert printed.count(" bits  ") == 5 and "float32 mean return" in printed
     found = json.loads((out / "compare.json").read_text())
     cells = {(cell["method"], cell["bits"]): cell for cell in found["cells"]}
+    half = cells.pop(("fp16", 16))
     assert set(cells) == {(method, bits) for method in ("nearest", "gptq") for bits in (8, 2)}
+    assert half["sqnr_db"] > cells["nearest", 8]["sqnr_db"] and half["metric"] == found["float_metric"]
+    written = InferenceSession(out / "fp16.onnx").run(None, {"observation": np.zeros((1, 4), np.float32)})[0]
+    assert written.shape == (1, 2) and half["weight_bytes"] == 2 * (4 * 16 + 16 + 16 * 2 + 2)
     assert found["metric_name"] == "mean return" and found["float_metric"] > 100
     assert cells["nearest", 8]["sqnr_db"] > cells["nearest", 2]["sqnr_db"]
     assert cells["nearest", 8]["weight_bytes"] > cells["nearest", 2]["weight_bytes"]
     assert set(cells["gptq", 2]["layers"]) == {"r", "output"} and cells["gptq", 2]["seconds"] > 0
     assert open_artifact(out / "gptq-2", "quantize").manifest.config["weight_bits"] == 2
     with (out / "compare.csv").open() as stream:
-        assert len(list(csv.DictReader(stream))) == 4
+        assert len(list(csv.DictReader(stream))) == 5
     page = (out / "compare.html").read_text()
     assert "balancer: rounding methods against widths" in page and page.count("<svg") == 4
 
