@@ -13,7 +13,7 @@ from policyport.pipeline.compare import HEADER, Compared, words
 from policyport.pipeline.compare_cell import ComparedCell
 
 TEMPLATE = Path(__file__).with_name("compare.html.j2")
-STYLES = ((BOARD, "-o"), (FLOAT, "-s"), (INK, "--^"), (MUTED, ":d"), (BOARD, "--x"))
+STYLES = ((BOARD, "-o"), (FLOAT, "-s"), (INK, "--^"), (MUTED, ":d"), (BOARD, "--x"), (FLOAT, ":v"), (INK, "-.+"))
 
 
 def render_page(found: Compared) -> str:
@@ -36,11 +36,14 @@ def render_page(found: Compared) -> str:
     return page.render(TEMPLATE, values)
 
 
-def _over_bits(found: Compared, name: str, label: str, value: Callable[[ComparedCell], float | None]) -> Figure:
-    methods = list(dict.fromkeys(cell.method for cell in found.cells))
+def _styles(found: Compared) -> dict[str, tuple[str, str]]:
+    """Colour and line of each method, the same in every figure."""
+    return dict(zip(dict.fromkeys(cell.method for cell in found.cells), STYLES, strict=False))
 
+
+def _over_bits(found: Compared, name: str, label: str, value: Callable[[ComparedCell], float | None]) -> Figure:
     def draw(axes: Any) -> None:
-        for (colour, style), method in zip(STYLES, methods, strict=False):
+        for method, (colour, style) in _styles(found).items():
             cells = [cell for cell in found.cells if cell.method == method and value(cell) is not None]
             axes.plot([cell.bits for cell in cells], [value(cell) for cell in cells], style, color=colour, label=method)
         if name == "metric" and found.float_metric is not None:
@@ -61,7 +64,8 @@ def _layers(found: Compared, bits: int) -> Figure:
     names = list(cells[0].layers)
 
     def draw(axes: Any) -> None:
-        for (colour, style), cell in zip(STYLES, cells, strict=False):
+        for cell in cells:
+            colour, style = _styles(found)[cell.method]
             axes.plot(range(len(names)), [cell.layers[name] for name in names], style, color=colour, label=cell.method)
         axes.set_xticks(range(len(names)), [name[-14:] for name in names], rotation=30, ha="right", fontsize=7)
         axes.set_ylabel("SQNR, dB")
