@@ -34,10 +34,15 @@ TABLE16_SIZE = 257
 
 
 def activation_range(bits: int) -> tuple[int, int]:
-    """Smallest and largest integer of an activation of ``bits`` (8 or 16) bits."""
-    if bits not in (8, 16):
-        raise UnsupportedModelError("no such activation width", expected="8 or 16 bits", got=bits)
+    """Smallest and largest integer of an activation of ``bits`` (2 to 8, or 16) bits."""
+    if not (2 <= bits <= 8 or bits == 16):
+        raise UnsupportedModelError("no such activation width", expected="2 to 8 bits, or 16", got=bits)
     return -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
+
+
+def activation_stored_bits(bits: int) -> int:
+    """The width that an activation of ``bits`` takes in memory: a whole byte, or 16."""
+    return 8 if bits <= 8 else 16
 
 
 def weight_range(bits: int) -> tuple[int, int]:
@@ -212,17 +217,19 @@ def pointwise(function: str) -> Pointwise:
 def pointwise_table(
     function: str, scale_in: float, zero_point_in: int, scale_out: float, zero_point_out: int, bits: int
 ) -> Integers:
-    """The table of a pointwise function between two activations of the same width.
+    """The table of a pointwise function between two activations stored in the same width.
 
-    8 bits: [256], entry ``q + 128`` is the output for input ``q``.
+    Stored in 8 bits: [256], entry ``q + 128`` is the output for input ``q``.
     16 bits: [257], entry ``i`` is the output for input ``256 * (i - 128)``; :func:`lookup` interpolates.
 
     Entries are ``clamp(floor(f(real) / scale_out + 0.5) + zero_point_out)`` in float64.
+
+    :param bits: of the output, whose range entries are clamped to
     """
     low, high = activation_range(bits)
-    step = 1 if bits == 8 else 256
-    size = TABLE8_SIZE if bits == 8 else TABLE16_SIZE
-    q = low + step * np.arange(size, dtype=np.float64)
+    stored = activation_stored_bits(bits)
+    step, size = (1, TABLE8_SIZE) if stored == 8 else (256, TABLE16_SIZE)
+    q = activation_range(stored)[0] + step * np.arange(size, dtype=np.float64)
     real = float(np.float32(scale_in)) * (q - zero_point_in)
     exact = pointwise(function)(real) / float(np.float32(scale_out))
     return np.clip(np.floor(exact + 0.5) + zero_point_out, low, high).astype(np.int64)

@@ -73,15 +73,18 @@ def pack(layer: FullyConnected, run: Run) -> Words:
     return pack_blocks(*parts, run.layout)
 
 
-def _finish(layer: FullyConnected) -> tuple[str, bool]:
-    """Name of the kernel's ending, and whether a clamp narrower than its own must follow."""
+def _finish(layer: FullyConnected, digits: bool) -> tuple[str, bool]:
+    """Name of the kernel's ending, and whether others must clamp or look up what it yields."""
     before, bits = layer.before_table, layer.before_table.bits
-    if layer.table is not None:
-        return f"s{bits}_table", False
     full = activation_range(bits)
-    if bits == 16 and (before.low, before.high) == (0, full[1]):
+    clamps = (before.low, before.high) != full
+    if digits:
+        return f"s{bits}", clamps or layer.table is not None
+    if layer.table is not None and not clamps:
+        return f"s{bits}_table", False
+    if layer.table is None and bits == 16 and (before.low, before.high) == (0, full[1]):
         return "s16_relu", False
-    return f"s{bits}", (before.low, before.high) != full
+    return f"s{bits}", clamps
 
 
 def _fully_connected(
@@ -91,7 +94,7 @@ def _fully_connected(
     widen, source, target, narrow = _places(number, layer, memory)
     runs = choose_runs(layer, optimize)
     digits = runs[0].layout in ROWS
-    finish, clamp = (f"s{layer.before_table.bits}", False) if digits else _finish(layer)
+    finish, unfinished = _finish(layer, digits)
     ending = "_shifted" if layer.requantize.shift else ""
     call = ""
     for index, run in enumerate(runs):
@@ -105,11 +108,10 @@ def _fully_connected(
         comment = "rows computed in the place of the last of their block of four, and it in theirs"
         definitions += constants.array("uint16_t", f"pp_l{number}_exchanged", exchanged, comment)
         call += f"    pp_exchange_s16({target}, pp_l{number}_exchanged, {len(exchanged)});\n"
-    if digits:
-        call += _after_digits(layer, table, target)
-    elif clamp:
-        call += _clamp(layer, target)
-    kernels = DIGIT_KERNELS if digits else KERNELS
+    call += _ending(layer, table, target) if unfinished else ""
+    kernels = (
+        DIGIT_KERNELS if digits else (*KERNELS, *(codegen_c.LOOKUP if unfinished and layer.table is not None else ()))
+    )
     return LayerCode(definitions, widen + call + narrow, (*kernels, *(WIDTHS if widen or narrow else ())))
 
 
@@ -137,18 +139,15 @@ def _blocks(name: str, layer: FullyConnected, run: Run, table: str, constants: C
     return array + initializer("pp_blocks_t", name, fields)
 
 
-def _clamp(layer: FullyConnected, target: str) -> str:
-    before = layer.before_table
-    return f"    pp_clamp_s16({target}, {len(layer.weights)}, {before.low}, {before.high});\n"
-
-
-def _after_digits(layer: FullyConnected, table: str, target: str) -> str:
-    """The table, or the clamp narrower than its width, that ``pp_digits`` leaves to others."""
-    before = layer.before_table
+def _ending(layer: FullyConnected, table: str, target: str) -> str:
+    """The clamp narrower than its width and the table that a kernel leaves to others."""
+    before, rows, call = layer.before_table, len(layer.weights), ""
+    if (before.low, before.high) != activation_range(before.bits):
+        call = f"    pp_clamp_s16({target}, {rows}, {before.low}, {before.high});\n"
     if layer.table is not None:
         kernel = "pp_lookup_s16" if before.bits == 16 else "pp_lookup_s8_in_s16"
-        return f"    {kernel}({table}, {target}, {target}, {len(layer.weights)});\n"
-    return _clamp(layer, target) if (before.low, before.high) != activation_range(before.bits) else ""
+        call += f"    {kernel}({table}, {target}, {target}, {rows});\n"
+    return call
 
 
 def _places(number: int, layer: FullyConnected, memory: Memory) -> tuple[str, str, str, str]:

@@ -45,7 +45,7 @@ def add_companions(program: Program, name: str, folder: Path) -> None:
     logger.warning("%s has no task.json beside it: random inputs stand in for its observations", name)
     tensor = program.input
     generator = np.random.default_rng(0)
-    q = generator.integers(-(2 ** (tensor.bits - 1)), 2 ** (tensor.bits - 1), (2, RANDOM_INPUTS, tensor.size))
+    q = generator.integers(tensor.low, tensor.high, (2, RANDOM_INPUTS, tensor.size), endpoint=True)
     seen, held_out = ((q - tensor.zero_point) * tensor.scale).astype(np.float32)
     np.savez(folder / NAMES[1], observations=seen, held_out=held_out)
     low, high = (float(edge) for edge in (min(seen.min(), held_out.min()), max(seen.max(), held_out.max())))

@@ -72,6 +72,11 @@ class View:
         """The file's, without the batch axis."""
         return self.index.shape
 
+    def within(self, clamp: Clamp) -> bool:
+        """Whether bounds leave every integer that it can hold."""
+        bounded = self.quantization().tensor((), clamp)
+        return bounded.low <= self.tensor.low and self.tensor.high <= bounded.high
+
     def quantization(self, name: str = "") -> Quantization:
         """How the activation is quantized."""
         t = self.tensor

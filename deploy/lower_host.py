@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 from policyport.core.semantics import Reals
-from policyport.deploy.lower_builder import Index, Quantization, View, plain_view
+from policyport.deploy.lower_builder import OPEN, Clamp, Index, Quantization, View, plain_view
 from policyport.deploy.onnx_graph import Graph, attribute
 from policyport.deploy.program import HostInput
 
@@ -71,7 +71,7 @@ class HostPart:
         """
         if self.index.ndim == 1:
             # A vector: the device takes it in the observation's order.
-            tensor = quantization.tensor((self.index.size,))
+            tensor = quantization.tensor((self.index.size,), self._clamp(quantization))
             return self._host((), ""), View(tensor, self.index)
         view, shape, order = self._image(graph, node, quantization)
         return self._host(shape, order), view
@@ -83,7 +83,7 @@ class HostPart:
         index = self.index.transpose(2, 0, 1) if turned and self.index.ndim == 3 else self.index
         if index.ndim == 3:
             channels, height, width = index.shape
-            tensor = quantization.tensor((height, width, channels))
+            tensor = quantization.tensor((height, width, channels), self._clamp(quantization))
             everything = np.arange(index.size)
             view = plain_view(tensor)
             view = View(tensor, view.index.transpose(1, 2, 0)) if turned else view
@@ -97,6 +97,10 @@ class HostPart:
             expected="a vector, or an image as CHW or HWC",
             got=self.index.shape,
         )
+
+    def _clamp(self, quantization: Quantization) -> Clamp:
+        """What the Clip leaves of an int8 input; of 16 bits a part may be a state, which no Clip has seen."""
+        return (self._low, self._high) if quantization.bits == 8 else OPEN
 
     def _host(self, shape: tuple[int, ...], order: Literal["", "CHW", "HWC"]) -> HostInput:
         offset, gain = (_compact(v.astype(np.float32), shape, order) for v in (self._offset, self._gain))

@@ -178,7 +178,7 @@ class Chain:
         if not isinstance(value, View):
             return value.emit(builder, quantization, clamp)
         same = value.quantization(quantization.name) == quantization
-        return value if same and clamp == OPEN else builder.rescaled(value, quantization, clamp, where=self.where)
+        return value if same and value.within(clamp) else builder.rescaled(value, quantization, clamp, where=self.where)
 
 
 @dataclass(frozen=True)

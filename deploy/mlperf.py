@@ -81,7 +81,7 @@ def _check_shape(program: Program, model: str) -> None:
 
 def model_header(program: Program, model: str) -> str:
     """``pp_mlperf_model.h``: what the commands need to know of the model."""
-    low, high = activation_range(program.input.bits)
+    low, high = program.input.low, program.input.high
     mantissa, shift = thousandths(program.output)
     return (
         "/* Written by the build: which model MLPerf Tiny's runner is told, and how its numbers are meant. */\n"

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 from policyport.core.errors import ConfigError
-from policyport.quantize.choose import quantized
+from policyport.quantize.choose import quantized, with_wide_ends
 from policyport.quantize.config import ROUNDED_BITS, WEIGHT_BITS, QuantizeConfig
 from policyport.quantize.half import evaluate_half
 from policyport.quantize.network import QuantizedNetwork
@@ -73,7 +73,7 @@ def outputs_of(source: Source, method: str, bits: int, activation_bits: int) -> 
     """The policy under a method.
 
     :param bits: of weights
-    :param activation_bits: 8 or 16, for the methods that quantize activations
+    :param activation_bits: 16, or 2 to 8, of hidden activations, for the methods that quantize them
     :raises ConfigError: no such method
     """
     graph = source.graph
@@ -93,10 +93,12 @@ def outputs_of(source: Source, method: str, bits: int, activation_bits: int) -> 
 
 
 def _integers(source: Source, method: str, bits: int, activation_bits: int) -> QuantizedNetwork:
-    config = QuantizeConfig(weight_bits=bits, method=_ROUNDING[method], wide_input=True, wide_output=True)
+    hidden, stored = (8, 16) if activation_bits == 16 else (activation_bits, 8)
+    config = QuantizeConfig(activation_bits=hidden, weight_bits=bits, method=_ROUNDING[method])
+    config = with_wide_ends(config, source.graph)
     graph = centre_outputs(source.graph) if source.task.action_rule == "argmax" else source.graph
-    network = quantized(replace(source, graph=graph), config, activation_bits)
+    network = quantized(replace(source, graph=graph), config, stored)
     if method != "last-layer":
         return network
     graph = with_new_head(graph, network, source.observations)
-    return quantized(replace(source, graph=graph), config, activation_bits)
+    return quantized(replace(source, graph=graph), config, stored)

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from policyport.core import semantics
-from policyport.core.semantics import Integers, activation_range
+from policyport.core.semantics import Integers, activation_range, activation_stored_bits
 from policyport.quantize.nodes import Function, Shape
 
 FIXED_SCALE = {("Tanh", 8): 1 / 128, ("Tanh", 16): 1 / 32768, ("Sigmoid", 8): 1 / 256, ("Sigmoid", 16): 1 / 32768}
-"""Output scale of a function held in a table, by function and bits, as TFLite demands it."""
+"""Output scale of a function held in a table, by function and bits, as TFLite demands it; of fewer bits it is free."""
 
 FIXED_ZERO_POINT = {("Tanh", 8): 0, ("Tanh", 16): 0, ("Sigmoid", 8): -128, ("Sigmoid", 16): 0}
 """Output zero point of such a function."""
@@ -30,7 +30,7 @@ class Activation:
     """(features,) or (channels, height, width)."""
 
     bits: int
-    """8 (asymmetric) or 16 (zero point 0)."""
+    """2 to 8 (asymmetric, stored as int8) or 16 (zero point 0): it has ``2**bits`` levels at the most."""
 
     scale: float
     """A float32 value."""
@@ -45,6 +45,11 @@ class Activation:
     def size(self) -> int:
         """Number of elements."""
         return prod(self.shape)
+
+    @property
+    def stored_bits(self) -> int:
+        """Width of an integer in memory: 8 or 16."""
+        return activation_stored_bits(self.bits)
 
     @property
     def range(self) -> tuple[float, float]:
@@ -65,8 +70,8 @@ class Activation:
         return semantics.dequantize(np.asarray(q, np.int64), self.scale, self.zero_point)
 
     def compact(self, q: Integers) -> NDArray[np.signedinteger[Any]]:
-        """The integers in as few bytes as hold them: int8 or int16."""
-        return q.astype(np.int8 if self.bits == 8 else np.int16)
+        """The integers as they are stored: int8 or int16."""
+        return q.astype(np.int8 if self.stored_bits == 8 else np.int16)
 
     def clamped(self, function: Function) -> Activation:
         """The activation behind a clamp, whose bounds its integers take over; as it is behind another function."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from math import gcd
 from typing import Any
 
@@ -23,11 +24,20 @@ Values = NDArray[np.floating[Any]]
 LARGEST_SAMPLE = 200_000
 """Values that a search looks at; more are thinned out evenly."""
 
+LARGEST_SEARCH = 10_000
+"""The same of a search over both ends, which tries many more ranges."""
+
 BATCH = 32
 """Observations of one batch: what a moving average moves over."""
 
 SHRINKS = tuple(float(x) for x in np.linspace(0.3, 1.0, 29))
 """Shares of the observed range that the search for the least squared error tries."""
+
+FEW_SHRINKS = tuple(float(x) for x in np.linspace(0.05, 1.1, 22))
+"""Shares of either end that are tried where levels are few: each of them counts, and so does where zero falls."""
+
+EVEN_SHRINKS = tuple(float(x) for x in np.linspace(0.0, 0.45, 19))
+"""By what shares of a feature's range either end of its few levels is moved inwards."""
 
 SATURATION = {8: tuple(np.linspace(2.5, 3.5, 11)), 16: tuple(np.linspace(4.0, 6.5, 11))}
 """By bits: where a range before a tanh may end (twice that before a sigmoid), for the function is flat there."""
@@ -121,15 +131,15 @@ def collect(graph: FloatGraph, observations: Floats) -> dict[str, Statistics]:
 
 def observed_range(statistics: Statistics, config: QuantizeConfig, bits: int) -> Range:
     """The range of a tensor, by the configured calibrator."""
-    match config.calibrator:
+    match config.calibrator_for(bits):
         case "moving_average":
             return moving_average_range(statistics.batches, config.moving_average)
         case "percentile":
             return percentile_range(statistics.sample, config.percentile)
         case "mse":
             return least_error_range(statistics.sample, bits)
-        case "entropy" if bits == 8:
-            limit = entropy_limit(statistics.sample)
+        case "entropy" if bits <= 8:
+            limit = entropy_limit(statistics.sample, 2 ** (bits - 1))
             return statistics.range.clipped(-limit, limit)
     return statistics.range
 
@@ -167,26 +177,54 @@ def percentile_range(values: Values, percentile: float) -> Range:
 
 
 def least_error_range(values: Values, bits: int) -> Range:
-    """The observed range shrunk to where rounding and saturation together err least, in mean square."""
-    widest = minmax_range(values)
+    """The observed range shrunk to where rounding and saturation together err least, in mean square.
 
-    def error(shrink: float) -> float:
-        trial = activation_for("", (1,), widest.scaled(shrink), bits)
+    Of fewer than 8 bits each end is shrunk, or moved out, by itself.
+    """
+    widest = minmax_range(values).with_zero()
+    shrinks = [(both, both) for both in SHRINKS]
+    if bits < 8:
+        values = values.reshape(-1)[:: -(-values.size // LARGEST_SEARCH)]
+        lows, highs = (FEW_SHRINKS if end else (1.0,) for end in (widest.low, widest.high))
+        shrinks = list(product(lows, highs))
+
+    def error(shrink: tuple[float, float]) -> float:
+        trial = activation_for("", (1,), Range(widest.low * shrink[0], widest.high * shrink[1]), bits)
         return float(np.mean(np.square(rounded(values, trial) - values)))
 
-    return widest.scaled(min(SHRINKS, key=error))
+    low, high = min(shrinks, key=error)
+    return Range(widest.low * low, widest.high * high)
+
+
+def even_levels_range(values: Values, bits: int) -> Range:
+    """The range whose ``2**bits`` even levels err least, in mean square: from one level to the last, wherever zero is.
+
+    :param values: [n], of one feature
+    """
+    thinned = np.asarray(values, np.float64)[:: -(-len(values) // LARGEST_SEARCH)]
+    widest, last = minmax_range(thinned), 2**bits - 1
+    if widest.high == widest.low:
+        return widest
+    inwards = (widest.high - widest.low) * np.array(EVEN_SHRINKS)
+
+    def error(ends: tuple[float, float]) -> float:
+        step = (ends[1] - ends[0]) / last
+        level = np.clip(np.rint((thinned - ends[0]) / step), 0, last)
+        return float(np.mean(np.square(ends[0] + step * level - thinned)))
+
+    return Range(*min(product(widest.low + inwards, widest.high - inwards), key=error))
 
 
 def activation_for(name: str, shape: Shape, reach: Range, bits: int, *, symmetric: bool = False) -> Activation:
-    """The activation that covers a range: asymmetric at 8 bits, symmetric at 16.
+    """The activation that covers a range: asymmetric at 8 bits and fewer, symmetric at 16.
 
-    :param symmetric: zero point 0 at 8 bits too
+    :param symmetric: zero point 0 at 8 bits and fewer too
     """
     reach = reach.with_zero()
     low, high = semantics.activation_range(bits)
     if reach.high - reach.low < 1e-12:  # nothing was ever seen there but zero: any scale is right
         reach = Range(-1.0, 1.0)
-    if bits == 8 and not symmetric:
+    if bits <= 8 and not symmetric:
         scale = float32((reach.high - reach.low) / (high - low))
         zero_point = int(np.clip(np.rint(low - reach.low / scale), low, high))
     else:

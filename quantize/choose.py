@@ -93,12 +93,14 @@ def candidates(
         log.info("the integers of quantization-aware training are taken as they are")
         network = read_trained(source.graph, source.integers)
         return [_judged(source, _width(network), network)]
+    _check_activations(config)
     if not config.budget.is_open:
         return [_within_budget(source, config, partial, costs or Estimate())]
     if config.activations != "auto":
         return [_candidate(source, config, config.activations, partial)]
-    wide = dataclasses.replace(config, wide_input=True, wide_output=True)
-    ladder = {"int8": config, **({} if wide == config else {WIDE_ENDS: wide}), "int16": config}
+    wide = with_wide_ends(config, source.graph)
+    ladder = {"int8": config, **({} if wide == config else {WIDE_ENDS: wide})}
+    ladder |= {"int16": config} if config.activation_bits == 8 else {}
     tried: list[Candidate] = []
     for activations, options in ladder.items():
         tried.append(_candidate(source, options, activations, partial))
@@ -108,10 +110,17 @@ def candidates(
     return tried
 
 
+def with_wide_ends(config: QuantizeConfig, graph: FloatGraph) -> QuantizeConfig:
+    """The options with input and output of 16 bits where none of them has a width yet; an image stays as it is."""
+    vector = len(graph.input_shape) == 1
+    input_bits = 16 if vector and config.input_bits is None else config.input_bits
+    return dataclasses.replace(config, input_bits=input_bits, output_bits=config.output_bits or 16)
+
+
 def _width(network: QuantizedNetwork) -> str:
     """The name of a network's activation widths."""
-    ends = network.input.bits, network.output.bits
-    hidden = [node.output.bits for node in network.nodes if node.name != network.output_name]
+    ends = network.input.stored_bits, network.output.stored_bits
+    hidden = [node.output.stored_bits for node in network.nodes if node.name != network.output_name]
     return WIDE_ENDS if max(hidden, default=8) < max(ends) else f"int{max(*hidden, *ends)}"
 
 
@@ -197,6 +206,31 @@ def quantized(
     targets = source.graph.evaluate(source.observations)
     settings = QatSettings(config.qat_epochs, learning_rate=config.qat_learning_rate, seed=config.qat_seed)
     return finetune(network, source.observations, targets, Objective.of(source.task, targets), settings, state).network
+
+
+def _check_activations(config: QuantizeConfig) -> None:
+    """Refuse few levels beside what knows 8 and 16 bits alone.
+
+    :raises ConfigError: activations of 16 bits and of fewer than 8 are asked for, or a budget is to choose among them
+    """
+    few = config.activation_bits < 8
+    if few and config.activations == "int16":
+        raise ConfigError(
+            "activations of fewer than 8 bits are stored as int8",
+            where="[quantize] activation_bits",
+            expected="activations int8 or auto",
+            got=f"{config.activation_bits} bits, activations int16",
+        )
+    ends = (config.input_bits, config.output_bits)
+    named = [entry for entry in config.layer_activation_bits if entry.rpartition("=")[2] not in ("8", "16")]
+    if not config.budget.is_open and (few or named or any(end is not None for end in ends)):
+        raise ConfigError(
+            "a budget chooses activations of 8 or 16 bits",
+            where="[quantize]",
+            expected="activation_bits 8, no input_bits or output_bits, layer_activation_bits of 8 or 16",
+            got=", ".join(named) or f"{config.activation_bits}, {ends[0]}, {ends[1]}",
+            cure="name tensors by layer_activation_bits, 8 or 16 bits each, or leave the budget out",
+        )
 
 
 def _check_widths(config: QuantizeConfig) -> None:

@@ -16,7 +16,11 @@ WEIGHT_BITS = (8, 4, 3, 2)
 ROUNDED_BITS = (8, 7, 6, 5, 4, 3, 2)
 """Widths that weights can be rounded to; those of 5 to 7 bits are stored as bytes."""
 
-ACTIVATION_BITS = (8, 16)
+ACTIVATION_BITS = (16, 8, 7, 6, 5, 4, 3, 2)
+"""Widths that an activation can have; one of 2 to 7 bits is stored as a byte of which it uses ``2**bits`` values."""
+
+HIDDEN_BITS = (8, 7, 6, 5, 4, 3, 2)
+"""Those that int8 activations can be told to have."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,23 @@ class QuantizeConfig:
         "width of activations; auto takes int8 where it keeps the actions, else int8 with input and output of 16 bits "
         "where that does, else int16",
         choices=("auto", "int8", "int16"),
+    )
+    activation_bits: int = option(
+        8,
+        "int8 activations: width of all but the network's input and output, in bits; fewer than 8 are stored as bytes",
+        choices=HIDDEN_BITS,
+    )
+    input_bits: int | None = option(
+        None,
+        "width of the network's input, in bits; with 16 small changes of a feature are seen; none takes that of "
+        "activations, 8 or 16, and where auto tries wide ends 16, but 8 of an image",
+        choices=ACTIVATION_BITS,
+    )
+    output_bits: int | None = option(
+        None,
+        "width of the network's output, in bits; with 16 close values do not become equal; none takes that "
+        "of activations, 8 or 16, and where auto tries wide ends 16",
+        choices=ACTIVATION_BITS,
     )
     weight_bits: int = option(
         8, "width of weights, in bits; those of 5 to 7 are stored as bytes", choices=ROUNDED_BITS, alias="weights"
@@ -76,29 +97,20 @@ class QuantizeConfig:
         (), "layers whose weights have another width, each NAME=BITS; layers.json has the names"
     )
     layer_activation_bits: tuple[str, ...] = option(
-        (), "outputs of operators, or the input, that have another width, each NAME=BITS (8, 16)"
-    )
-    wide_output: bool = option(
-        False,
-        "int8 activations: the network's output has 16 bits all the same, so that close values do not become equal",
-    )
-    wide_input: bool = option(
-        False,
-        "int8 activations: the network's input has 16 bits all the same, so that small changes of a feature are seen; "
-        "an image keeps its 8",
+        (), "outputs of operators, or the input, that have another width, each NAME=BITS (16, 8 to 2)"
     )
     per_channel: bool = option(True, "a scale for the weights of each output channel, else one for a layer")
-    symmetric: bool = option(False, "int8 activations with zero point 0, as those of int16 always have")
+    symmetric: bool = option(False, "activations of 8 bits or fewer with zero point 0, as those of 16 always have")
     agreement_target: float = option(
         0.99, "auto, discrete actions: share of actions that int8 must have in common with float32", low=0.0, high=1.0
     )
     action_tolerance: float = option(
         0.01, "auto, continuous actions: largest mean action error of int8, as a share of the action range", low=0.0
     )
-    calibrator: Literal["minmax", "moving_average", "percentile", "mse", "entropy"] = option(
-        "minmax",
-        "how a range is taken from observed values",
-        choices=("minmax", "moving_average", "percentile", "mse", "entropy"),
+    calibrator: Literal["auto", "minmax", "moving_average", "percentile", "mse", "entropy"] = option(
+        "auto",
+        "how a range is taken from observed values; auto takes minmax, and mse for activations of fewer than 8 bits",
+        choices=("auto", "minmax", "moving_average", "percentile", "mse", "entropy"),
     )
     moving_average: float = option(
         0.1, "calibrator moving_average: how far each batch of 32 observations moves the range", low=0.0, high=1.0
@@ -141,6 +153,12 @@ class QuantizeConfig:
         :raises ConfigError: what is given is no number
         """
         return Budget.parse(self.flash_budget, self.ram_budget, self.instructions_budget)
+
+    def calibrator_for(self, bits: int) -> str:
+        """The calibrator of an activation of that width."""
+        if self.calibrator != "auto":
+            return self.calibrator
+        return "minmax" if bits >= 8 else "mse"
 
     def layer_bits(self, names: tuple[str, ...]) -> Mapping[str, int]:
         """Width of the weights of each layer.

@@ -72,7 +72,7 @@ class Estimate:
         most = 0
         for node in network.nodes:
             alive.add(node.name)
-            most = max(most, sum(sizes[name].size * sizes[name].bits // 8 for name in alive))
+            most = max(most, sum(sizes[name].size * sizes[name].stored_bits // 8 for name in alive))
             for name in node.node.inputs:
                 left[name] -= 1
             alive = {name for name in alive if left.get(name, 0) > 0}
@@ -83,8 +83,8 @@ def _estimate(layer: QuantizedLayer) -> Cost:
     rows, *taps = layer.weights.shape
     stored_bits = 8 if layer.input.bits == 16 else layer.weight_bits  # behind 16 bits the kernels take whole bytes
     packed = rows * -(-prod(taps) * stored_bits // 8)
-    table = TABLE_BYTES[layer.output.bits] if layer.has_table else 0
+    table = TABLE_BYTES[layer.output.stored_bits] if layer.has_table else 0
     places = layer.output.size // rows
     each = PER_MAC_16 if layer.input.bits == 16 else PER_MAC[layer.weight_bits, 8]
-    end = PER_OUTPUT + (PER_TABLE[layer.output.bits] if layer.has_table else 0)
+    end = PER_OUTPUT + (PER_TABLE[layer.output.stored_bits] if layer.has_table else 0)
     return Cost(packed + 8 * rows + table, round(each * layer.weights.size * places + end * layer.output.size))

@@ -10,7 +10,14 @@ from numpy.typing import NDArray
 from policyport.core import semantics
 from policyport.core.errors import UnsupportedModelError
 from policyport.quantize.activation import Activation, float32
-from policyport.quantize.calibrate import Range, activation_for, minmax_range
+from policyport.quantize.calibrate import (
+    Range,
+    activation_for,
+    even_levels_range,
+    least_error_range,
+    minmax_range,
+    percentile_range,
+)
 from policyport.quantize.config import QuantizeConfig
 from policyport.quantize.graph import FloatGraph, HostPrefix
 from policyport.quantize.nodes import Floats, Linear, Slice, Weighted
@@ -31,10 +38,13 @@ def enter(graph: FloatGraph, observations: Floats, config: QuantizeConfig, bits:
     parts = parts_of(graph) if config.input_gain else None
     if parts is None:
         limits = _limited(graph)
-        reach = minmax_range(features).scaled(headroom) if limits is None else limits
+        reach = _observed(features, config, bits).scaled(headroom) if limits is None else limits
         symmetric = config.symmetric
         return graph, activation_for(graph.input_name, graph.input_shape, reach, bits, symmetric=symmetric)
-    centre, radius = feature_ranges(features, graph.prefix, bits, headroom)
+    if bits < 8:
+        centre, radius = few_level_ranges(features, bits, config)
+    else:
+        centre, radius = feature_ranges(features, graph.prefix, bits, headroom)
     low, high = semantics.activation_range(bits)
     for part in parts:
         if part.is_image:
@@ -45,7 +55,8 @@ def enter(graph: FloatGraph, observations: Floats, config: QuantizeConfig, bits:
     for part in parts:
         for layer in part.layers:
             layers[layer.name] = part.undone(layers.get(layer.name, layer), centre, radius)
-    return _spread(graph, tuple(layers.values()), centre, radius), entry
+    ends = entry.range if bits < 8 else (-1.0, 1.0)
+    return _spread(graph, tuple(layers.values()), centre, radius, ends), entry
 
 
 def _enter_recurrent(
@@ -76,7 +87,8 @@ def _enter_recurrent(
     centre[observed:], radius[observed:] = 0.0, size
     gains = radius / size
     layers = [undone(node, centre, gains) for node in readers if isinstance(node, Linear)]
-    return _spread(graph, layers, centre, gains, size * config.headroom), entry
+    end = size * config.headroom
+    return _spread(graph, layers, centre, gains, (-end, end)), entry
 
 
 def _limited(graph: FloatGraph) -> Range | None:
@@ -98,10 +110,17 @@ def _image_range(graph: FloatGraph, features: Floats, span: slice, bits: int) ->
     if graph.limits is not None and not any(np.ptp(ends[span]) for ends in graph.limits):
         low, high = (float(graph.enter(ends[None])[0, span].mean(dtype=np.float64)) for ends in graph.limits)
     reach = high - low or 1.0
-    if np.isfinite([graph.prefix.low, graph.prefix.high]).any():
+    if bits >= 8 and np.isfinite([graph.prefix.low, graph.prefix.high]).any():
         return low + reach / 2, reach / 2
     first, last = semantics.activation_range(bits)
     return low - first * reach / (last - first), last * reach / (last - first)
+
+
+def _observed(features: Floats, config: QuantizeConfig, bits: int) -> Range:
+    """The range of an input with one scale: all that was seen, of few levels what the calibrator leaves of it."""
+    if bits >= 8 or config.calibrator_for(bits) != "mse":
+        return minmax_range(features)
+    return least_error_range(features, bits)
 
 
 def _spread(
@@ -109,9 +128,9 @@ def _spread(
     layers: Sequence[Weighted],
     centre: NDArray[np.float64],
     radius: NDArray[np.float64],
-    end: float = 1.0,
+    ends: tuple[float, float],
 ) -> FloatGraph:
-    """The graph with each feature brought to [-end, end] on the host.
+    """The graph with each feature brought to between two ends on the host.
 
     :param layers: those that read it, by which that is undone
     :param radius: what the host brings to 1
@@ -120,9 +139,36 @@ def _spread(
     gain = graph.prefix.gain / radius
     # No range reaches beyond a clip, so that each end of the new one stands where a range or the old clip ends.
     clips = np.isfinite([graph.prefix.low, graph.prefix.high]).any()
-    bounds = (-end, end) if clips else (-np.inf, np.inf)
+    bounds = ends if clips else (-np.inf, np.inf)
     prefix = HostPrefix(offset.astype(np.float32), gain.astype(np.float32), *bounds)
     return replace(graph.replaced(*layers), prefix=prefix)
+
+
+def few_level_ranges(
+    features: Floats, bits: int, config: QuantizeConfig
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Centre and radius of each feature, [inputs] float64, where each of few levels counts.
+
+    The ends of a feature's range are its first and its last level; zero need not be one, for the host takes the centre.
+
+    :param bits: 2 to 7
+    """
+    first, last = semantics.activation_range(bits)
+    found = [_few_levels(column, bits, config) for column in features.T]
+    low, reach = np.array([x.low for x in found]), np.array([x.high - x.low for x in found])
+    constant = reach <= 1e-6 * np.abs(low)
+    radius = np.where(constant, np.where(low != 0, np.abs(low), 1.0), last * reach / (last - first))
+    return np.where(constant, low, low - first * reach / (last - first)), radius
+
+
+def _few_levels(values: Floats, bits: int, config: QuantizeConfig) -> Range:
+    """The range of a feature [n] whose ends are levels, by the configured calibrator."""
+    match config.calibrator_for(bits):
+        case "mse":
+            return even_levels_range(values, bits)
+        case "percentile":
+            return percentile_range(values, config.percentile)
+    return minmax_range(values)
 
 
 def feature_ranges(

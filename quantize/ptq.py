@@ -31,7 +31,7 @@ def quantize_graph(
 ) -> QuantizedNetwork:
     """Quantize with activations of ``bits`` (8 or 16), but for those that ``config`` gives a width of their own.
 
-    A layer whose accumulator 16 bits could overflow reads 8.
+    Between input and output ``config`` may give fewer than 8. A layer whose accumulator 16 bits could overflow reads 8.
 
     :param observations: [n, inputs] or [n, *shape], float32, as the environment gives them, for calibration
     :param rounding: asked, layer by layer, for the integers of the weights
@@ -39,11 +39,11 @@ def quantize_graph(
     :raises ObservationError: no observations
     """
     graph.check_finite()
-    chosen = {graph.output_name: 16} if config.wide_output else {}
-    chosen |= {graph.input_name: 16} if config.wide_input and len(graph.input_shape) == 1 else {}
+    hidden = config.activation_bits if bits == 8 else bits
+    chosen = {graph.input_name: config.input_bits or bits, graph.output_name: config.output_bits or bits}
     chosen |= config.tensor_bits((graph.input_name, *(node.name for node in graph.nodes)))
     while True:
-        widths = Ties(graph).widths(bits, chosen)
+        widths = Ties(graph).widths(hidden, chosen)
         walk = _Walk.prepare(graph, observations, config, widths, rounding)
         network = walk.run(observations)
         if network is not None:
@@ -98,7 +98,7 @@ class _Walk:
                     made = quantized_operator(node, inputs, self.activations[node.name])
                 result = run_node(made, *q)[node.name]
             except UnsupportedModelError:
-                if all(source.bits == 8 for source in inputs):
+                if all(source.bits <= 8 for source in inputs):
                     raise
                 self.too_wide = next(source.name for source in inputs if source.bits == 16)
                 return None

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from policyport.quantize.activation import Activation
-from policyport.quantize.integer_nodes import QuantizedLayer, QuantizedNode
+from policyport.quantize.integer_nodes import QuantizedConcat, QuantizedLayer, QuantizedMove, QuantizedNode
 from policyport.quantize.network import QuantizedNetwork
 from policyport.quantize.nodes import TransposedConvolution
 from policyport.quantize.onnx_writer import OnnxWriter, as_stored, file_shape
@@ -23,10 +23,12 @@ def write_qdq(network: QuantizedNetwork, path: Path) -> None:
     DQ of what it reads and its own Q -> DQ: a layer is
     Gemm or Conv(DQ, DQ(weights), DQ(int32 bias)) -> [Relu or Clip] -> Q -> DQ -> [function -> Q -> DQ].
     Weights of 4 and 3 bits are stored as int4, of 2 bits as int2. Tensors keep the names of the float
-    model; the last DQ yields the output, the tensor before its Q is called ``<output>_real``.
+    model; the last DQ yields the output, the tensor before its Q is called ``<output>_real``. An activation of fewer
+    than 8 bits has a Clip before its Q, to the real values of its first and its last level.
     """
     graph = _Graph(network)
-    graph.finish(network.input, graph.host(network.input_name, network.prefix, network.channels_last))
+    host = graph.host(network.input_name, network.prefix, network.channels_last)
+    graph.finish(network.input, graph.limited(network.input, host, f"{network.input_name}_limited"))
     for node in network.nodes:
         graph.finish(node.output, _operator(graph, node))
     two_bits = any(layer.weight_bits == 2 for layer in network.layers)
@@ -51,10 +53,20 @@ class _Graph(OnnxWriter):
         """Name of what a tensor's DequantizeLinear yields."""
         return activation.name if activation.name == self._output_name else f"{activation.name}_dequantized"
 
+    def limited(self, activation: Activation, source: str, output: str) -> str:
+        """A float tensor between the ends of an activation's levels; itself where int8 or int16 ends there too."""
+        if activation.bits == activation.stored_bits:
+            return source
+        names = (f"{output}_{which}" for which in ("least", "largest"))
+        ends = [
+            self.constant(name, np.array(end, np.float32)) for name, end in zip(names, activation.range, strict=True)
+        ]
+        return self.node("Clip", [source, *ends], output)
+
     def finish(self, activation: Activation, source: str) -> str:
         """QuantizeLinear and DequantizeLinear of an activation behind the float tensor ``source``."""
         stem = activation.name
-        kind = np.int8 if activation.bits == 8 else np.int16
+        kind = np.int8 if activation.stored_bits == 8 else np.int16
         scale = self.constant(f"{stem}_scale", np.array(activation.scale, np.float32))
         zero_point = self.constant(f"{stem}_zero_point", np.array(activation.zero_point, kind))
         quantized = self.node("QuantizeLinear", [source, scale, zero_point], f"{stem}_quantized")
@@ -64,9 +76,20 @@ class _Graph(OnnxWriter):
 def _operator(graph: _Graph, made: QuantizedNode) -> str:
     """The operator in float, up to what its last QuantizeLinear reads."""
     inputs, output = [graph.dequantized(x) for x in made.inputs], graph.real(made.output)
+    narrow = made.output.bits < made.output.stored_bits and not _moves(made)
+    whole = f"{output}_unlimited" if narrow else output
     if isinstance(made, QuantizedLayer):
-        return _layer(graph, made, inputs[0], output)
-    return graph.operator(made.node, inputs, output, made.inputs[0].shape)
+        found = _layer(graph, made, inputs[0], whole)
+    else:
+        found = graph.operator(made.node, inputs, whole, made.inputs[0].shape)
+    return graph.limited(made.output, found, output) if narrow else found
+
+
+def _moves(made: QuantizedNode) -> bool:
+    """Whether an operator yields integers that it reads, which are within its levels already."""
+    if isinstance(made, QuantizedConcat):
+        return all(by is None for by in made.rescales)
+    return isinstance(made, QuantizedMove)
 
 
 def _layer(graph: _Graph, layer: QuantizedLayer, source: str, output: str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, reduce
 
+from policyport.core.semantics import activation_stored_bits
 from policyport.quantize.activation import FIXED_SCALE, Activation, fixed_output
 from policyport.quantize.calibrate import Range, Statistics, activation_for, before_function, observed_range
 from policyport.quantize.config import QuantizeConfig
@@ -27,7 +28,7 @@ from policyport.quantize.nodes import (
 
 @dataclass(frozen=True)
 class Ties:
-    """Which tensors of a graph must hold the same integers, and which of them have a scale that is given."""
+    """Which tensors of a graph must hold the same integers, and which of them have a scale given at 8 and 16 bits."""
 
     graph: FloatGraph
 
@@ -37,7 +38,7 @@ class Ties:
         return self.root(node.inputs[0]) if node is not None and _moves(node) else tensor
 
     def is_given(self, root: str) -> bool:
-        """Whether a root's scale is not free: the network's input, or behind tanh, sigmoid or softmax."""
+        """Whether a root's scale is given at 8 and 16 bits: the network's input, or behind tanh, sigmoid or softmax."""
         node = self.graph.producer(root)
         if isinstance(node, (Weighted, Pointwise)):
             return (node.function.name, 8) in FIXED_SCALE
@@ -59,24 +60,28 @@ class Ties:
         return groups
 
     def widths(self, bits: int, chosen: Mapping[str, int]) -> Mapping[str, int]:
-        """Width of each root: ``bits``, or that chosen for a tensor; the least of those that must be equal.
+        """Width of each root: that chosen for a tensor, the least of those that must be equal, else ``bits``.
 
-        What shares a scale shares a width, and so do the two ends of a table; softmax has 8 bits.
+        What shares a scale shares a width. The ends of a table are stored alike: where one has 8 bits or fewer, another
+        of 16 gets 8. Softmax reads 8 bits at the most, and yields 8.
 
-        :param chosen: by tensor, 8 or 16
+        :param bits: of what nobody chose
+        :param chosen: by tensor
         """
-        found = dict.fromkeys(self.group, bits)
-        found.update((self.root(name), width) for name, width in chosen.items())
-        linked = set(self.group.values())
+        said = {self.root(name): width for name, width in chosen.items()}
+        tables: list[tuple[str, ...]] = []
         for node in self.graph.nodes:
             ends = tuple(self.root(name) for name in (*node.inputs, node.name))
             if isinstance(node, Softmax):
-                found.update(dict.fromkeys(ends, 8))
+                said |= {ends[0]: min(8, said.get(ends[0], 8)), ends[-1]: 8}
             if isinstance(node, Pointwise) and node.function.has_table:
-                linked.add(ends)
-        while any(len({found[name] for name in names}) > 1 for names in linked):
-            for names in linked:
-                found.update(dict.fromkeys(names, min(found[name] for name in names)))
+                tables.append(ends)
+        found: dict[str, int] = {}
+        for names in self.group.values():
+            found.update(dict.fromkeys(names, min((said[name] for name in names if name in said), default=bits)))
+        while unlike := [ends for ends in tables if len({activation_stored_bits(found[end]) for end in ends}) > 1]:
+            narrowed = {name for ends in unlike for end in ends for name in self.group[end]}
+            found.update((name, min(8, found[name])) for name in narrowed)
         return found
 
 
@@ -109,7 +114,7 @@ def assign(
             found[node.name] = found[node.inputs[0]].renamed(node.name, shape)
         elif isinstance(node, Concat) and ties.joins_input(node):
             found[node.name] = entry.renamed(node.name, shape)
-        elif ties.is_given(node.name):
+        elif ties.is_given(node.name) and widths[node.name] in (8, 16):
             function = "Softmax" if isinstance(node, Softmax) else node.function.name  # type: ignore[attr-defined]
             found[node.name] = fixed_output(node.name, shape, function, widths[node.name])
         elif node.name in carried:  # the state leaves as the integers that it enters as
@@ -122,7 +127,8 @@ def assign(
         if isinstance(node, (Weighted, Sum, Pointwise)):
             found[node.name] = found[node.name].clamped(node.function)
         if isinstance(node, Weighted) and node.function.has_table:
-            found[node.linear_name] = _before(node, shape, statistics[node.linear_name], config, widths[node.name])
+            stored = activation_stored_bits(widths[node.name])  # a table has an entry for each of them anyway
+            found[node.linear_name] = _before(node, shape, statistics[node.linear_name], config, stored)
     return found
 
 

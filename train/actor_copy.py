@@ -36,7 +36,7 @@ class IntegerCopy:
 
     def outputs(self, library: Path) -> Outputs:
         """The network by the compiled library, dequantized."""
-        chain = Chain(library, self.layers, self.input.bits)
+        chain = Chain(library, self.layers, self.input.stored_bits)
 
         def run(observations: Floats) -> Floats:
             return self.output.dequantize(chain.infer(self.input.quantize(self.prefix.apply(observations))))
@@ -71,7 +71,7 @@ def copy_of(graph: FloatGraph, observations: Floats, precision: ActorPrecision) 
                 before.low,
                 before.high,
                 layer.table,
-                layer.output.bits,
+                layer.output.stored_bits,
             )
         )
     return IntegerCopy(network.prefix, network.input, tuple(layers), network.output)

@@ -127,10 +127,14 @@ def start_integers(graph: FloatGraph, observations: Floats, config: TrainConfig)
     :raises UnsupportedModelError: a layer too wide for 32-bit accumulators
     """
     assert config.qat_weights is not None
-    widths = {graph.input_name: config.qat_input, graph.output_name: config.qat_output}
-    entries = tuple(f"{name}={bits}" for name, bits in widths.items())
-    chosen = QuantizeConfig(weight_bits=config.qat_weights, layer_activation_bits=entries)
-    return quantize_graph(graph, observations, chosen, config.qat_activations, rounding("lattice", refit_bias=True))
+    hidden, stored = (8, 16) if config.qat_activations == 16 else (config.qat_activations, 8)
+    chosen = QuantizeConfig(
+        activation_bits=hidden,
+        input_bits=config.qat_input,
+        output_bits=config.qat_output,
+        weight_bits=config.qat_weights,
+    )
+    return quantize_graph(graph, observations, chosen, stored, rounding("lattice", refit_bias=True))
 
 
 def write_rounds(rounds: Sequence[Round], path: Path) -> None:

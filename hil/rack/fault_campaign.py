@@ -221,6 +221,7 @@ def _figures(
 
 
 def _random_inputs(program: Program, seed: int) -> Integers:
-    """[INPUTS, inputs]: any integers of the input's width."""
-    half = 1 << (program.input.bits - 1)
-    return np.random.default_rng(seed).integers(-half, half, (INPUTS, program.input.size))
+    """[INPUTS, inputs]: any integers that the input can hold."""
+    source = program.input
+    size = INPUTS, source.size
+    return np.random.default_rng(seed).integers(source.low, source.high, size, np.int64, endpoint=True)

@@ -252,7 +252,7 @@ def test_weights_of_6_bits_are_rounded_to_6_and_kept_as_bytes(
 ) -> None:
     source = open_source(request_of(tmp_path).out / "agents/ppo-CartPole-v1")
     assert widths("integer", (32, 8, 7, 6, 4)) == (8, 7, 6, 4) and widths("qat", (8, 6, 4)) == (8, 4)
-    network = quantized(source, QuantizeConfig(weight_bits=6, method="nearest", wide_input=True), 8)
+    network = quantized(source, QuantizeConfig(weight_bits=6, method="nearest", input_bits=16), 8)
     assert network.input.bits == 16 and all(layer.weight_bits == 8 for layer in network.layers)
     assert all(np.abs(layer.weights).max() == 31 for layer in network.layers)
 

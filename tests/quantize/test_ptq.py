@@ -202,22 +202,22 @@ def test_centred_outputs_decide_the_same_and_have_no_mean(make_graph):
 @pytest.mark.parametrize("functions", [("Relu", ""), ("Relu", "Tanh"), ("Tanh", "Relu")])
 def test_a_wide_output_has_16_bits_and_fewer_ties(make_graph, functions):
     graph, held_out = make_graph((4, 32, 3), functions, seed=5), draw(1)
-    narrow, wide = quantized(graph, 8), quantized(graph, 8, wide_output=True)
+    narrow, wide = quantized(graph, 8), quantized(graph, 8, output_bits=16)
     assert [node.output.bits for node in wide.nodes] == [8, 16] and wide.input.bits == 8
     ties = [
         sum(len(set(row)) < 3 for row in simulate(network, held_out).tensors[network.output_name].tolist())
         for network in (narrow, wide)
     ]
     assert ties[1] < ties[0]
-    assert quantized(graph, 16, wide_output=True).nodes[-1].output == quantized(graph, 16).nodes[-1].output
-    named = quantized(graph, 8, wide_output=True, layer_activation_bits=(f"{graph.output_name}=8",))
+    assert quantized(graph, 16, output_bits=16).nodes[-1].output == quantized(graph, 16).nodes[-1].output
+    named = quantized(graph, 8, output_bits=16, layer_activation_bits=(f"{graph.output_name}=8",))
     assert named.nodes[-1].output.bits == 8
 
 
 @pytest.mark.parametrize("functions", [("Relu", ""), ("Tanh", "")])
 def test_a_wide_input_has_16_bits_and_less_noise(make_graph, functions):
     graph, held_out = make_graph((4, 32, 3), functions, seed=5), draw(1)
-    narrow, wide = (quantized(graph, 8, wide_output=True, wide_input=wide) for wide in (False, True))
+    narrow, wide = (quantized(graph, 8, output_bits=16, input_bits=bits) for bits in (8, 16))
     assert wide.input.bits == 16 and [node.output.bits for node in wide.nodes] == [8, 16]
     exact = graph.evaluate(held_out)
     assert sqnr_db(exact, predict(wide, held_out)) > sqnr_db(exact, predict(narrow, held_out))

@@ -108,7 +108,7 @@ def test_auto_takes_wide_ends_where_they_suffice(model_folder, make_task):
 
 
 def test_wide_ends_that_were_asked_for_are_not_tried_twice(model_folder):
-    config = QuantizeConfig(agreement_target=1.01, wide_input=True, wide_output=True)
+    config = QuantizeConfig(agreement_target=1.01, input_bits=16, output_bits=16)
     figures = quantize(model_folder / "policy.onnx", config, model_folder / "out").manifest.figures
     assert list(figures["tried"]) == ["int8", "int16"]
 

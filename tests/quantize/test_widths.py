@@ -93,7 +93,7 @@ def test_an_activation_may_have_a_width_of_its_own(image_model, image_observatio
     steps = np.abs(run(tmp_path / "mixed.onnx", observations) - predict(network, observations)) / network.output.scale
     assert np.mean(steps < 0.01) > 0.85 and steps.max() < 3.01
     with pytest.raises(ConfigError, match="layer_activation_bits"):
-        quantize_graph(graph, observations, QuantizeConfig(layer_activation_bits=(f"{first}=4",)), 8)
+        quantize_graph(graph, observations, QuantizeConfig(layer_activation_bits=(f"{first}=9",)), 8)
 
 
 def test_more_bits_are_closer(image_model, image_observations):

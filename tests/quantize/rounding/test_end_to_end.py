@@ -42,7 +42,7 @@ def graph_of(sizes: tuple[int, ...], functions: tuple[str, ...], seed: int) -> F
 
 
 def start_of(graph: FloatGraph, observations: np.ndarray, bits: int, **more: object) -> QuantizedNetwork:
-    config = QuantizeConfig(weight_bits=bits, wide_input=True, wide_output=True, **more)  # type: ignore[arg-type]
+    config = QuantizeConfig(weight_bits=bits, input_bits=16, output_bits=16, **more)  # type: ignore[arg-type]
     return quantize_graph(graph, observations, config, 8, rounding("lattice", refit_bias=True))
 
 
