@@ -56,6 +56,10 @@ def met(environment: str, count: int = 48) -> np.ndarray[Any, Any]:
     return np.array(rows, np.float32)
 
 
+TWO_BITS = {"qat_weights": 2, "qat_activations": 2, "qat_input": 3, "qat_output": 5}
+"""As few levels as there are, and a few more where observations enter and actions leave."""
+
+
 @dataclass
 class Seen:
     """What the policy computed at the end of its training, before anything of it was exported."""
@@ -105,6 +109,9 @@ def on_board(folder: Path, q: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         ("SAC", "Pendulum-v1", {"qat_weights": 4}),
         ("TD3", "Pendulum-v1", {"activation": "relu"}),
         ("DDPG", "Pendulum-v1", {"qat_weights": 8, "normalize_observations": True}),
+        ("PPO", "CartPole-v1", {"qat_activations": 4, "qat_input": 4, "qat_output": 8}),
+        ("TD3", "Pendulum-v1", {"activation": "relu", "normalize_observations": True, **TWO_BITS}),
+        ("SAC", "Pendulum-v1", TWO_BITS),
     ],
 )
 def test_the_deployed_integers_are_those_that_training_saw(
@@ -119,6 +126,8 @@ def test_the_deployed_integers_are_those_that_training_saw(
     quantized = quantize(trained.path, QuantizeConfig(), tmp_path / "quantize")
     layers = json.loads(quantized.file("layers.json").read_text())["layers"]
     assert {layer["weight_bits"] for layer in layers} == {config.qat_weights}
+    assert layers[0]["input_bits"] == config.qat_input and layers[-1]["output_bits"] == config.qat_output
+    assert {layer["output_bits"] for layer in layers[:-1]} == {config.qat_activations}
 
     deployed = deploy(quantized.path, DeployConfig(toolchain="gcc"), tmp_path / "deploy").path
     program, task = read_program(deployed), Task.read(deployed / "task.json")
