@@ -98,7 +98,4 @@ def _integers(source: Source, method: str, bits: int, activation_bits: int) -> Q
     config = with_wide_ends(config, source.graph)
     graph = centre_outputs(source.graph) if source.task.action_rule == "argmax" else source.graph
     network = quantized(replace(source, graph=graph), config, stored)
-    if method != "last-layer":
-        return network
-    graph = with_new_head(graph, network, source.observations)
-    return quantized(replace(source, graph=graph), config, stored)
+    return with_new_head(graph, network, source.observations, config) if method == "last-layer" else network

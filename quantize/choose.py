@@ -16,7 +16,6 @@ from policyport.core.artifact import code_version
 from policyport.core.errors import ConfigError
 from policyport.quantize.config import WEIGHT_BITS, QuantizeConfig
 from policyport.quantize.cost import CostModel, Estimate
-from policyport.quantize.graph import FloatGraph
 from policyport.quantize.kept_layers import kept
 from policyport.quantize.layer_data import Rounding
 from policyport.quantize.metrics import Closeness, closeness
@@ -125,12 +124,17 @@ def _width(network: QuantizedNetwork) -> str:
 
 
 def _within_budget(source: Source, config: QuantizeConfig, partial: Path | None, costs: CostModel) -> Candidate:
+    heads: list[HeadChoice | None] = []
+
     def whole(chosen: QuantizeConfig) -> QuantizedNetwork:
         widths = (entry.rpartition("=")[2] for entry in (*chosen.layer_weight_bits, *chosen.layer_activation_bits))
-        return quantized(source, chosen, 16, partial and partial / f"{'-'.join(widths)}.pt")
+        network = quantized(source, chosen, 16, partial and partial / f"{'-'.join(widths)}.pt")
+        network, head = _headed(source, network, chosen)
+        heads.append(head)
+        return network
 
     found = within(source, config, config.budget, costs, _measuring(config), whole)
-    return dataclasses.replace(_judged(source, "mixed", found.network), chosen=found)
+    return dataclasses.replace(_judged(source, "mixed", found.network), chosen=found, head=heads[-1])
 
 
 def _measuring(config: QuantizeConfig) -> Rounding:
@@ -145,16 +149,17 @@ def _candidate(source: Source, config: QuantizeConfig, activations: str, partial
     told: list[BlockResult] = []
     network = quantized(source, config, bits, partial and partial / f"{activations}.pt", prover, told)
     found: dict[str, Any] = {"proofs": dict(prover.proofs) if prover else {}, "blocks": tuple(told)}
-    if not config.last_layer or config.method == "qat":
-        return dataclasses.replace(_judged(source, activations, network), **found)
-
-    def anew(graph: FloatGraph) -> QuantizedNetwork:
-        return quantized(
-            dataclasses.replace(source, graph=graph), config, bits, partial and partial / f"{activations}-anew.pt"
-        )
-
-    network, head = post_trained(source.graph, network, source.observations, anew)
+    network, head = _headed(source, network, config)
     return dataclasses.replace(_judged(source, activations, network), head=head, **found)
+
+
+def _headed(
+    source: Source, network: QuantizedNetwork, config: QuantizeConfig
+) -> tuple[QuantizedNetwork, HeadChoice | None]:
+    """The network with its last layer solved anew where that is asked for and better, and what was decided by."""
+    if not config.last_layer or config.method == "qat":
+        return network, None
+    return post_trained(source.graph, network, source.observations, source.task, config)
 
 
 def _judged(source: Source, activations: str, network: QuantizedNetwork) -> Candidate:

@@ -88,7 +88,8 @@ class QuantizeConfig:
     )
     last_layer: bool = option(
         False,
-        "solve the last layer anew on the features that the integers before it yield; taken where held-out ones gain",
+        "solve the last layer anew on the features that the integers before it yield, by integer least squares; taken "
+        "where observations that it was not solved on gain beyond noise",
     )
     qat_epochs: int = option(100, "method qat: passes over the observations at the most", low=1)
     qat_learning_rate: float = option(1e-3, "method qat: of Adam, falling to zero over the passes", low=0.0)

@@ -42,22 +42,21 @@ def sqnr_db(reference: NDArray[np.floating[Any]], got: NDArray[np.floating[Any]]
     return noise.sqnr_db
 
 
-def action_agreement(task: Task, reference: NDArray[np.float32], got: NDArray[np.float32]) -> float:
-    """Share of equal actions, where actions are choices; outputs [n, outputs] float32."""
-    equal = task.action(reference) == task.action(got)
-    return float(np.mean(equal.reshape(len(equal), -1).all(axis=1)))
-
-
-def action_error(task: Task, reference: NDArray[np.float32], got: NDArray[np.float32]) -> float:
-    """Mean absolute action error as a share of the action range, for continuous actions.
+def action_errors(task: Task, reference: NDArray[np.float32], got: NDArray[np.float32]) -> NDArray[np.float64]:
+    """[n]: 1 where an observation's action is another choice, else 0; or its mean absolute error as a share of the
+    action range, where actions are continuous.
 
     An unbounded range is taken from the reference's own actions.
+
+    :param reference: outputs [n, outputs] float32, and so ``got``
     """
-    exact = task.action(reference).reshape(len(reference), -1)
-    difference = np.abs(task.action(got).reshape(len(got), -1) - exact)
+    exact, actions = (task.action(outputs).reshape(len(outputs), -1) for outputs in (reference, got))
+    if task.discrete:
+        return (exact != actions).any(axis=1).astype(np.float64)
     span = np.subtract(task.action_high, task.action_low, dtype=np.float64).reshape(-1)
     seen = np.maximum(exact.max(axis=0) - exact.min(axis=0), 1e-9)
-    return float(np.mean(difference / np.where(np.isfinite(span) & (span > 0), span, seen)))
+    share = np.abs(actions - exact) / np.where(np.isfinite(span) & (span > 0), span, seen)
+    return np.asarray(share.mean(axis=1), np.float64)
 
 
 @dataclass(frozen=True)
@@ -76,8 +75,6 @@ class Closeness:
 
 def closeness(task: Task, reference: NDArray[np.float32], got: NDArray[np.float32]) -> Closeness:
     """Every figure that the task's kind of action has; outputs [n, outputs] float32."""
-    return Closeness(
-        action_agreement(task, reference, got) if task.discrete else None,
-        None if task.discrete else action_error(task, reference, got),
-        sqnr_db(reference, got),
-    )
+    errors = action_errors(task, reference, got)
+    agreement = float(np.mean(errors == 0)) if task.discrete else None
+    return Closeness(agreement, None if task.discrete else float(errors.mean()), sqnr_db(reference, got))

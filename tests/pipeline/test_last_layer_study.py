@@ -6,12 +6,19 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 from policyport.core.errors import ConfigError
 from policyport.pipeline import last_layer_study
 from policyport.pipeline.cli import main
-from policyport.pipeline.last_layer_study import HEADER, LastLayerRequest, LastLayerRow, study_last_layer, table
+from policyport.pipeline.last_layer_study import (
+    HEADER,
+    LastLayerRequest,
+    LastLayerRow,
+    note,
+    study_last_layer,
+    table,
+    verdicts,
+)
 
 pytest.importorskip("torch")
 pytest.importorskip("sklearn")
@@ -28,9 +35,14 @@ def studied(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_cell_is_written_and_one_body_is_repaired(studied: Path) -> None:
-    rows = [LastLayerRow(**row) for row in json.loads((studied / "last-layer.json").read_text())["rows"]]
-    assert [(row.method, row.bits) for row in rows] == [("nearest", 2), ("gptq", 2)]
-    assert any(row.taken and row.sqnr_db_gain > 1 for row in rows)
+    rows = json.loads((studied / "last-layer.json").read_text())["rows"]
+    assert [(row["method"], row["bits"]) for row in rows] == [("nearest", 2), ("gptq", 2)]
+    for found in rows:
+        assert found["taken"] and found["sqnr_db_after"] > found["sqnr_db_before"] + 3
+        assert found["gained"] - found["lost"] == pytest.approx(
+            7.19 * (found["accuracy_after"] - found["accuracy_before"])
+        )
+        assert found["beyond_noise"] == "raised" and found["p_value"] < 0.01
     assert "| mlp | nearest | w2 | 1 |" in (studied / "last-layer.md").read_text()
     page = (studied.parent / "page.md").read_text()
     assert "old" not in page and (studied / "last-layer.md").read_text() in page and page.endswith("-->\nz\n")
@@ -55,40 +67,26 @@ def test_what_is_there_can_be_summed_up(studied: Path, monkeypatch: pytest.Monke
         study_last_layer(replace(request, epochs=14), lambda _: None)
 
 
-def test_layers_that_have_not_changed_are_not_rounded_again() -> None:
-    """All layers but the last, with their outcome; the last has other weights and is rounded anew."""
-    from policyport.pipeline.adaround_study import network_of
-    from policyport.quantize.config import QuantizeConfig
-    from policyport.quantize.layer_data import nearest
-    from policyport.quantize.ptq import quantize_graph
-
-    graph, data = network_of("mlp", 0, 2)
-    calls: list[str] = []
-
-    def counted(layer):  # type: ignore[no-untyped-def]
-        calls.append(layer.node.name)
-        return nearest(layer)
-
-    rounding = last_layer_study._remembering(counted)
-    images, config = data.train_images[:100], QuantizeConfig(weight_bits=4)
-    first = quantize_graph(graph, images, config, 8, rounding)
-    last = graph.weighted[-1]
-    other = graph.replaced(replace(last, weights=-last.weights))
-    second = quantize_graph(other, images, config, 8, rounding)
-    assert calls == ["first", "second", "logits", "logits"]
-    assert np.array_equal(first.layers[0].weights, second.layers[0].weights)
-    assert not np.array_equal(first.layers[2].weights, second.layers[2].weights)
+def row(seed: int, gained: int, lost: int, *, taken: bool = True, noise: float = 1.0) -> LastLayerRow:
+    """One of a thousand test images."""
+    accuracy = 90.0 + (gained - lost) / 10
+    return LastLayerRow("mlp", "nearest", 4, seed, taken, 90.0, accuracy, 20.0, 20.0 + noise, gained, lost)
 
 
 def test_what_is_gained_and_lost_is_counted() -> None:
-    rows = [
-        LastLayerRow("mlp", "nearest", 4, seed, taken, 90.0, 90.0 + gain, 20.0, 21.0 - seed)
-        for seed, (taken, gain) in enumerate(((True, 1.0), (True, -0.5), (False, 0.0)))
-    ]
+    rows = [row(0, 10, 0), row(1, 0, 5, noise=0.0), row(2, 3, 3, noise=-1.0), row(3, 0, 40, taken=False)]
     head, line, whole = table(rows)
     assert tuple(head) == HEADER and line[3:] == whole[3:]
-    assert line[3:6] == ["3", "1, 1, 1", "+0.17 (-0.50 to +1.00)"]
-    assert line[6:] == ["1", "+0.00 (-1.00 to +1.00)", "2", "1"]
+    assert line[3:8] == ["4", "90.0", "-0.9 (-4.0 to +1.0)", "20.0", "+0.2 (-1.0 to +1.0)"]
+    assert line[8:] == ["3", "1, 1, 1", "1, 0"]
+
+
+def test_noise_is_told_apart_by_holm_among_those_that_are_taken() -> None:
+    """Six to nothing is beyond noise once, not as one of many; what is not taken changes nothing."""
+    assert verdicts([row(0, 0, 6), row(1, 6, 0, taken=False)]) == ["lowered", ""]
+    assert verdicts([row(0, 0, 6), row(1, 3, 3)]) == ["", ""]
+    assert verdicts([row(0, 20, 0), row(1, 0, 6), row(2, 0, 30)]) == ["raised", "lowered", "lowered"]
+    assert "raised of 0 and lowered of 1." in note([row(0, 0, 6), row(1, 3, 3)])
 
 
 @pytest.mark.parametrize("wrong", [{"networks": ("vgg",)}, {"bits": (8,)}, {"methods": ("qat",)}])

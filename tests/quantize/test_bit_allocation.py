@@ -166,3 +166,14 @@ def test_a_budget_in_the_configuration_is_kept(source):
     (found,) = choose_widths(source, QuantizeConfig(flash_budget="1K", activations="int8"))
     assert found.activations == "mixed" and found.chosen is not None
     assert total(Estimate(), found.network).flash_bytes <= 1024
+
+
+def test_within_a_budget_the_last_layer_is_solved_anew_at_its_own_width(source):
+    config = QuantizeConfig(flash_budget="900", method="nearest", last_layer=True)
+    (found,) = choose_widths(source, config)
+    (plain,) = choose_widths(source, replace(config, last_layer=False))
+    assert plain.head is None and found.head is not None and found.head.taken
+    assert [layer.weight_bits for layer in found.network.layers] == [
+        layer.weight_bits for layer in plain.network.layers
+    ]
+    assert found.held_out.sqnr_db > plain.held_out.sqnr_db

@@ -17,7 +17,7 @@ from policyport.core.options import from_table, to_table
 from policyport.core.task import Task
 from policyport.pipeline.cli import main
 from policyport.quantize import CODE, QuantizeConfig, quantize
-from policyport.quantize.metrics import action_error, sqnr_db
+from policyport.quantize.metrics import closeness, sqnr_db
 from policyport.quantize.ptq import quantize_graph
 from policyport.quantize.simulate import quantize_input
 from policyport.quantize.source import open_source
@@ -207,8 +207,8 @@ def test_options_are_checked_by_name():
 def test_figures_of_closeness(make_task):
     task: Task = make_task(4, 1, "scale")
     exact = np.array([[-1.0], [1.0]], np.float32)
-    assert action_error(task, exact, exact) == 0
-    assert action_error(task, exact, exact * np.float32(0.9)) == pytest.approx(0.05, rel=1e-5)
+    assert closeness(task, exact, exact).action_error == 0
+    assert closeness(task, exact, exact * np.float32(0.9)).action_error == pytest.approx(0.05, rel=1e-5)
     assert sqnr_db(np.array([10.0]), np.array([9.0])) == pytest.approx(20.0)
     assert sqnr_db(np.ones(3), np.ones(3)) == 200.0
 
