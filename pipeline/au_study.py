@@ -222,7 +222,7 @@ def measure(cell: AuCell, checkpoint: Path, processes: int) -> AuResult:
         f"AU{unit}": dict(zip(UNIT_FIGURES, map(float, figures), strict=True))
         for unit, *figures in zip(test.units, half.f1, both.f1, both.auc, strict=True)
     }
-    related = trained.model.first.relation is not None
+    related = trained.related
     return AuResult(both.mean_f1, both.mean_auc, first.mean_f1, first.mean_auc, related, units)
 
 

@@ -30,6 +30,9 @@ PENALTIES = tuple(float(x) for x in np.logspace(-6, 1, 15))
 ITERATIONS = 1000
 """Of L-BFGS, at the most."""
 
+LARGEST_CURVATURE = 0.25
+"""Of the logistic loss, where a probability is one half."""
+
 FOLDS = 5
 """Parts for cross-validation, where nothing is held out."""
 
@@ -209,26 +212,32 @@ def _folded(n: int) -> Validation:
 
 
 def _minimised(x: Reals, wanted: Reals, penalty: float, start: Head, data_loss: Any) -> Head:
-    """The optimum of a convex loss of the outputs and an L2 penalty, by L-BFGS in float64."""
+    """The optimum of a convex loss of the outputs and an L2 penalty, by L-BFGS in float64.
+
+    The search is along the features' principal axes, each in the unit in which the objective is about equally curved.
+    """
     from scipy.optimize import minimize
 
-    if wanted.shape != (len(x), len(start.bias)):
-        raise ObservationError(
-            "labels are of another shape", expected=[len(x), len(start.bias)], got=list(wanted.shape)
-        )
-    pull = penalty * _mean_variance(x - x.mean(axis=0))
-    shape = start.weights.shape
+    outputs = len(start.bias)
+    if wanted.shape != (len(x), outputs):
+        raise ObservationError("labels are of another shape", expected=[len(x), outputs], got=list(wanted.shape))
+    mean = x.mean(axis=0)
+    pull = penalty * _mean_variance(x - mean)
+    variance, axes = np.linalg.eigh((x - mean).T @ (x - mean) / len(x))
+    unit = 1 / np.sqrt(LARGEST_CURVATURE * np.maximum(variance, 0) + pull)
+    z, shrink = (x - mean) @ (axes * unit), pull * unit**2
 
     def objective(flat: Reals) -> tuple[float, Reals]:
-        weights, bias = flat[: -shape[0]].reshape(shape), flat[-shape[0] :]
-        value, slope = data_loss(x @ weights.T + bias, wanted)
-        value += 0.5 * pull * float(np.sum(weights**2))
-        return value, np.concatenate([(slope.T @ x + pull * weights).reshape(-1), slope.sum(axis=0)])
+        weights, bias = flat[:-outputs].reshape(outputs, -1), flat[-outputs:]
+        value, slope = data_loss(z @ weights.T + bias, wanted)
+        value += 0.5 * float(np.sum(shrink * weights**2))
+        return value, np.concatenate([(slope.T @ z + shrink * weights).reshape(-1), slope.sum(axis=0)])
 
-    first = np.concatenate([start.weights.reshape(-1), start.bias])
+    first = np.concatenate([(start.weights @ axes / unit).reshape(-1), start.bias + start.weights @ mean])
     options = {"maxiter": ITERATIONS, "maxfun": 2 * ITERATIONS, "ftol": 1e-13, "gtol": 1e-7}
     flat = minimize(objective, first, jac=True, method="L-BFGS-B", options=options).x
-    return Head(flat[: -shape[0]].reshape(shape), flat[-shape[0] :])
+    weights = flat[:-outputs].reshape(outputs, -1) * unit @ axes.T
+    return Head(weights, flat[-outputs:] - weights @ mean)
 
 
 def _softmax_loss(outputs: Reals, wanted: Reals) -> tuple[float, Reals]:

@@ -6,7 +6,7 @@ four to test with. This module is torch by nature.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -140,6 +140,15 @@ def _convolution(channels_in: int, channels_out: int, stride: int, groups: int =
 
 def trained(kind: str, data: Digits, seed: int, epochs: int = EPOCHS) -> Any:
     """A network of ``kind`` (see :data:`NETWORKS`) trained with AdamW and its norms folded; same seed, same network."""
+    *_, network = training(kind, data, seed, epochs)
+    return folded(network.eval())
+
+
+def training(kind: str, data: Digits, seed: int, epochs: int = EPOCHS) -> Iterator[Any]:
+    """The same training, pass by pass: the network as it is before the first and behind each, one and the same object.
+
+    It goes on with the network as it is left to it, in training mode.
+    """
     torch.manual_seed(seed)
     network = NETWORKS[kind]()
     torch.manual_seed(seed)
@@ -148,14 +157,15 @@ def trained(kind: str, data: Digits, seed: int, epochs: int = EPOCHS) -> Any:
     steps = epochs * -(-len(images) // BATCH)
     optimizer = torch.optim.AdamW(network.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps)
-    network.train()
+    yield network
     for _ in range(epochs):
+        network.train()
         for chosen in torch.randperm(len(images), generator=order).split(BATCH):
             optimizer.zero_grad()
             torch.nn.functional.cross_entropy(network(images[chosen]), labels[chosen]).backward()
             optimizer.step()
             schedule.step()
-    return folded(network.eval())
+        yield network
 
 
 def folded(network: Any) -> Any:

@@ -45,6 +45,11 @@ class AuConfig:
     separate_augmentation: bool = option(True, "each view sees its own variant of a picture")
     evaluate_every: int = option(500, "batches between two evaluations, each also a checkpoint", low=1)
     patience: int = option(6, "evaluations without a better one after which a stage ends", low=1)
+    last_layer: bool = option(
+        False,
+        "solve the last layer anew at the end of each stage: logistic regression for each unit, with a penalty; taken "
+        "where validation gains",
+    )
     fold: int = option(
         0,
         "published fold to test: 1 to 3 of bp4d and disfa, 1 of aff-wild2; 0 draws the subjects",

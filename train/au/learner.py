@@ -12,9 +12,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from policyport.core.progress import progress
-from policyport.core.recognition import recognition
+from policyport.core.recognition import Recognition, recognition
 from policyport.train.au.augment import augmented, network_input
 from policyport.train.au.data import LabelledFaces
+from policyport.train.au.last_layer import solve_last_layers
 from policyport.train.au.losses import agreement_loss, label_loss, selected, view_loss
 from policyport.train.au.networks import Backbone, TwoViews
 from policyport.train.au.relations import normalized, relations
@@ -50,6 +51,7 @@ class Recipe:
     selective: bool = True
     evaluate_every: int = 200
     patience: int = 5
+    last_layer: bool = False
     seed: int = 0
     device: str = "cpu"
 
@@ -68,6 +70,9 @@ class State:
     before_relations: tuple[float, dict[str, Tensor]] | None = None
     """The best score and weights of the first stage, once it is over."""
 
+    solved: bool = False
+    """Whether the first stage ended with its classifiers solved anew."""
+
     curve: list[dict[str, float]] = field(default_factory=list)
 
 
@@ -77,6 +82,11 @@ class Trained:
 
     model: TwoViews
     curve: list[dict[str, float]]
+    related: bool = False
+    """Whether relations made the classifiers."""
+
+    solved: bool = False
+    """Whether its classifiers are those solved anew at the end of a stage."""
 
     def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Mean of the two views' probabilities, [n, units]."""
@@ -93,7 +103,8 @@ def learn(
     """Train two views and return them as they were at their best on the validation pictures.
 
     First the features with every loss but without relations; then, for `relation_steps`, with the relation network
-    between the classifiers (the paper's two stages); the better stage is kept. A checkpoint is written at each
+    between the classifiers (the paper's two stages); the better stage is kept. With `last_layer` the classifiers are
+    solved anew at the end of each stage, and taken where that betters the best score. A checkpoint is written at each
     evaluation, and one that is there is gone on from; the same recipe and data give the same weights, interrupted or
     not.
     """
@@ -108,7 +119,7 @@ def learn(
     with progress(f"train {recipe.backbone} views", total) as advance:
         while state.step < total:
             if state.step == recipe.steps and state.model.first.relation is None:
-                _begin_relations(state, recipe, labelled)
+                _begin_relations(state, recipe, labelled, validation)
             _step(state, recipe, pictures, more, shares)
             state.step += 1
             if state.step % recipe.evaluate_every == 0 or state.step in (recipe.steps, total):
@@ -118,7 +129,8 @@ def learn(
                     _save(state, checkpoint)
                 if state.waited >= recipe.patience:
                     _skip(state, recipe)
-    return _best(state)
+    trained = _best(state)
+    return _post_trained(trained, labelled, validation) if recipe.last_layer else trained
 
 
 def logits(model: TwoViews, images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -152,9 +164,15 @@ def _shares(labelled: LabelledFaces) -> Tensor:
     return torch.tensor(published if published is not None else own, dtype=torch.float32)
 
 
-def _begin_relations(state: State, recipe: Recipe, labelled: LabelledFaces) -> None:
+def _begin_relations(state: State, recipe: Recipe, labelled: LabelledFaces, validation: LabelledFaces) -> None:
     """Begin the second stage with the best weights of the first."""
     state.model.load_state_dict(state.best_weights)
+    if recipe.last_layer:
+        solved = solve_last_layers(state.model, labelled, validation)
+        score = _scored(solved, validation).mean_auc
+        if score > state.best:
+            state.best, state.best_weights, state.solved = score, solved.state_dict(), True
+            state.model.load_state_dict(state.best_weights)
     state.before_relations = state.best, state.best_weights
     state.waited, state.best = 0, -np.inf
     _relate(state, recipe, labelled)
@@ -175,7 +193,16 @@ def _best(state: State) -> Trained:
         model.load_state_dict(state.before_relations[1])
     else:
         model.load_state_dict(state.best_weights)
-    return Trained(model.cpu().eval(), state.curve)
+    related = model.first.relation is not None
+    return Trained(model.cpu().eval(), state.curve, related, state.solved and not related)
+
+
+def _post_trained(trained: Trained, labelled: LabelledFaces, validation: LabelledFaces) -> Trained:
+    """The views with their classifiers solved anew where that scores better on the validation pictures."""
+    solved = solve_last_layers(trained.model, labelled, validation)
+    before, after = (_scored(model, validation).mean_auc for model in (trained.model, solved))
+    log.info("mean AUC %.4f, with the last layer solved anew %.4f", before, after)
+    return dataclasses.replace(trained, model=solved.eval(), solved=True) if after > before else trained
 
 
 def _skip(state: State, recipe: Recipe) -> None:
@@ -216,8 +243,13 @@ def _step(state: State, recipe: Recipe, pictures: tuple[Tensor, Tensor], more: T
     state.optimizer.step()
 
 
+def _scored(model: TwoViews, validation: LabelledFaces) -> Recognition:
+    """Of the mean of the two views' probabilities."""
+    return recognition(sigmoid(logits(model, validation.images)).mean(axis=0), validation.labels)
+
+
 def _evaluate(state: State, validation: LabelledFaces) -> None:
-    found = recognition(sigmoid(logits(state.model, validation.images)).mean(axis=0), validation.labels)
+    found = _scored(state.model, validation)
     state.curve.append({"steps": state.step, "f1": found.mean_f1, "auc": found.mean_auc})
     log.info("step %d: mean F1 %.3f, AUC %.3f", state.step, found.mean_f1, found.mean_auc)
     if found.mean_auc > state.best:

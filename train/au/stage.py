@@ -30,7 +30,10 @@ if TYPE_CHECKING:
     from policyport.train.au.learner import Recipe, Trained
 
 _ROOT = Path(__file__).resolve().parents[1]
-CODE = (_ROOT / "au", _ROOT / "faces", _ROOT / "onnx_writer.py", _ROOT.parent / "core")
+CODE = (
+    *(_ROOT / name for name in ("au", "faces", "last_layer.py", "onnx_writer.py")),
+    *(_ROOT.parent / name for name in ("core", "quantize/last_layer.py")),
+)
 """Source that the stage's key depends on."""
 
 
@@ -97,6 +100,7 @@ def recipe_of(config: AuConfig) -> Recipe:
         selective=config.selective,
         evaluate_every=config.evaluate_every,
         patience=config.patience,
+        last_layer=config.last_layer,
         seed=config.seed,
         device=config.device,
     )
@@ -213,8 +217,8 @@ def _export(
         rows = csv.DictWriter(stream, ["steps", "f1", "auc"])
         rows.writeheader()
         rows.writerows(trained.curve)
-    related = trained.model.first.relation is not None
-    return {"parameters": parameters, "training_pictures": len(training), "relations": related, **mean}
+    made_by = {"relations": trained.related, **({"last_layer": trained.solved} if config.last_layer else {})}
+    return {"parameters": parameters, "training_pictures": len(training), **made_by, **mean}
 
 
 def _some(count: int, wanted: int, seed: int) -> Any:

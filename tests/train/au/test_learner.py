@@ -150,10 +150,11 @@ def test_the_stage_writes_what_the_next_one_takes(tmp_path: Path, monkeypatch: p
     monkeypatch.setenv("POLICYPORT_CACHE", str(tmp_path / "cache"))
     config = AuConfig(
         persons=6, images_per_person=4, side=32, steps=2, relation_steps=1, evaluate_every=1, batch=4,
-        calibration_pictures=5, held_out_pictures=3, test_share=0.2, validation_share=0.2,
+        calibration_pictures=5, held_out_pictures=3, test_share=0.2, validation_share=0.2, last_layer=True,
     )  # fmt: skip
     made = train_au(config, tmp_path / "train")
     artifact = open_artifact(made.path, "train")
+    assert artifact.manifest.figures["last_layer"] in (False, True)
     task = Task.read(artifact.file("task.json"))
     assert task.kind == "classifier" and task.labels == tuple(f"AU{unit}" for unit in EMOTIONET)
     with np.load(artifact.file("observations.npz")) as stored, np.load(artifact.file(LABELS_FILE)) as labels:
