@@ -175,16 +175,24 @@ def network_of(network: str, seed: int, epochs: int) -> tuple[FloatGraph, Digits
 
     :raises ToolError: torch or scikit-learn is missing
     """
+    require_torch()
+    from policyport.quantize.rounding.digits import graph_of, load_digits, trained
+
+    data = load_digits()
+    return graph_of(trained(network, data, seed, epochs)), data
+
+
+def require_torch() -> None:
+    """See that torch, for one thread, and scikit-learn are there.
+
+    :raises ToolError: one is missing
+    """
     try:
         import sklearn  # noqa: F401 -- only to see that it is there
         import torch
     except ImportError as error:
         raise ToolError("the study needs torch and scikit-learn", got=error, cure=pip_install("[bench]")) from error
-    from policyport.quantize.rounding.digits import graph_of, load_digits, trained
-
     torch.set_num_threads(1)
-    data = load_digits()
-    return graph_of(trained(network, data, seed, epochs)), data
 
 
 def to_json(rows: Sequence[AdaRoundRow]) -> str:

@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "qat: policies trained by integers, by width and quantization delay; "
         "au: the losses of Niu et al. (arXiv 1910.11012); codec: those of Aytekin et al. (arXiv 1905.10371); "
         "adaround: the variants of Nagel et al. (arXiv 2004.10568); "
-        "last-layer: how often solving the last layer anew helps",
+        "last-layer: how often solving the last layer anew helps a quantized network, or one in training",
     )
     add("--agents", type=Path, metavar="DIR", help="zips, as ALGO/ENV/ENV.zip [default: small ones trained here]")
     add("--envs", nargs="+", default=(), metavar="ENV", help="environments [default: all that there are agents of]")
@@ -76,7 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="FILE.md",
         help="Markdown whose block of the study's name (au-study, codec-study, codec-study-ENCODER, codec-bits, "
-        "codec-mcucoder) gets the table",
+        "codec-mcucoder, last-layer-during) gets the table",
     )
     add(
         "--out",
@@ -133,6 +133,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--samples", type=int, default=100, help="of rounding by chance [default: 100]")
     group.add_argument("--iterations", type=int, default=10_000, help="of what is learned, a layer [default: 10000]")
     group.add_argument("--epochs", type=int, default=60, help="of the networks' trainings [default: 60]")
+    group.add_argument(
+        "--during",
+        nargs="*",
+        type=float,
+        metavar="SHARE",
+        help="last-layer: what it is worth in the middle of a training, behind these shares of it [default: no; "
+        "without a share 0.1 0.25 0.5 1]",
+    )
     _add_au_arguments(parser.add_argument_group("of the study au"))
     add = parser.add_argument_group("of the study codec").add_argument
     add("--encoders", nargs="+", metavar="ENCODER", help="autoencoder, hybrid, linear [default: hybrid]")
@@ -179,6 +187,8 @@ def execute(arguments: argparse.Namespace) -> int:
     name = f"{arguments.study}-study" if arguments.study == "au" else arguments.study  # au is a recipe's run
     if arguments.study == "codec" or arguments.peer:
         name = codec_study_command.study_name(arguments)
+    if arguments.study == "last-layer" and arguments.during is not None:
+        name = "last-layer-during"
     arguments.out = arguments.out or Path("runs") / name
     studies: dict[str, Callable[[argparse.Namespace, Tell], Files]] = {
         "actors": _actors,
@@ -306,6 +316,8 @@ def _adaround(arguments: argparse.Namespace, tell: Tell) -> Files:
 
 
 def _last_layer(arguments: argparse.Namespace, tell: Tell) -> Files:
+    if arguments.during is not None:
+        return _last_layer_during(arguments, tell)
     from policyport.pipeline import last_layer_study as study
     from policyport.pipeline.adaround_study import BITS
 
@@ -329,6 +341,25 @@ def _last_layer(arguments: argparse.Namespace, tell: Tell) -> Files:
         "last-layer.md": study.to_markdown(rows),
         "last-layer.html": study.render_page(rows),
     }
+
+
+def _last_layer_during(arguments: argparse.Namespace, tell: Tell) -> Files:
+    from policyport.pipeline import post_training_study as study
+
+    def said(row: study.DuringRow) -> None:
+        figures = f"{row.accuracy_before:.1f} to {row.accuracy_after:.1f} %, loss {row.loss_before:.3f} to"
+        tell(f"{row.network:<10} seed {row.seed}  {row.share:>4.0%}  {figures} {row.loss_after:.3f}")
+
+    request = study.DuringRequest(
+        arguments.out,
+        tuple(arguments.networks),
+        tuple(arguments.seeds),
+        arguments.epochs,
+        tuple(arguments.during or study.SHARES),
+        arguments.measured_only,
+    )
+    rows = study.study_during(request, said)
+    return {"during.json": study.to_json(rows), "during.md": study.to_markdown(rows)}
 
 
 def _au(arguments: argparse.Namespace, tell: Tell) -> Files:
