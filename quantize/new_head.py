@@ -33,6 +33,9 @@ log = logging.getLogger(__name__)
 FOLDS = 5
 """Parts of the observations, each of which judges a layer solved on the others."""
 
+BATCH = 128
+"""Observations whose every tensor is held at once."""
+
 LARGEST_ROWS = 2**24
 """Elements of the features that a layer is solved on; of more observations evenly spaced ones are taken."""
 
@@ -102,16 +105,15 @@ def post_trained(
     except UnsupportedModelError as error:
         log.info("the last layer stays: solved anew, %s", error)
         return network, UNJUDGED
+    taken = "is solved anew" if choice.taken else "stays"
+    log.info("the last layer %s: %.1f dB, anew %.1f dB", taken, choice.sqnr_db_before, choice.sqnr_db_after)
     return (made if choice.taken else network), choice
 
 
 def _choice(task: Task, exact: Floats, before: Floats, after: Floats) -> HeadChoice:
     """By outputs [n, outputs]: the float network's, the network's, and those of layers that did not see each."""
-    noise_before, noise_after = (
-        np.sum((outputs - exact) ** 2, axis=1, dtype=np.float64) for outputs in (before, after)
-    )
     errors_before, errors_after = (action_errors(task, exact, outputs) for outputs in (before, after))
-    quieter = p_as_large(noise_before - noise_after)
+    quieter = p_as_large(np.sum((before - exact) ** 2 - (after - exact) ** 2, axis=1, dtype=np.float64).reshape(-1))
     if task.discrete:
         lost, gained = (int(np.sum(part)) for part in (errors_after > errors_before, errors_after < errors_before))
         worse = p_as_many(lost, gained)
@@ -145,8 +147,10 @@ class _Head:
     def of(cls, graph: FloatGraph, network: QuantizedNetwork, observations: Floats, config: QuantizeConfig) -> _Head:
         """Of a network."""
         layer = network.layers[-1]
-        q = simulate(network, observations).tensors[layer.input.name]
-        return cls(network, config, layer, q, graph.trace(observations)[layer.node.linear_name])
+        batches = [observations[start : start + BATCH] for start in range(0, len(observations), BATCH)]
+        q = [simulate(network, part).tensors[layer.input.name] for part in batches]
+        targets = [graph.trace(part)[layer.node.linear_name] for part in batches]
+        return cls(network, config, layer, np.concatenate(q), np.concatenate(targets))
 
     def solved(self, chosen: NDArray[np.bool_]) -> QuantizedNetwork:
         """The network with its last layer solved anew, and rounded, on some observations [n]."""
