@@ -19,7 +19,14 @@ from typing import Any
 from policyport.core.errors import ConfigError, ToolError
 from policyport.core.install import pip_install
 from policyport.core.progress import progress
-from policyport.pipeline.quarl_agents import StudyAgent, find_agents, following, following_place, trained_agents
+from policyport.pipeline.quarl_agents import (
+    StudyAgent,
+    find_agents,
+    following,
+    following_place,
+    recipe_agents,
+    trained_agents,
+)
 from policyport.pipeline.quarl_cell import Cell, CellResult, measured, recall
 from policyport.pipeline.quarl_methods import DESCRIPTIONS, FLOAT, OWN_STATES, widths
 from policyport.pipeline.quarl_plan import LEAST_EPISODES, Bounds, Plan, pilot_cells, plans_of, to_json
@@ -46,7 +53,7 @@ class StudyRequest:
 
     out: Path
     agents: Path | None = None
-    """Folder of zips; none trains small agents."""
+    """Folder of zips; none trains small agents, or those of recipes."""
 
     environments: tuple[str, ...] = ()
     algorithms: tuple[str, ...] = ()
@@ -79,6 +86,9 @@ class StudyRequest:
     workers: int = 1
     ray: str = ""
     """Address of a Ray cluster, ``local`` for one on this machine; empty for a pool of processes."""
+
+    recipes: tuple[Path, ...] = ()
+    """Whose policies, where no folder is given."""
 
 
 def run_study(request: StudyRequest, say: Say, done: Done) -> Study:
@@ -163,6 +173,8 @@ def _agents(request: StudyRequest, say: Say) -> list[StudyAgent]:
     place = request.out / "agents"
     if request.agents is not None:
         return find_agents(request.agents, place, request.environments, request.algorithms, say)
+    if request.recipes:
+        return recipe_agents(request.recipes, place, say)
     return trained_agents(place, request.environments, request.algorithms, request.seeds, say)
 
 

@@ -1,4 +1,4 @@
-"""The agents of the study: zips out of a folder, or small ones that are trained here once and kept."""
+"""The agents of the study: zips out of a folder, or recipes' or small ones that are trained here once and kept."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from policyport.core.artifact import Artifact, input_key
 from policyport.core.environment import current_id
 from policyport.core.errors import ConfigError
 from policyport.core.task import Task
+from policyport.pipeline.recipe import read_recipe
 from policyport.pipeline.run import Say, run_stage
-from policyport.pipeline.stages import IMPORT, stage_named
+from policyport.pipeline.stages import IMPORT, POLICY, stage_named
 from policyport.train.config import ALGORITHMS, ImportConfig, TrainConfig
 
 STATISTICS = "vecnormalize.pkl"
@@ -124,6 +125,25 @@ def trained_agents(
             config = TrainConfig(environment=environment, algorithm=algorithm, seed=seed, **more)  # type: ignore[arg-type]
             name = f"{algorithm.lower()}-{environment}-seed{seed}"
             found.append(_agent(name, run_stage(stage, {}, {}, config, out / name, say)))
+    return found
+
+
+def recipe_agents(recipes: tuple[Path, ...], out: Path, say: Say) -> list[StudyAgent]:
+    """Train the policies of recipes, those that are not there yet; each is a group of its own, by the recipe's name.
+
+    :raises ConfigError: a recipe of no policy, or of one whose observations are normalised
+    """
+    stage, found = stage_named("train"), []
+    for path in recipes:
+        recipe = read_recipe(path)
+        if recipe.task != POLICY:
+            raise ConfigError("a recipe of no policy", where=path, expected=POLICY, got=recipe.task)
+        config = recipe.configs["train"]
+        if config.normalize_observations:
+            cure = "give its zip and statistics as ALGO/ENV/ENV.zip and vecnormalize.pkl by --agents"
+            raise ConfigError("a recipe that normalises observations", where=path, cure=cure)
+        made = run_stage(stage, {}, {}, config, out / recipe.name, say)
+        found.append(StudyAgent(recipe.name, recipe.name, made.path, made.file("model.zip"), None))
     return found
 
 

@@ -10,6 +10,7 @@ from policyport.core.drawing import BOARD, FLOAT, INK, MUTED, drawing
 from policyport.core.page import Figure, Tile
 from policyport.pipeline.quarl_methods import FLOAT as EXACT
 from policyport.pipeline.quarl_rows import Study, Weights
+from policyport.pipeline.quarl_summary import TRAINED, UNTRAINED, counts_table, summary_table
 from policyport.pipeline.quarl_tables import (
     described,
     differences_table,
@@ -32,6 +33,10 @@ def render_page(study: Study) -> str:
         "tiles": _tiles(study),
         "curves": [Figure(_returns_plot(study, group), group) for group in study.groups],
         "histograms": [Figure(_weights_plot(found), _words(found)) for found in study.weights],
+        "counts": counts_table(study),
+        "summary": summary_table(study),
+        "untrained": UNTRAINED,
+        "trained": TRAINED,
         "plans": plan_table(study),
         "widths": widths_table(study),
         "differences": differences_table(study),

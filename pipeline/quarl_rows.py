@@ -90,6 +90,11 @@ class Study:
         same = (row for row in self.rows if (row.group, row.method, row.bits) == (group, method, bits))
         return next(same, None)
 
+    def span(self, group: str) -> float:
+        """From random actions' mean return to float32's, in units of return."""
+        plan = self.plans[group]
+        return abs(plan.float32 - plan.by_chance)
+
     def lowest_equivalent(self, group: str, method: str) -> int | None:
         """The smallest width at which it, and every wider one measured, is equivalent to float32."""
         return self._lowest(group, method, lambda row: row.equivalence.equivalent)

@@ -39,12 +39,12 @@ def to_csv(study: Study) -> str:
 
 def to_markdown(study: Study) -> str:
     """What was stated beforehand, returns by width for each method, the lowest equivalent widths, the weights."""
-    parts = ["### Stated beforehand", "", *_table(plan_table(study)), ""]
+    parts = ["### Stated beforehand", "", *lines_of(plan_table(study)), ""]
     for method in study.methods:
-        parts += [f"### {method}: {described(method)}", "", *_table(returns_table(study, method)), ""]
-    parts += ["### Lowest equivalent width", "", *_table(widths_table(study)), ""]
-    parts += ["### Difference from float32, in % of the span", "", *_table(differences_table(study)), ""]
-    parts += ["### Weights", "", *_table(weights_table(study)), ""]
+        parts += [f"### {method}: {described(method)}", "", *lines_of(returns_table(study, method)), ""]
+    parts += ["### Lowest equivalent width", "", *lines_of(widths_table(study)), ""]
+    parts += ["### Difference from float32, in % of the span", "", *lines_of(differences_table(study)), ""]
+    parts += ["### Weights", "", *lines_of(weights_table(study)), ""]
     return "\n".join(parts).rstrip() + "\n"
 
 
@@ -108,15 +108,14 @@ def differences_table(study: Study) -> list[list[str]]:
     keys = dict.fromkeys((row.method, row.bits) for row in study.rows if row.method != FLOAT)
     lines = [["agent", *(f"{method} {bits}" for method, bits in keys)]]
     for group in study.groups:
-        plan = study.plans[group]
-        lines.append([group, *(_interval(study.row(group, *key), plan.float32 - plan.by_chance) for key in keys)])
+        lines.append([group, *(_interval(study.row(group, *key), study.span(group)) for key in keys)])
     return lines
 
 
 def _interval(row: Row | None, span: float) -> str:
     if row is None or span == 0:
         return ""
-    low, high = (100.0 * end / abs(span) for end in (row.equivalence.low, row.equivalence.high))
+    low, high = (100.0 * end / span for end in (row.equivalence.low, row.equivalence.high))
     return f"{low:+.1f} to {high:+.1f}"
 
 
@@ -139,7 +138,8 @@ def shown(row: Row | None, *, marked: bool = False) -> str:
     return f"{row.mean.value:.1f} ± {half:.1f}{star}{success}"
 
 
-def _table(lines: Sequence[Sequence[str]]) -> list[str]:
+def lines_of(lines: Sequence[Sequence[str]]) -> list[str]:
+    """A table of Markdown, line by line; the first of the lines given is its head."""
     head, *body = lines
     return [_line(head), "|" + "---|" * len(head), *map(_line, body)]
 

@@ -76,7 +76,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="FILE.md",
         help="Markdown whose block of the study's name (au-study, codec-study, codec-study-ENCODER, codec-bits, "
-        "codec-mcucoder, last-layer-during) gets the table",
+        "codec-mcucoder, last-layer-during; of quarl with --recipes quarl-recipes) gets the table; of quarl the summary goes to the block "
+        "with -widths behind that name",
     )
     add(
         "--out",
@@ -116,7 +117,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--actors", nargs="+", type=int, default=(1, 2), metavar="N", help="processes [default: 1 2]")
     group = parser.add_argument_group("of the study qat")
     add = group.add_argument
-    add("--recipes", nargs="+", type=Path, metavar="RECIPE.toml", help="whose policies [default: CartPole, Pendulum]")
+    add(
+        "--recipes",
+        nargs="+",
+        type=Path,
+        metavar="RECIPE.toml",
+        help="whose policies, also of the study quarl [default: CartPole and Pendulum; of quarl none]",
+    )
     add(
         "--delays",
         nargs="+",
@@ -189,6 +196,8 @@ def execute(arguments: argparse.Namespace) -> int:
         name = codec_study_command.study_name(arguments)
     if arguments.study == "last-layer" and arguments.during is not None:
         name = "last-layer-during"
+    if arguments.study == "quarl" and arguments.recipes:
+        name = "quarl-recipes"
     arguments.out = arguments.out or Path("runs") / name
     studies: dict[str, Callable[[argparse.Namespace, Tell], Files]] = {
         "actors": _actors,
@@ -209,8 +218,9 @@ def execute(arguments: argparse.Namespace) -> int:
     if arguments.page is not None:
         from policyport.pipeline.figures import write_blocks
 
-        table = next(text for file, text in files.items() if file.endswith(".md"))
-        write_blocks([arguments.page], {name: table.rstrip()})
+        first, *more = [Path(file) for file in files if file.endswith(".md")]
+        blocks = {name: first, **{f"{name}-{file.stem}": file for file in more}}
+        write_blocks([arguments.page], {block: files[str(file)].rstrip() for block, file in blocks.items()})
     tell(str(arguments.out / list(files)[-1]))
     return 0
 
@@ -403,6 +413,7 @@ def _one_width(arguments: argparse.Namespace) -> int:
 
 
 def _quarl(arguments: argparse.Namespace, tell: Tell) -> Files:
+    from policyport.pipeline import quarl_summary
     from policyport.pipeline.quarl import BITS, METHODS, StudyRequest, run_study
     from policyport.pipeline.quarl_page import render_page
     from policyport.pipeline.quarl_tables import to_csv, to_json, to_markdown
@@ -423,12 +434,14 @@ def _quarl(arguments: argparse.Namespace, tell: Tell) -> Files:
         arguments.follow_steps,
         workers=arguments.workers,
         ray=arguments.ray,
+        recipes=tuple(arguments.recipes or ()),
     )
     found = run_study(request, _stages(arguments), lambda result: tell(line_of(result)))
     return {
         "study.json": to_json(found),
         "study.csv": to_csv(found),
         "study.md": to_markdown(found),
+        "widths.md": quarl_summary.to_markdown(found),
         "study.html": render_page(found),
     }
 
