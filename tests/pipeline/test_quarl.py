@@ -305,6 +305,50 @@ def test_the_command_writes_its_files(zips: Path, tmp_path: Path, capsys: pytest
     assert page.count("<svg") == 4 and "http://" not in page.replace("http://www.w3.org", "")
 
 
+RECIPE = """
+[train]
+environment = "CartPole-v1"
+algorithm = "DQN"
+total_steps = 60
+calibration_steps = 200
+evaluation_episodes = 2
+eval_episodes = 1
+[train.hyperparameters]
+learning_starts = 10
+"""
+
+
+def test_policies_of_recipes_are_groups_by_their_names(tmp_path: Path) -> None:
+    recipes = [tmp_path / f"{name}.toml" for name in ("one", "two")]
+    for recipe in recipes:
+        recipe.write_text(RECIPE)
+    page, out = tmp_path / "page.md", tmp_path / "out"
+    blocks = ("quarl-recipes", "quarl-recipes-widths")
+    page.write_text("".join(f"<!-- figures:{name} -->\n<!-- /figures:{name} -->\n" for name in blocks))
+    given = ["study", "quarl", "--bits", "8", "--methods", "integer", "--episodes", "2", "--quiet"]
+    more = ["--recipes", *map(str, recipes), "--page", str(page), "--out", str(out)]
+    assert main([*given, *more]) == 0
+    table = json.loads((out / "study.json").read_text())
+    assert {(row["group"], row["runs"]) for row in table["rows"]} == {("one", 1), ("two", 1)}
+    text = page.read_text()
+    assert (out / "study.md").read_text() in text and (out / "widths.md").read_text() in text
+    assert "| 8 bits | 2 |" in text
+
+
+@pytest.mark.parametrize(
+    ("recipe", "word"),
+    [
+        (RECIPE.replace("60", "60\nnormalize_observations = true"), "normalises"),
+        ('[train]\ntask = "au"\n', "no policy"),
+    ],
+)
+def test_recipes_that_cannot_be_studied_are_named(tmp_path: Path, recipe: str, word: str) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text(recipe)
+    with pytest.raises(ConfigError, match=word):
+        run_study(StudyRequest(tmp_path / "out", recipes=(path,)), silent, lambda _: None)
+
+
 def test_tables_and_page_say_the_same(request_of: Callable[..., StudyRequest], tmp_path: Path) -> None:
     study = run_study(request_of(tmp_path), silent, lambda _: None)
     row = study.row("PPO CartPole-v1", "integer", 8)
