@@ -70,23 +70,28 @@ def test_counts_are_those_of_the_cells() -> None:
         row("own-states", 4, 1.0, "worse"),
         row("own-states", 3, -30.0, "worse"),
     )
-    table = counts_table(found)
-    assert [line[:2] for line in table[1:]] == [["4 bits", "4"], ["3 bits", "1"]]
-    # no worse, equivalent, close, without a measured loss: untrained, then trained where that is needed
-    assert table[1][2:] == ["3", "2", "2", "1", "4", "3", "3", "2"]
-    assert table[2][2:] == ["0", "0", "0", "0", "0", "0", "0", "0"]
+    assert counts_table(found)[1:] == [
+        # agents, no worse, equivalent, close, without a measured loss
+        ["4 bits", "4", "3", "2", "2", "1"],
+        ["4 bits, trained where needed", "4", "4", "3", "3", "2"],
+        ["3 bits, trained where needed", "1", "0", "0", "0", "0"],
+    ]
     head, *lines = summary_table(found)
     assert head == ["agent", "4 bits", "4 bits, trained", "3 bits, trained"]
     assert lines[0][1].startswith("-0.5 ± 0.1* lattice") and lines[0][2:] == ["", ""]
     assert lines[2][1].startswith("+25.0 ± 0.1+ lattice")
     assert lines[3][1:] == ["-25.0 ± 0.1 lattice", "+0.5 ± 0.1* own-states", "-15.0 ± 0.1 own-states"]
-    assert "| 4 bits | 4 | 3 | 2 |" in to_markdown(found)
+    assert "| 4 bits | 4 | 3 | 2 | 2 | 1 |" in to_markdown(found)
 
 
-def test_the_interval_that_reaches_zero_has_no_measured_loss() -> None:
-    touching, apart = row("lattice", 8, -1.0, noise=10.0), row("lattice", 8, -1.0, noise=1.0)
-    assert touching.equivalence.high > 0 > apart.equivalence.high
-    assert counts_table(study(touching))[1][5] == "1" and counts_table(study(apart))[1][5] == "0"
+@pytest.mark.parametrize(
+    ("shift", "noise", "none"),
+    [(-1.0, 10.0, "1"), (-1.0, 1.0, "0"), (-0.0004 * SPAN, 0.001, "1"), (-0.0006 * SPAN, 0.001, "0")],
+)
+def test_no_loss_is_measured_where_the_interval_reaches_zero_to_one_decimal(
+    shift: float, noise: float, none: str
+) -> None:
+    assert counts_table(study(row("lattice", 8, shift, noise=noise)))[1][-1] == none
 
 
 def test_without_integers_the_summary_says_so() -> None:
