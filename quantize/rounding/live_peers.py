@@ -11,6 +11,7 @@ import copy
 import importlib.util
 import json
 import tempfile
+from argparse import Namespace
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,13 +22,11 @@ from typing import Any
 import torch
 from policyport.core.errors import ToolError
 from policyport.quantize.nodes import Floats
+from policyport.quantize.rounding.adaround import AIMET_LONGER, CONVERGED_RATE
 
 Tensor = Any  # torch carries no types that a strict checker is shown here
 
 BATCH = 32
-
-LONGER = 1.5
-"""Iterations of AIMET's AdaRound for weights of fewer than 8 bits, over the paper's."""
 
 AIMET_CONFIG = {
     "defaults": {
@@ -47,6 +46,9 @@ AIMET_CONFIG = {
 EPOCHS = 50
 """Of MCT's gradient-based rounding: what its recorded figures had, for 10,000 iterations of the paper's AdaRound."""
 
+LEARNED_ROUND_SHORTER = 10
+"""The paper's iterations over those of Brevitas' learned round, 1,000 of its script and of its recorded figures."""
+
 Peer = Callable[[Any, Tensor, int, int], Any]
 """A float network, its calibration images [n, 1, 8, 8], bits of a weight and iterations of what is learned, to the
 network with its weights rounded."""
@@ -56,18 +58,21 @@ network with its weights rounded."""
 class LivePeer:
     """A method of another tool."""
 
-    module: str
-    """What is imported."""
+    modules: tuple[str, ...]
+    """What is imported: the package, and the parts of it that are called."""
 
     distribution: str
     """What its package is called in an index."""
 
     run: Peer
+    also: tuple[str, ...] = ()
+    """Packages that it needs besides."""
 
     @property
     def installed(self) -> bool:
-        """Whether the package is here; it is not imported."""
-        return importlib.util.find_spec(self.module) is not None
+        """Whether every package is here; none is imported."""
+        packages = {module.partition(".")[0] for module in self.modules}
+        return all(importlib.util.find_spec(package) is not None for package in packages)
 
 
 def logits(network: Any, images: Floats) -> Floats:
@@ -77,17 +82,28 @@ def logits(network: Any, images: Floats) -> Floats:
     return found
 
 
+def load(method: str) -> None:
+    """Import what one of :data:`LIVE_PEERS` is made of, so that its time is that of rounding alone.
+
+    :raises ToolError: the package is not installed
+    """
+    peer = LIVE_PEERS[method]
+    if not peer.installed:
+        cure = f"pip install {' '.join((peer.distribution, *peer.also))}"
+        raise ToolError(f"{method} needs a package", got="none", cure=cure)
+    for module in peer.modules:
+        importlib.import_module(module)
+
+
 def rounded(method: str, network: Any, images: Floats, bits: int, seed: int, iterations: int) -> Any:
     """A copy of a float network with its weights rounded by one of :data:`LIVE_PEERS`.
 
     :param images: [n, 1, 8, 8] that the method calibrates by
     :raises ToolError: the package is not installed
     """
-    peer = LIVE_PEERS[method]
-    if not peer.installed:
-        raise ToolError(f"{method} needs a package", got="none", cure=f"pip install {peer.distribution}")
+    load(method)
     torch.manual_seed(seed)
-    return peer.run(copy.deepcopy(network).eval(), torch.from_numpy(images), bits, iterations)
+    return LIVE_PEERS[method].run(copy.deepcopy(network).eval(), torch.from_numpy(images), bits, iterations)
 
 
 def versions(methods: Iterable[str]) -> dict[str, str]:
@@ -109,7 +125,7 @@ def _aimet_adaround(network: Any, images: Tensor, bits: int, iterations: int) ->
     parameters = AdaroundParameters(
         loader,
         len(batches),
-        default_num_iterations=round(LONGER * iterations),
+        default_num_iterations=round(AIMET_LONGER * iterations),
         forward_fn=lambda model, batch: model(batch[0]),
     )
     with tempfile.TemporaryDirectory() as folder, _aimet_config() as config:
@@ -178,6 +194,24 @@ def _brevitas_path_following(algorithm: str) -> Peer:
         return network
 
     return run
+
+
+def _brevitas_learned_round(network: Any, images: Tensor, bits: int, iterations: int) -> Any:
+    """By layers, with the optimizer's options as Brevitas' own script for pictures has them, but for batch and rate."""
+    options = {
+        "learned_round": "hard_sigmoid",
+        "learned_round_mode": "layerwise",
+        "learned_round_loss": "regularised_mse",
+        "learned_round_iters": max(1, iterations // LEARNED_ROUND_SHORTER),
+        "learned_round_lr": CONVERGED_RATE,
+        "learned_round_lr_scheduler": None,
+        "learned_round_batch_size": BATCH,
+    }
+    network = _brevitas(network, images, bits)
+    batches = [(batch, None) for batch in images.split(BATCH)]
+    script = importlib.import_module(_LEARNED_ROUND[-1])
+    script.apply_learned_round(network, batches, Namespace(**options))
+    return network
 
 
 def _each_layer(steps: Any, images: Tensor) -> None:
@@ -254,14 +288,20 @@ def _mct_platform(bits: int) -> Any:
     )
 
 
+_AIMET = ("aimet_torch", "aimet_torch.quantsim", "aimet_torch.adaround.adaround_weight")
+_BREVITAS = ("brevitas", "brevitas.nn", "brevitas.quant", "brevitas.graph.gptq", "brevitas.graph.qronos")
+_LEARNED_ROUND = (*_BREVITAS, "accelerate", "brevitas_examples.imagenet_classification.ptq.learned_round_utils")
+_MCT = ("model_compression_toolkit", "model_compression_toolkit.ptq", "model_compression_toolkit.gptq")
+
 LIVE_PEERS: dict[str, LivePeer] = {
-    "AIMET nearest": LivePeer("aimet_torch", "aimet-torch", _aimet_nearest),
-    "AIMET AdaRound": LivePeer("aimet_torch", "aimet-torch", _aimet_adaround),
-    "Brevitas nearest": LivePeer("brevitas", "brevitas", _brevitas_nearest),
-    "Brevitas GPTQ": LivePeer("brevitas", "brevitas", _brevitas_gptq),
-    "Brevitas GPFQ": LivePeer("brevitas", "brevitas", _brevitas_path_following("GPFQ")),
-    "Brevitas Qronos": LivePeer("brevitas", "brevitas", _brevitas_path_following("Qronos")),
-    "MCT PTQ": LivePeer("model_compression_toolkit", "model-compression-toolkit", _mct_nearest),
-    "MCT gradient PTQ": LivePeer("model_compression_toolkit", "model-compression-toolkit", _mct_gradient),
+    "AIMET nearest": LivePeer(_AIMET, "aimet-torch", _aimet_nearest),
+    "AIMET AdaRound": LivePeer(_AIMET, "aimet-torch", _aimet_adaround),
+    "Brevitas nearest": LivePeer(_BREVITAS, "brevitas", _brevitas_nearest),
+    "Brevitas GPTQ": LivePeer(_BREVITAS, "brevitas", _brevitas_gptq),
+    "Brevitas GPFQ": LivePeer(_BREVITAS, "brevitas", _brevitas_path_following("GPFQ")),
+    "Brevitas Qronos": LivePeer(_BREVITAS, "brevitas", _brevitas_path_following("Qronos")),
+    "Brevitas learned round": LivePeer(_LEARNED_ROUND, "brevitas", _brevitas_learned_round, ("accelerate",)),
+    "MCT PTQ": LivePeer(_MCT, "model-compression-toolkit", _mct_nearest),
+    "MCT gradient PTQ": LivePeer(_MCT, "model-compression-toolkit", _mct_gradient),
 }
 """Methods that can run beside ours."""

@@ -17,7 +17,7 @@ from policyport.quantize.graph import FloatGraph
 from policyport.quantize.metrics import sqnr_db
 from policyport.quantize.nodes import Floats, Weighted
 from policyport.quantize.rounding import live_peers
-from policyport.quantize.rounding.adaround import CONVERGED_RATE, AdaRoundSettings, LearnedLayer, adaround
+from policyport.quantize.rounding.adaround import AIMET_LONGER, CONVERGED_RATE, AdaRoundSettings, LearnedLayer, adaround
 from policyport.quantize.rounding.beam import beam
 from policyport.quantize.rounding.block_sides import Grid as LayerGrid
 from policyport.quantize.rounding.block_sides import RealSide, on_grid, solved
@@ -74,6 +74,7 @@ def measure_live(float_network: Any, data: Digits, network: str, method: str, bi
 
     :raises ToolError: its package is not installed
     """
+    live_peers.load(method)
     start = time.process_time()
     rounded = live_peers.rounded(method, float_network, data.train_images[:CALIBRATION], bits, seed, its)
     seconds = time.process_time() - start
@@ -173,7 +174,7 @@ METHODS: dict[str, Method] = {
     "K-best": _on_grid(beam),
     "lattice": _solved(_best),
     "AdaRound, paper": _learned(),
-    "AdaRound, half as long again": _learned(live_peers.LONGER),
+    "AdaRound, half as long again": _learned(AIMET_LONGER),
     "AdaRound, converged": _learned(learning_rate=CONVERGED_RATE),
 }
 """What is offered, and what it is made of."""

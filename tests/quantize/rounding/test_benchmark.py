@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import importlib.util
 import json
+import re
 
 import numpy as np
 import pytest
 from policyport.core.errors import ArtifactError, ConfigError, ToolError
 from policyport.core.lock import NamedLock
 from policyport.quantize.graph import FloatGraph
-from policyport.quantize.rounding import benchmark, digits, live_peers, study
+from policyport.quantize.rounding import benchmark, benchmark_tables, cells, digits, live_peers, study
 from policyport.quantize.rounding.study import Row
 
 
@@ -32,7 +33,7 @@ def test_a_quick_run_writes_every_result(tmp_path, capsys):
     with (tmp_path / "results.csv").open() as stream:
         assert [row["method"] for row in csv.DictReader(stream)] == list(noise)
     table = (tmp_path / "results.md").read_text()
-    assert table in shown and "| lattice |" in table and "AIMET AdaRound, recorded | 15.3, 95.0, 188.0" in table
+    assert table in shown and "| lattice |" in table and "AIMET AdaRound, recorded, seeds 0, 1, 2 | 15.3" in table
     assert (tmp_path / "results.png").read_bytes().startswith(b"\x89PNG")
     # Kept rows are not measured again, a torn one is; the table goes into a page.
     kept = (tmp_path / "rows.jsonl").read_text().splitlines()
@@ -45,6 +46,11 @@ def test_a_quick_run_writes_every_result(tmp_path, capsys):
     assert "99.0, " in page.read_text() and page.read_text().startswith("before\n")
     assert "old" not in page.read_text() and page.read_text().endswith("-->\nbehind\n")
     assert len((tmp_path / "rows.jsonl").read_text().splitlines()) == len(kept) + 1
+    # What is there is summed up, and nothing is measured besides.
+    benchmark.main([*arguments, "--measured-only", "--bits", "4", "2"])
+    assert "w4" not in (tmp_path / "results.md").read_text() and "99.0, " in (tmp_path / "results.md").read_text()
+    with pytest.raises(ArtifactError, match="nothing measured"):
+        benchmark.main(["--quick", "--measured-only", "--networks", "resnet", "--out", str(tmp_path)])
 
 
 def test_two_benchmarks_do_not_write_to_one_folder(tmp_path):
@@ -65,15 +71,15 @@ def test_an_unknown_method_is_refused(tmp_path):
 
 def test_means_are_over_seeds():
     rows = [Row("mlp", 4, "nearest", seed, 90.0 + seed, 95.0, 20.0 + 2 * seed, 1.0) for seed in range(3)]
-    (line,) = benchmark.means(rows)
-    assert (line["seeds"], line["accuracy"], line["sqnr_db"]) == (3, 91.0, 22.0)
+    (line,) = benchmark_tables.means(rows)
+    assert (line["seeds"], line["accuracy"], line["sqnr_db"]) == ([0, 1, 2], 91.0, 22.0)
     assert line["sqnr_db_spread"] == pytest.approx(np.std([20, 22, 24]))
 
 
 def test_recorded_figures_name_their_source():
-    peers = json.loads(benchmark.PEERS.read_text())
+    peers = json.loads(benchmark_tables.PEERS.read_text())
     assert "AIMET 2.42.0" in peers["source"]
-    assert all(row["network"] in digits.NETWORKS and row["bits"] in benchmark.BITS for row in peers["rows"])
+    assert all(row["network"] in digits.NETWORKS and row["bits"] in benchmark_tables.BITS for row in peers["rows"])
 
 
 @pytest.mark.parametrize(("kind", "parameters"), [("mlp", 3466), ("resnet", 19642), ("depthwise", 5754)])
@@ -113,9 +119,45 @@ def test_installed_peers_round_to_their_grid(data, method):
 
 
 def test_a_live_figure_stands_for_the_recorded_one():
-    line = {"network": "mlp", "bits": 4, "method": "AIMET AdaRound", "seeds": 3, "accuracy": 97.0, "sqnr_db": 30.5}
-    peers = json.loads(benchmark.PEERS.read_text())
-    shown = benchmark.markdown([{**line, "seconds": 9.0}], peers, {"aimet-torch": "9.9"})
-    assert "| mlp, 3 trainings |" in shown and "AIMET AdaRound | 30.5, 97.0, 9.0 |" in shown
-    assert "AIMET AdaRound, recorded" not in shown and "AIMET nearest, recorded" in shown
+    figures = {"accuracy": 97.0, "sqnr_db": 30.5, "seconds": 9.0}
+    line = {"network": "mlp", "bits": 4, "method": "AIMET AdaRound", "seeds": [0, 1, 2], **figures}
+    peers = json.loads(benchmark_tables.PEERS.read_text())
+    shown = benchmark_tables.markdown([line], peers, {"aimet-torch": "9.9"})
+    assert "| mlp, seeds 0, 1, 2 |" in shown and "| AIMET AdaRound | 30.5, 97.0, 9.0 |" in shown
+    assert "AIMET AdaRound, recorded" not in shown and "AIMET nearest, recorded |" in shown
     assert "aimet-torch 9.9" in shown
+
+
+def test_the_table_says_which_trainings_a_figure_is_of():
+    def line(method: str, bits: int, *seeds: int) -> benchmark_tables.Line:
+        figures = {"accuracy": 97.0, "sqnr_db": 30.5, "seconds": 9.0}
+        return {"network": "resnet", "bits": bits, "method": method, "seeds": list(seeds), **figures}
+
+    lines = [line("ours", 4, 0, 1, 2), line("ours", 2, 0, 1, 2), line("one", 4, 0), line("one", 2, 0)]
+    lines += [line("some", 4, 0, 1, 2), line("some", 2, 1)]
+    peers = json.loads(benchmark_tables.PEERS.read_text())
+    shown = benchmark_tables.markdown(lines, peers, {})
+    assert "| resnet, seeds 0, 1, 2 | w4: dB, %, s | w2: dB, %, s |" in shown
+    assert "| one, seed 0 | 30.5, 97.0, 9.0 | 30.5, 97.0, 9.0 |" in shown
+    assert "| some | 30.5, 97.0, 9.0 | 30.5, 97.0, 9.0 (seed 1) |" in shown
+    assert "| AIMET AdaRound, recorded, seed 0 | 23.9, 98.8, 1119.0 | 9.2, 97.2, 705.0 |" in shown
+
+
+def test_a_peers_cell_goes_with_its_version(tmp_path, monkeypatch):
+    row = Row("mlp", 4, "Brevitas GPTQ", 0, 97.0, 99.0, 30.0, 1.0)
+    kept = cells.Cells(tmp_path, 60, 10_000)
+    monkeypatch.setattr(cells, "versions", lambda methods: {"brevitas": "1.0"})
+    kept.keep(row)
+    assert kept.find("mlp", 4, "Brevitas GPTQ", 0) == row
+    assert cells.Cells(tmp_path, 5, 200).find("mlp", 4, "Brevitas GPTQ", 0) is None
+    monkeypatch.setattr(cells, "versions", lambda methods: {"brevitas": "1.1"})
+    assert kept.find("mlp", 4, "Brevitas GPTQ", 0) is None
+
+
+def test_no_figure_of_ours_depends_on_a_file_that_its_key_leaves_out():
+    left_out = {name.removesuffix(".py") for name in cells.NOT_MEASURED}
+    for path in cells.HERE.glob("*.py"):
+        imported = re.findall(r"^from policyport\.quantize\.rounding(?:\.| import )(\w+)", path.read_text(), re.M)
+        if path.name not in cells.NOT_MEASURED:
+            # Other tools are called from the study, and measured under keys of their own.
+            assert left_out & set(imported) <= ({"live_peers"} if path.name == "study.py" else set()), path.name
