@@ -6,6 +6,7 @@ and QuantizeLinear; operators that only move elements, clamp, or scale constants
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,11 +45,22 @@ def lower_as_written(path: Path) -> Program:
     """
     if path.suffix == ".tflite":
         return translate(read_tflite(path))
+    return lower_with_views(path)[0]
+
+
+def lower_with_views(path: Path) -> tuple[Program, dict[str, View]]:
+    """The program of an ONNX file as written, and what it calls each activation that the file quantizes.
+
+    :returns: the program; the outputs of QuantizeLinear, and of operators on integers, by their names in the file; and
+        the network's output
+    :raises ArtifactError: as :func:`lower`
+    :raises UnsupportedModelError: as :func:`lower`
+    """
     graph = read_graph(path)
     lowering = _Lowering(graph)
     for node in graph.nodes:
         lowering.take(node)
-    return lowering.finish()
+    return lowering.finish(), lowering.views()
 
 
 class _Lowering:
@@ -63,6 +75,8 @@ class _Lowering:
         self._input: View | None = None
         self._last = next((n.input[0] for n in graph.nodes if graph.output_name in n.output), "")
         self._input_name = ""
+        self._emitted: dict[tuple[str, Quantization], View] = {}
+        """What is quantized, by the real value's name and the grid."""
 
     def take(self, node: Any) -> None:
         """Lower one node."""
@@ -105,15 +119,21 @@ class _Lowering:
         return self._input
 
     def _quantized(self, node: Any) -> View:
-        value = self._state.values[node.input[0]]
+        state, name = self._state, node.input[0]
+        value = state.values[name]
         # What leaves the network is called as the file calls it, not by what it is before it is quantized.
         ends = node.output[0] == self._last
-        wanted = self._parameters(node, self._graph.output_name if ends else node.input[0])
+        wanted = self._parameters(node, self._graph.output_name if ends else name)
+        if not isinstance(value, View) and state.read_as_real(name):
+            value = state.as_view(value, node)
         if not isinstance(value, View):
-            return value.emit(self._state.builder, wanted, OPEN)
+            key = (name, replace(wanted, name=""))
+            if key not in self._emitted:
+                self._emitted[key] = value.emit(state.builder, wanted, OPEN)
+            return self._emitted[key]
         if value.quantization(wanted.name) == wanted:
             return value
-        return Sum((value,), (1.0,), self._graph.where(node)).emit(self._state.builder, wanted, OPEN)
+        return Sum((value,), (1.0,), self._graph.where(node)).emit(state.builder, wanted, OPEN)
 
     def _dequantized(self, node: Any) -> View:
         """The same activation: a DequantizeLinear must undo the QuantizeLinear before it."""
@@ -148,6 +168,12 @@ class _Lowering:
         if bits == 16 and zero_point != 0:
             raise self._graph.unsupported("a 16-bit activation with a zero point", node, expected=0, got=zero_point)
         return Quantization(name, float(scale.reshape(-1)[0]), zero_point, bits)
+
+    def views(self) -> dict[str, View]:
+        """What :func:`lower_with_views` yields, once :meth:`finish` is done."""
+        names = [node.output[0] for node in self._graph.nodes if node.op_type == "QuantizeLinear"]
+        values = self._state.values
+        return {name: value for name in (*names, self._graph.output_name) if isinstance(value := values[name], View)}
 
     def finish(self) -> Program:
         """The program, once every node is taken."""

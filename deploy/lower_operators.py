@@ -46,8 +46,9 @@ GATED = {"Sigmoid": "Silu", "HardSigmoid": "HardSwish"}
 
 def _fully_connected(state: State, node: Any) -> Pending:
     """Gemm, or MatMul with a constant."""
-    view, given = state.view(node, 0), state.weights(node, 1)
-    if node.op_type == "MatMul" or not attribute(node, "transB", 0):
+    turned = node.op_type == "Gemm" and bool(attribute(node, "transB", 0))
+    view, given = state.quantized(node, 0), state.weights(node, 1, 0 if turned else 1)
+    if not turned:
         given = given.transposed((1, 0)) if given.values.ndim == 2 else given
     if attribute(node, "transA", 0) or attribute(node, "alpha", 1.0) != 1.0 or attribute(node, "beta", 1.0) != 1.0:
         raise state.graph.unsupported("a Gemm with transA, alpha or beta", node)
@@ -92,13 +93,13 @@ def _bias(state: State, node: Any, scale: Reals) -> Reals:
 
 def _convolution(state: State, node: Any) -> Value:
     """Conv and ConvTranspose over images, or over lines, which are images of one row."""
-    given, view = state.weights(node, 1), state.view(node, 0)
+    transposed, groups = node.op_type == "ConvTranspose", int(attribute(node, "group", 1))
+    axis = 1 if transposed else 0
+    given, view = state.weights(node, 1, axis), state.quantized(node, 0)
     lines = given.values.ndim == 3
     if lines:
         view = replace(view, index=view.index[:, None, :])
         given = replace(given, values=given.values[:, :, None, :])
-    transposed, groups = node.op_type == "ConvTranspose", int(attribute(node, "group", 1))
-    axis = 1 if transposed else 0
     if given.values.ndim != 4 or len(view.shape) != 3 or (given.scale.size > 1 and given.axis != axis):
         raise state.graph.unsupported(
             "a convolution of this kind",

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
-from policyport.core import operators
+from policyport.core import operators, semantics
 from policyport.core.errors import UnsupportedModelError
 from policyport.core.operators import SOFTMAX_SCALE, Window
 from policyport.deploy.layers import Concat, Softmax
@@ -24,8 +24,44 @@ class Pending(Protocol):
         """
         ...
 
+    def bounds(self) -> Clamp:
+        """Real values that it does not exceed."""
+        ...
+
+    def own(self, name: str) -> Quantization:
+        """A grid that holds every value that it can take, where the file gives none."""
+        ...
+
 
 Value = View | Pending
+
+
+def _holding(name: str, bounds: Clamp) -> Quantization:
+    """16 bits that hold the values between two."""
+    return Quantization(name, float(np.float32(max(map(abs, bounds)) / (2**15 - 1))) or 1.0, 0, 16)
+
+
+def _bounds(value: Value) -> Clamp:
+    """Real values that a value does not exceed."""
+    if not isinstance(value, View):
+        return value.bounds()
+    tensor = value.tensor
+    return (tensor.low - tensor.zero_point) * tensor.scale, (tensor.high - tensor.zero_point) * tensor.scale
+
+
+def _affine_bounds(view: View, weights: Weights) -> Clamp:
+    """Of a layer with weights: each product as large as the activation's range lets it be, padding being zero."""
+    low, high = min(_bounds(view)[0], 0.0), max(_bounds(view)[1], 0.0)
+    rows = weights.values.reshape(len(weights.values), -1) * weights.scale[:, None]
+    above, below = np.maximum(rows, 0).sum(axis=1), np.minimum(rows, 0).sum(axis=1)
+    return (
+        float((above * low + below * high + weights.bias).min()),
+        float((above * high + below * low + weights.bias).max()),
+    )
+
+
+def _extremes(values: list[float]) -> Clamp:
+    return min(values), max(values)
 
 
 @dataclass(frozen=True)
@@ -39,6 +75,14 @@ class Dense:
     def emit(self, builder: Builder, quantization: Quantization, clamp: Clamp) -> View:
         """See :class:`Pending`."""
         return builder.fully_connected(self.view, self.weights, quantization, clamp, self.where)
+
+    def bounds(self) -> Clamp:
+        """See :class:`Pending`."""
+        return _affine_bounds(self.view, self.weights)
+
+    def own(self, name: str) -> Quantization:
+        """See :class:`Pending`."""
+        return _holding(name, self.bounds())
 
 
 @dataclass(frozen=True)
@@ -58,6 +102,14 @@ class Convolution:
             self.view, self.weights, self.window, self.groups, quantization, clamp, self.where, self.output_padding
         )
 
+    def bounds(self) -> Clamp:
+        """See :class:`Pending`."""
+        return _affine_bounds(self.view, self.weights)
+
+    def own(self, name: str) -> Quantization:
+        """See :class:`Pending`."""
+        return _holding(name, self.bounds())
+
 
 @dataclass(frozen=True)
 class Sum:
@@ -71,6 +123,17 @@ class Sum:
         """See :class:`Pending`."""
         return builder.weighted_sum(list(self.views), list(self.factors), quantization, clamp, self.where)
 
+    def bounds(self) -> Clamp:
+        """See :class:`Pending`."""
+        terms = [
+            sorted((f * low, f * high)) for f, (low, high) in zip(self.factors, map(_bounds, self.views), strict=True)
+        ]
+        return sum(low for low, _ in terms), sum(high for _, high in terms)
+
+    def own(self, name: str) -> Quantization:
+        """See :class:`Pending`."""
+        return _holding(name, self.bounds())
+
 
 @dataclass(frozen=True)
 class Product:
@@ -83,6 +146,14 @@ class Product:
     def emit(self, builder: Builder, quantization: Quantization, clamp: Clamp) -> View:
         """See :class:`Pending`."""
         return builder.multiply(self.a, self.b, quantization, clamp, self.where)
+
+    def bounds(self) -> Clamp:
+        """See :class:`Pending`."""
+        return _extremes([a * b for a in _bounds(self.a) for b in _bounds(self.b)])
+
+    def own(self, name: str) -> Quantization:
+        """See :class:`Pending`."""
+        return _holding(name, self.bounds())
 
 
 @dataclass(frozen=True)
@@ -100,6 +171,23 @@ class Function:
             return builder.rescaled(self.view, quantization, (max(0.0, clamp[0]), clamp[1]), where=self.where)
         return builder.lookup(self.view, self.function, quantization, clamp, self.where)
 
+    def bounds(self) -> Clamp:
+        """See :class:`Pending`."""
+        source = self.view.tensor
+        real = (np.arange(source.low, source.high + 1) - source.zero_point) * source.scale
+        return _extremes(semantics.pointwise(self.function)(real).tolist())
+
+    def own(self, name: str) -> Quantization:
+        """See :class:`Pending`."""
+        if self.function == "Relu":
+            return self.view.quantization(name)
+        if self.view.tensor.bits == 16:
+            return _holding(name, self.bounds())
+        # A table yields the width that it is read by.
+        low, high = _extremes([0.0, *self.bounds()])
+        scale = float(np.float32((high - low) / 255)) or 1.0
+        return Quantization(name, scale, round(-128 - low / scale), 8)
+
 
 @dataclass(frozen=True)
 class Mean:
@@ -113,6 +201,14 @@ class Mean:
     def emit(self, builder: Builder, quantization: Quantization, clamp: Clamp) -> View:
         """See :class:`Pending`."""
         return builder.average_pool(self.view, self.window, self.count_padding, quantization, clamp, self.where)
+
+    def bounds(self) -> Clamp:
+        """See :class:`Pending`."""
+        return _extremes([0.0, *_bounds(self.view)])
+
+    def own(self, name: str) -> Quantization:
+        """See :class:`Pending`."""
+        return _holding(name, self.bounds())
 
 
 @dataclass(frozen=True)
@@ -139,6 +235,14 @@ class Distribution:
         layer = Softmax(target.name, (source,), target, operators.softmax_table(source.scale))
         view = View(builder.add(layer), self.view.index)
         return view if own == quantization else builder.rescaled(view, quantization, clamp, where=self.where)
+
+    def bounds(self) -> Clamp:
+        """See :class:`Pending`."""
+        return 0.0, 1.0
+
+    def own(self, name: str) -> Quantization:
+        """See :class:`Pending`."""
+        return Quantization(name, SOFTMAX_SCALE, -128, 8)
 
 
 @dataclass(frozen=True)
@@ -180,6 +284,14 @@ class Chain:
         same = value.quantization(quantization.name) == quantization
         return value if same and value.within(clamp) else builder.rescaled(value, quantization, clamp, where=self.where)
 
+    def bounds(self) -> Clamp:
+        """See :class:`Pending`."""
+        return _extremes([edge for value in self.values for edge in _bounds(value)])
+
+    def own(self, name: str) -> Quantization:
+        """See :class:`Pending`."""
+        return _holding(name, self.bounds())
+
 
 @dataclass(frozen=True)
 class Clamped:
@@ -192,6 +304,16 @@ class Clamped:
         """See :class:`Pending`."""
         both = (max(self.clamp[0], clamp[0]), min(self.clamp[1], clamp[1]))
         return self.inner.emit(builder, quantization, both)
+
+    def bounds(self) -> Clamp:
+        """See :class:`Pending`."""
+        low, high = self.inner.bounds()
+        return float(np.clip(low, *self.clamp)), float(np.clip(high, *self.clamp))
+
+    def own(self, name: str) -> Quantization:
+        """See :class:`Pending`."""
+        grid = self.inner.own(name)
+        return _holding(name, self.bounds()) if grid.bits == 16 else grid
 
 
 @dataclass(frozen=True)
@@ -209,6 +331,14 @@ class Moved:
         """See :class:`Pending`."""
         inner = replace(quantization, name=self.inner_name or quantization.name)
         return self.move(self.inner.emit(builder, inner, clamp), quantization.name)
+
+    def bounds(self) -> Clamp:
+        """See :class:`Pending`."""
+        return self.inner.bounds()
+
+    def own(self, name: str) -> Quantization:
+        """See :class:`Pending`."""
+        return self.inner.own(name)
 
 
 def channelwise(view: View, gain: Weights | None, where: str) -> Convolution:

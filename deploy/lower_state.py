@@ -10,9 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 from policyport.core.operators import Window
 from policyport.deploy.layers import Tensor
-from policyport.deploy.lower_builder import Builder, Clamp, Index, View
+from policyport.deploy.lower_builder import OPEN, Builder, Clamp, Index, View
 from policyport.deploy.lower_pending import Value
-from policyport.deploy.onnx_graph import Graph, QuantizedConstant, attribute
+from policyport.deploy.onnx_graph import Graph, QuantizedConstant, attribute, fewest_bits
+from policyport.deploy.weight_grid import found_grid
+
+READ_AS_REAL = ("Add", "Sub", "Mul", "AveragePool", "GlobalAveragePool", "ReduceMean", "Softmax")
+"""Operators that take integers, if they are not of an activation and a constant."""
 
 
 @dataclass
@@ -22,6 +26,8 @@ class State:
     graph: Graph
     builder: Builder
     values: dict[str, Value] = field(default_factory=dict)
+    left_real: set[str] = field(default_factory=set)
+    """Activations that the file has in float."""
 
     def constant(self, node: Any, index: int) -> bool:
         """Whether an input of a node is known beforehand."""
@@ -38,31 +44,58 @@ class State:
         return self.values[name]
 
     def view(self, node: Any, index: int) -> View:
-        """An input that is quantized already."""
+        """An input as integers: see :meth:`as_view`."""
         return self.as_view(self.value(node, index), node)
 
-    def as_view(self, value: Value, node: Any) -> View:
-        """The value, if it is quantized.
+    def quantized(self, node: Any, index: int) -> View:
+        """An input that the file quantizes itself, as a layer with weights needs it.
 
-        :raises UnsupportedModelError: it is not
+        :raises UnsupportedModelError: it does not
         """
-        if isinstance(value, View):
+        value = self.value(node, index)
+        if isinstance(value, View) and value.tensor.name not in self.left_real:
             return value
         raise self.graph.unsupported(
-            "a layer whose output is not quantized",
+            "a layer with weights whose input is not quantized",
             node,
-            expected="QuantizeLinear and DequantizeLinear behind every operator that computes",
+            expected="QuantizeLinear and DequantizeLinear before every layer with weights",
             cure="quantize the activations too",
         )
 
-    def weights(self, node: Any, index: int) -> QuantizedConstant:
-        """A quantized constant of at most 8 bits."""
+    def as_view(self, value: Value, node: Any) -> View:
+        """The value as integers: the file's, or where it leaves a value in float, 16 bits that hold all it can be."""
+        if isinstance(value, View):
+            return value
+        names = [name for name, each in self.values.items() if each is value]
+        view = value.emit(self.builder, value.own(names[0] if names else f"{node.output[0]}/operand"), OPEN)
+        self.left_real.add(view.tensor.name)
+        self.values.update(dict.fromkeys(names, view))
+        return view
+
+    def read_as_real(self, name: str) -> bool:
+        """Whether an operator reads a value without a QuantizeLinear before it, beside those that fold into it."""
+        return any(
+            name in node.input and not any(other in self.graph.constants for other in node.input)
+            for node in self.graph.nodes
+            if node.op_type in READ_AS_REAL
+        )
+
+    def weights(self, node: Any, index: int, axis: int) -> QuantizedConstant:
+        """A quantized constant of at most 8 bits; float32 that lies on such a grid is one.
+
+        :param axis: of the outputs
+        :raises UnsupportedModelError: it is none
+        """
         given = self.graph.constants.get(node.input[index])
+        if isinstance(given, np.ndarray) and given.dtype.kind == "f" and given.ndim > axis:
+            found = found_grid(given, axis)
+            if found is not None:
+                return QuantizedConstant(found[0], fewest_bits(found[0]), found[1], axis)
         if not isinstance(given, QuantizedConstant) or given.bits > 8:
             raise self.graph.unsupported(
                 "weights that are not quantized",
                 node,
-                expected="an initializer of at most 8 bits behind a DequantizeLinear",
+                expected="at most 8 bits behind a DequantizeLinear, or float32 on a grid of at most 8 bits per output",
                 cure="quantize the model first: policyport quantize MODEL.onnx",
             )
         return given

@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 from policyport.core.errors import ArtifactError, UnsupportedModelError
 from policyport.core.onnx_tensor import read_tensor
 from policyport.core.semantics import Integers, Reals
+from policyport.deploy.onnx_qoperator import spell_out
 
 SUPPORTED = (
     "QuantizeLinear and DequantizeLinear; Conv, ConvTranspose, Gemm, MatMul, BatchNormalization; Add, Sub, Mul, Div; "
     "MaxPool, AveragePool, GlobalAveragePool, GlobalMaxPool, ReduceMean; Relu, Clip, Tanh, Sigmoid, HardSigmoid, "
     "HardSwish, LeakyRelu, PRelu, Elu, Softplus, Softmax, ArgMax; Concat, Pad, Resize, Upsample; Cast, Dropout, "
     "Flatten, Identity, Reshape, Slice, Squeeze, Transpose, Unsqueeze; "
+    "their forms on integers, QLinearConv, QGemm and the like; "
     "and Sub, Add, Mul, Div, Clip by constants before the first QuantizeLinear"
 )
 
@@ -39,10 +41,7 @@ class QuantizedConstant:
 
     def real(self) -> Reals:
         """The values it stands for."""
-        shape = [1] * self.values.ndim
-        if self.scale.size > 1:
-            shape[self.axis] = -1
-        return self.values * self.scale.reshape(shape)
+        return self.values * _along(self.scale, self.axis, self.values.ndim)
 
 
 @dataclass(frozen=True)
@@ -118,6 +117,7 @@ def read_graph(path: Path) -> Graph:
     :raises UnsupportedModelError: several inputs or outputs, or constants that are not symmetric
     """
     graph = _load(path).graph
+    spell_out(graph, path)
     constants = _constants(graph, path)
     inputs = [value for value in graph.input if value.name not in constants]
     if len(inputs) != 1 or len(graph.output) != 1:
@@ -178,10 +178,9 @@ def _quantized(node: Any, known: Mapping[str, Constant], path: Path) -> Constant
     """A weight that the file holds as float, before its QuantizeLinear: rounded half to even, clamped."""
     real, scale = np.asarray(known[node.input[0]], np.float32), np.asarray(known[node.input[1]], np.float32)
     zero_point = np.asarray(known[node.input[2]]) if len(node.input) > 2 else np.zeros((), np.uint8)
-    shape = [1] * real.ndim
-    if scale.size > 1:
-        shape[int(attribute(node, "axis", 1))] = -1
-    steps = np.rint(real / scale.reshape(shape)) + zero_point.astype(np.float32).reshape(shape)
+    axis = int(attribute(node, "axis", 1)) % max(real.ndim, 1)
+    zero_points = _along(zero_point.astype(np.float32), axis, real.ndim)
+    steps = np.rint(real / _along(scale, axis, real.ndim)) + zero_points
     bits, signed = _width(zero_point)
     limits = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
     return QuantizedIntegers(np.clip(steps, *limits).astype(np.int64), bits)
@@ -205,35 +204,41 @@ def _dequantized(node: Any, known: Mapping[str, Constant], path: Path) -> Consta
     values = given.values if isinstance(given, QuantizedIntegers) else given
     typed = np.asarray(known[node.input[2]]) if len(node.input) > 2 else values
     bits, signed = _width(typed)
-    shift = 0 if signed else 2 ** (bits - 1)
-    integers = values.astype(np.int64) - shift
-    zero_point = typed.astype(np.int64) - shift if len(node.input) > 2 else np.asarray(-shift)
-    if np.any(zero_point != 0):
-        raise UnsupportedModelError(
-            "constants with a zero point",
-            where=f"{path.name}, {label(node)}",
-            expected=f"symmetric weights and biases: zero point {shift}",
-            got=np.unique(zero_point + shift)[:4].tolist(),
-            cure="quantize the weights symmetrically",
-        )
+    zero_point = typed.astype(np.int64).reshape(-1) if len(node.input) > 2 else np.zeros(1, np.int64)
     scale = np.asarray(known[node.input[1]], np.float32).astype(np.float64).reshape(-1)
     axis = int(attribute(node, "axis", 1)) % max(values.ndim, 1)
-    if scale.size not in (1, values.shape[axis] if values.ndim else 1):
+    channels = values.shape[axis] if values.ndim else 1
+    if scale.size not in (1, channels) or zero_point.size not in (1, channels):
         raise UnsupportedModelError(
             "constants quantized by blocks",
             where=f"{path.name}, {label(node)}",
             expected="one scale, or one per channel",
-            got=f"{scale.size} scales for {values.shape}",
+            got=f"{scale.size} scales, {zero_point.size} zero points for {values.shape}",
+        )
+    integers = values.astype(np.int64) - _along(zero_point, axis, values.ndim)
+    if integers.size and not -(2 ** (bits - 1)) <= integers.min() <= integers.max() < 2 ** (bits - 1):
+        raise UnsupportedModelError(
+            f"constants whose zero point takes them out of {bits} bits",
+            where=f"{path.name}, {label(node)}",
+            expected=f"symmetric weights and biases: zero point {0 if signed else 2 ** (bits - 1)}",
+            got=np.unique(zero_point)[:4].tolist(),
+            cure="quantize the weights symmetrically; onnxruntime's quantizer does with weight_type=QInt8",
         )
     limited = given.bits if isinstance(given, QuantizedIntegers) else bits
-    return QuantizedConstant(integers, _fewest_bits(integers, min(bits, limited)), scale, axis)
+    limited = min(bits, limited)
+    # ONNX has no type of three bits: where the file says at most four, the integers say how many.
+    return QuantizedConstant(integers, fewest_bits(integers, limited) if limited <= 4 else limited, scale, axis)
 
 
-def _fewest_bits(integers: Integers, bits: int) -> int:
-    """The width that is enough, where the file says at most four bits: ONNX has no type of three."""
-    if bits > 4:
-        return bits
-    return next(n for n in (2, 3, 4) if integers.min() >= -(2 ** (n - 1)) and integers.max() < 2 ** (n - 1))
+def _along(values: NDArray[Any], axis: int, dimensions: int) -> NDArray[Any]:
+    """One value, or one per index along an axis, as it broadcasts."""
+    return values.reshape([-1 if values.size > 1 and each == axis else 1 for each in range(dimensions)])
+
+
+def fewest_bits(integers: Integers, bits: int = 8) -> int:
+    """The width that is enough for integers of at most ``bits``: 2, 3 or 4, else ``bits``."""
+    fits = (n for n in (2, 3, 4) if integers.min() >= -(2 ** (n - 1)) and integers.max() < 2 ** (n - 1))
+    return next(fits, bits)
 
 
 def _width(values: NDArray[Any]) -> tuple[int, bool]:
