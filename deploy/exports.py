@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from policyport.core.artifact import MANIFEST
 from policyport.core.errors import ToolError, UnsupportedModelError
 from policyport.core.install import pip_install
 
@@ -19,7 +20,7 @@ ONNX_NAME = "policy.qdq.onnx"
 TFLITE_NAME = "policy.tflite"
 
 LAYER_OBSERVATIONS = 8
-"""Inputs with which each layer of a TFLite source is run by TFLite's reference kernels, which are slow."""
+"""Inputs with which each layer of another tool's file is run by its runtime; TFLite's reference kernels are slow."""
 
 Kernels = Literal["optimized", "reference", "xnnpack"]
 RESOLVERS: dict[Kernels, str] = {
@@ -69,17 +70,18 @@ def write_exports(
 ) -> dict[str, Any]:
     """Write the program's integers as QDQ ONNX and as TFLite, and run both in their runtimes.
 
-    :param source: the file that the program was lowered from; a TFLite file is run beside it too, whole and layer by
-        layer
+    :param source: the file that the program was lowered from; one of another tool is run beside it too, whole and
+        layer by layer
     :param q: [n, inputs] quantized inputs
     :param expected: what the reference yields for them, by layer
     :returns: the table of ``exports.json``: per runtime and layer the values compared, how many are
         equal, and the largest difference; and what could not be written or run, with the reason
     """
     rows, skipped = [], []
-    if source.suffix == ".tflite":
+    if not (source.parent / MANIFEST).is_file():
         try:
-            rows += _source_rows(program, source, q, expected)
+            source_rows = _tflite_source_rows if source.suffix == ".tflite" else _onnx_source_rows
+            rows += source_rows(program, source, q, expected)
         except ToolError as error:
             skipped.append({"export": source.name, "reason": str(error)})
     for name, write, run in (
@@ -106,13 +108,28 @@ def _tflite_bytes(program: Program) -> bytes:
     return tflite_bytes(program)
 
 
-def _source_rows(program: Program, source: Path, q: Integers, expected: Sequence[Integers]) -> list[dict[str, Any]]:
+def _tflite_source_rows(
+    program: Program, source: Path, q: Integers, expected: Sequence[Integers]
+) -> list[dict[str, Any]]:
     """A TFLite file beside the program that was made of it: its output, and each of its layers on the same input."""
     from policyport.deploy.tflite_layers import compare_layers
 
     whole = [{**row, "runtime": f"{row['runtime']}, source"} for row in _tflite_rows(program, source, q, expected)]
     pairs = compare_layers(source, q[:LAYER_OBSERVATIONS])
     return whole + [_row(f"{p.runtime}, source by layers", p.layer, p.wanted, p.got) for p in pairs]
+
+
+def _onnx_source_rows(
+    program: Program, source: Path, q: Integers, expected: Sequence[Integers]
+) -> list[dict[str, Any]]:
+    """An ONNX file beside the program that was made of it: its output, and each activation that it quantizes."""
+    import onnxruntime
+    from policyport.deploy.onnx_layers import compare_activations, run_whole
+
+    runtime = f"onnxruntime {onnxruntime.__version__}"
+    whole = _row(f"{runtime}, source", program.layers[-1].name, expected[-1], run_whole(source, program, q))
+    pairs = compare_activations(source, q[:LAYER_OBSERVATIONS])
+    return [whole, *(_row(f"{runtime}, source by layers", p.layer, p.wanted, p.got) for p in pairs)]
 
 
 def _tflite_rows(program: Program, path: Path, q: Integers, expected: Sequence[Integers]) -> list[dict[str, Any]]:

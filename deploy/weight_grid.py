@@ -13,7 +13,7 @@ NEAR = 1e-4
 
 
 def found_grid(weights: NDArray[Any], axis: int) -> tuple[Integers, Reals] | None:
-    """Integers of at most 8 bits and a scale per channel: ``scale * integers`` are the weights, as near as float32 says.
+    """Integers of at most 8 bits and a scale per channel: ``scale * integers`` is the weights, as near as float32 is.
 
     Of the grids that fit, the coarsest: it stands for the same values.
 
