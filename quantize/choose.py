@@ -16,6 +16,7 @@ from policyport.core.artifact import code_version
 from policyport.core.errors import ConfigError
 from policyport.quantize.config import WEIGHT_BITS, QuantizeConfig
 from policyport.quantize.cost import CostModel, Estimate
+from policyport.quantize.graph import FloatGraph
 from policyport.quantize.kept_layers import kept
 from policyport.quantize.layer_data import Rounding
 from policyport.quantize.metrics import Closeness, closeness
