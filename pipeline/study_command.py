@@ -76,7 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="FILE.md",
         help="Markdown whose block of the study's name (au-study, codec-study, codec-study-ENCODER, codec-bits, "
-        "codec-mcucoder, last-layer-during; of quarl with --recipes quarl-recipes) gets the table; of quarl the summary "
+        "codec-mcucoder, last-layer-during; of quarl with --recipes quarl-recipes) gets the table; quarl's summary "
         "goes to the block with -widths behind that name",
     )
     add(
