@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from policyport.core.errors import UnsupportedModelError
-from policyport.core.semantics import activation_range
+from policyport.core.semantics import activation_range, activation_stored_bits
 from policyport.quantize.activation import Activation, fixed_output
 from policyport.quantize.config import QuantizeConfig
 from policyport.quantize.graph import HostPrefix
@@ -55,7 +55,7 @@ def random_network(seed: int, shape: tuple[int, ...], functions: tuple[str, ...]
 
     def activation(name, size, bits, relu=False):
         low, high = activation_range(bits)
-        zero_point = int(rng.integers(low, high + 1)) if bits == 8 else 0
+        zero_point = int(rng.integers(low, high + 1)) if bits <= 8 else 0
         scale = float(np.float32(10 ** rng.uniform(-3, 1) / high))
         return Activation(name, (size,), bits, scale, zero_point, zero_point if relu else low, high)
 
@@ -66,8 +66,11 @@ def random_network(seed: int, shape: tuple[int, ...], functions: tuple[str, ...]
     layers = []
     for i, function in enumerate(functions):
         size, bits, name = shape[i + 1], widths[i + 1], f"layer{i}"
-        before = activation(f"{name}/linear", size, bits, function == "Relu")
-        after = fixed_output(name, (size,), function, bits) if function in ("Tanh", "Sigmoid") else before
+        table = function in ("Tanh", "Sigmoid")
+        before = activation(f"{name}/linear", size, activation_stored_bits(bits) if table else bits, function == "Relu")
+        after = before
+        if table:
+            after = fixed_output(name, (size,), function, bits) if bits >= 8 else activation(name, size, bits)
         weights = rng.integers(-127, 128, (size, shape[i]))
         ratio = 10 ** rng.uniform(-9, -1, size)
         scale = (ratio * before.scale / source.scale).astype(np.float32)
@@ -82,7 +85,7 @@ def networks(draw):
     depth = draw(st.integers(1, 3))
     shape = tuple(draw(st.integers(1, 12)) for _ in range(depth + 1))
     functions = tuple(draw(st.sampled_from(FUNCTIONS)) for _ in range(depth))
-    widths = tuple(draw(st.sampled_from((8, 16))) for _ in range(depth + 1))
+    widths = tuple(draw(st.sampled_from((8, 16, 5, 3, 2))) for _ in range(depth + 1))
     return random_network(draw(st.integers(0, 2**32 - 1)), shape, functions, widths)
 
 
@@ -263,6 +266,17 @@ def test_shares_are_one_over_the_root_of_values_and_largest_integer(make_graph):
     assert fake.steps.shares[fake.steps.index["hidden0"]] == 0  # behind a tanh, whose scale is given
 
 
+def test_the_share_of_few_levels_is_of_as_many_as_there_are(make_graph):
+    from policyport.quantize.fake import FakeQuantized
+
+    graph, observations, _ = small(make_graph, 8)
+    network = quantize_graph(graph, observations, QuantizeConfig(activation_bits=3), 8)
+    steps = FakeQuantized(network, learn_steps=True).steps
+    assert steps.shares[steps.index["hidden1"]] == pytest.approx(1 / np.sqrt(16 * 7))
+    above = 3 - network.activations["hidden0"].zero_point  # a tanh of few levels has a step of its own
+    assert steps.shares[steps.index["hidden0"]] == pytest.approx(1 / np.sqrt(16 * max(1, above)))
+
+
 @pytest.mark.parametrize("functions", [("Tanh", "Relu", ""), ("Relu", "Sigmoid", "Tanh"), ("Elu", "Silu", "")])
 def test_gradients_of_steps_point_where_the_loss_falls(make_graph, functions):
     """A step's own gradient against the difference of losses: 16 bits, so that rounding hides little."""
@@ -291,12 +305,13 @@ def test_gradients_of_steps_point_where_the_loss_falls(make_graph, functions):
     assert float(exponents.grad[index]) / share == pytest.approx(slope, rel=0.25)
 
 
-def test_learned_steps_lower_the_loss_at_two_bits(make_graph):
+@pytest.mark.parametrize("activation_bits", [8, 2])
+def test_learned_steps_lower_the_loss_at_two_bits(make_graph, activation_bits):
     from policyport.quantize.fake import FakeQuantized
 
     graph = make_graph((4, 16, 16, 2), ("Tanh", "Relu", ""), seed=1)
     observations = np.random.default_rng(0).normal(size=(400, 4)).astype(np.float32)
-    network = quantize_graph(graph, observations, QuantizeConfig(weight_bits=2), 8)
+    network = quantize_graph(graph, observations, QuantizeConfig(weight_bits=2, activation_bits=activation_bits), 8)
     x, target = torch.from_numpy(observations), torch.from_numpy(graph.evaluate(observations))
     losses = {}
     for learned in (False, True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -235,3 +236,31 @@ def test_auto_widens_the_ends_of_few_levels_and_no_more(model_folder):
     figures = quantize(model_folder / "policy.onnx", config, model_folder / "out").manifest.figures
     assert list(figures["tried"]) == ["int8", "int8-wide-ends"]
     assert figures["activation_bits"] == [16, 4, 4, 16]
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        {"method": "gptq"},
+        {"method": "adaround", "adaround_iterations": 50},
+        {"method": "blocks", "blocks_iterations": 50},
+        {"method": "qat", "qat_epochs": 3},
+        {"method": "lattice", "last_layer": True},
+    ],
+)
+def test_every_method_takes_few_levels(model_folder, method):
+    if method["method"] in ("adaround", "blocks", "qat"):
+        pytest.importorskip("torch")
+    config = QuantizeConfig(activation_bits=3, input_bits=4, activations="int8", weight_bits=4, **method)
+    artifact = quantize(model_folder / "policy.onnx", config, model_folder / "out")
+    assert artifact.manifest.figures["activation_bits"] == [4, 3, 3, 8]
+    rows = json.loads(artifact.file("layers.json").read_text())["layers"]
+    assert [(row["input_bits"], row["before_bits"], row["output_bits"]) for row in rows] == [
+        (4, 8, 3),
+        (3, 8, 3),
+        (3, 8, 8),
+    ]
+    assert "int3" in artifact.file("layers.html").read_text()
+    program = lower(artifact.file("model.onnx"))
+    assert (program.input.low, program.input.high) == (-8, 7)
+    assert [(layer.output.low, layer.output.high) for layer in program.layers] == [(-4, 3), (-4, 3), (-128, 127)]

@@ -100,8 +100,9 @@ def test_fake_quantization_equals_the_integers(image_model, image_observations):
     from policyport.quantize.fake import FakeQuantized
 
     graph, observations = read_onnx(image_model), image_observations(image_model)
-    for bits in (8, 16):
-        network = quantize_graph(graph, observations, QuantizeConfig(), bits)
+    few = QuantizeConfig(activation_bits=2, input_bits=3)
+    for config, bits in ((QuantizeConfig(), 8), (QuantizeConfig(), 16), (few, 8)):
+        network = quantize_graph(graph, observations, config, bits)
         fake, expected = FakeQuantized(network), simulate(network, observations * 2)
         for name, got in fake.integers(torch.from_numpy(observations * 2)).items():
             np.testing.assert_array_equal(got, expected.tensors[name], err_msg=name)
@@ -110,12 +111,14 @@ def test_fake_quantization_equals_the_integers(image_model, image_observations):
         np.testing.assert_array_equal(predict(fake.network(), observations), predict(network, observations))
 
 
-def test_learned_steps_equal_the_integers(image_model, image_observations):
+@pytest.mark.parametrize("activation_bits", [8, 3])
+def test_learned_steps_equal_the_integers(image_model, image_observations, activation_bits):
     torch = pytest.importorskip("torch")
     from policyport.quantize.fake import FakeQuantized
 
     graph, observations = read_onnx(image_model), image_observations(image_model)
-    fake = FakeQuantized(quantize_graph(graph, observations, QuantizeConfig(weight_bits=4), 8), learn_steps=True)
+    config = QuantizeConfig(weight_bits=4, activation_bits=activation_bits)
+    fake = FakeQuantized(quantize_graph(graph, observations, config, 8), learn_steps=True)
     x = torch.from_numpy(observations)
     optimizer = torch.optim.Adam(fake.parameters(), lr=0.05)
     fake(x).square().sum().backward()
