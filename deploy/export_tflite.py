@@ -6,6 +6,7 @@ The file's input and output are the integer tensors: what the host does to an ob
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,14 @@ FUNCTIONS = {
     "Elu": "ELU",
 }
 """TFLite's operator for each function that it has, but for LeakyRelu, whose slope is an option."""
+
+DEMANDED = {
+    ("Tanh", 8): (1 / 128, 0),
+    ("Tanh", 16): (1 / 32768, 0),
+    ("Sigmoid", 8): (1 / 256, -128),
+    ("Sigmoid", 16): (1 / 32768, 0),
+}
+"""Scale and zero point of a function's result that TFLite's kernels take, by function and bits."""
 
 FUSED_NONE, FUSED_RELU, FUSED_RELU6 = 0, 1, 3
 """ActivationFunctionType"""
@@ -93,27 +102,39 @@ def _affine(writer: TFLiteWriter, layer: Affine, weights: Any, axis: int) -> tup
     return (
         writer.constant(f"{layer.name}.weight", weights.astype(np.int8), scale, none, axis),
         writer.constant(f"{layer.name}.bias", (layer.bias + zero).astype(bias_type), scale * layer.input.scale, none),
-        writer.activation(layer.before_table),
+        writer.activation(_clamp(layer.before_table).tensor),
     )
 
 
 def _function(writer: TFLiteWriter, layer: Affine | Lookup, source: int) -> int:
     """The function behind a layer, or a lookup of its own; the number of what it yields."""
+    if isinstance(layer, Affine):
+        source = _limited(writer, source, layer.before_table, _clamp(layer.before_table))
     if not layer.function:
         return source
     slope = leaky_slope(layer.function)
     name = "LEAKY_RELU" if slope is not None else FUNCTIONS.get(layer.function)
     if name is None:
         raise _refused("a function that TFLite has no operator for", layer, got=layer.function)
-    target = writer.activation(layer.output)
+    target, clamp = layer.output, _clamp(layer.output, fuses=False)
+    wanted = DEMANDED.get((layer.function, target.bits))
+    if wanted is not None and wanted != (target.scale, target.zero_point):
+        raise _refused(
+            f"a {name} whose result has another scale than TFLite's",
+            layer,
+            expected=f"scale {wanted[0]:g}, zero point {wanted[1]}",
+            got=f"scale {target.scale:g}, zero point {target.zero_point}",
+            cure="give the result 8 or 16 bits",
+        )
+    number = writer.activation(clamp.tensor)
     options: Fields | None = None if slope is None else {0: ("float32", slope)}
-    writer.operator(name, [source], [target], options)
-    return target
+    writer.operator(name, [source], [number], options)
+    return _limited(writer, number, target, clamp)
 
 
 def _fully_connected(writer: TFLiteWriter, layer: FullyConnected, known: Known) -> int:
     weights, bias, target = _affine(writer, layer, layer.weights, 0)
-    fused: Fields = {0: ("int8", _fused(layer.before_table))}
+    fused: Fields = {0: ("int8", _clamp(layer.before_table).fused)}
     writer.operator("FULLY_CONNECTED", [known[layer.input.name], weights, bias], [target], fused)
     return _function(writer, layer, target)
 
@@ -127,7 +148,7 @@ def _convolution(writer: TFLiteWriter, layer: Conv2d, known: Known) -> int:
     values = layer.weights[..., 0].transpose(1, 2, 0)[None] if depthwise else layer.weights
     weights, bias, target = _affine(writer, layer, values, 3 if depthwise else 0)
     (down, across), dilation = layer.window.stride, layer.window.dilation
-    fused = _fused(layer.before_table)
+    fused = _clamp(layer.before_table).fused
     options: dict[int, tuple[str, Any]] = {0: ("int8", padding), 1: ("int32", across), 2: ("int32", down)}
     if depthwise:
         options[3] = ("int32", len(layer.weights) // channels)
@@ -163,7 +184,7 @@ def _transposed(writer: TFLiteWriter, layer: TransposedConv2d, known: Known) -> 
     window, target_size = layer.window, layer.output.shape[:2]
     size = zip(layer.input.shape[:2], window.stride, window.kernel, target_size, strict=True)
     over = [max((n - 1) * step + kernel - wanted, 0) for n, step, kernel, wanted in size]
-    fused = _fused(layer.before_table)
+    fused = _clamp(layer.before_table).fused
     before, centred = window.pads[:2], (over[0] // 2, over[1] // 2)
     if layer.groups > 1 or window.dilation != (1, 1) or before != centred or fused != FUSED_NONE:
         raise _refused(
@@ -183,33 +204,36 @@ def _transposed(writer: TFLiteWriter, layer: TransposedConv2d, known: Known) -> 
 def _pool(writer: TFLiteWriter, layer: Pool, known: Known) -> int:
     source, target, window = layer.input, layer.output, layer.window
     if layer.kind == "average" and window.kernel == source.shape[:2] and not any(window.pads):
-        number = writer.activation(target)
+        clamp = _clamp(target, fuses=False)
+        number = writer.activation(clamp.tensor)
         axes = writer.numbers(f"{layer.name}.axes", [1, 2])
         writer.operator("MEAN", [known[source.name], axes], [number], {0: ("bool", True)})
-        return number
+        return _limited(writer, number, target, clamp)
     same = same_pads(window, source.shape)
     if window.pads not in ((0, 0, 0, 0), same) or layer.count_padding or window.dilation != (1, 1):
         raise _refused("a pool whose padding TFLite has no kind of", layer, expected=f"none or {same}", got=window.pads)
-    own = Tensor(target.name, target.shape, target.bits, source.scale, source.zero_point, target.low, target.high)
-    kept = source.quantized_as(target)
-    number = writer.activation(own)
+    kept, within = source.quantized_as(target), target.low <= source.low and source.high <= target.high
+    clamp = _Clamp(target, FUSED_NONE) if within else _clamp(target)
+    pooled = clamp.tensor if kept else replace(source, name=f"{target.name}/pooled", shape=target.shape)
+    number = writer.activation(pooled)
     options: Fields = {
         0: ("int8", SAME if any(window.pads) else VALID),
         1: ("int32", window.stride[1]),
         2: ("int32", window.stride[0]),
         3: ("int32", window.kernel[1]),
         4: ("int32", window.kernel[0]),
-        5: ("int8", _fused(target) if kept and target.low != source.low else FUSED_NONE),
+        5: ("int8", clamp.fused if kept else FUSED_NONE),
     }
     name = "MAX_POOL_2D" if layer.kind == "max" else "AVERAGE_POOL_2D"
     writer.operator(name, [known[source.name]], [number], options)
-    return number if kept else _quantized(writer, number, target)
+    return _limited(writer, number, target, clamp) if kept else _quantized(writer, number, target)
 
 
 def _quantized(writer: TFLiteWriter, source: int, target: Tensor) -> int:
-    number = writer.activation(target)
+    clamp = _clamp(target, fuses=False)
+    number = writer.activation(clamp.tensor)
     writer.operator("QUANTIZE", [source], [number])
-    return number
+    return _limited(writer, number, target, clamp)
 
 
 def _add(writer: TFLiteWriter, layer: Add, known: Known) -> int:
@@ -219,23 +243,27 @@ def _add(writer: TFLiteWriter, layer: Add, known: Known) -> int:
         raise _refused("a sum of multiples, which TFLite has no operator for", layer, got=factors)
     operands = [known[tensor.name] for tensor in layer.inputs]
     if len(operands) == 1:
-        if _fused(target) != FUSED_NONE:
+        if _clamp(target).fused == FUSED_RELU:
             number = writer.activation(target)
             writer.operator("RELU", operands, [number])
             return number
+        if layer.input.bits < target.bits:
+            _check_widths(layer, target)
         return _quantized(writer, operands[0], target)
-    _check_widths(layer, target)
-    number = writer.activation(target)
-    writer.operator("ADD" if factors[1] > 0 else "SUB", operands, [number], {0: ("int8", _fused(target))})
-    return number
+    return _two(writer, layer, "ADD" if factors[1] > 0 else "SUB", operands)
 
 
 def _multiply(writer: TFLiteWriter, layer: Multiply, known: Known) -> int:
-    _check_widths(layer, layer.output)
-    number = writer.activation(layer.output)
-    operands = [known[tensor.name] for tensor in layer.inputs]
-    writer.operator("MUL", operands, [number], {0: ("int8", _fused(layer.output))})
-    return number
+    return _two(writer, layer, "MUL", [known[tensor.name] for tensor in layer.inputs])
+
+
+def _two(writer: TFLiteWriter, layer: Add | Multiply, name: str, operands: list[int]) -> int:
+    """An operator of two activations, with its clamp."""
+    target, clamp = layer.output, _clamp(layer.output)
+    _check_widths(layer, target)
+    number = writer.activation(clamp.tensor)
+    writer.operator(name, operands, [number], {0: ("int8", clamp.fused)})
+    return _limited(writer, number, target, clamp)
 
 
 def _simple(name: str, options: Fields | None = None) -> Callable[[TFLiteWriter, Any, Known], int]:
@@ -311,17 +339,43 @@ def _reshaped(writer: TFLiteWriter, source: int, tensor: Tensor, shape: tuple[in
     return number
 
 
-def _fused(tensor: Tensor) -> int:
-    """The fused activation that is the tensor's clamp."""
+@dataclass(frozen=True)
+class _Clamp:
+    """How an operator's clamp is written: fused, or by operators behind it."""
+
+    tensor: Tensor
+    """What the operator itself yields, of another name where more follow."""
+
+    fused: int
+    limits: tuple[tuple[str, int], ...] = ()
+    """Operators behind, each with its bound."""
+
+
+def _clamp(tensor: Tensor, *, fuses: bool = True) -> _Clamp:
+    """The clamp of a tensor.
+
+    :param fuses: whether what yields it takes a fused activation
+    """
     low, high = activation_range(tensor.bits)
-    if (tensor.low, tensor.high) == (low, high):
-        return FUSED_NONE
     six = int(semantics.quantize(np.array([6], np.float32), tensor.scale, tensor.zero_point, tensor.bits)[0])
-    if tensor.low == tensor.zero_point and tensor.high in (high, six):
-        return FUSED_RELU if tensor.high == high else FUSED_RELU6
-    raise UnsupportedModelError(
-        "TFLite has no fused activation for this clamp", where=tensor.name, got=f"[{tensor.low}, {tensor.high}]"
-    )
+    open_ = (tensor.low, tensor.high) == (low, high)
+    if fuses and not open_ and tensor.low == tensor.zero_point and tensor.high in (high, six):
+        return _Clamp(tensor, FUSED_RELU if tensor.high == high else FUSED_RELU6)
+    limits = [("MAXIMUM", tensor.low)] * (tensor.low > low) + [("MINIMUM", tensor.high)] * (tensor.high < high)
+    return _Clamp(replace(tensor, name=f"{tensor.name}/unlimited") if limits else tensor, FUSED_NONE, tuple(limits))
+
+
+def _limited(writer: TFLiteWriter, number: int, tensor: Tensor, clamp: _Clamp) -> int:
+    """What an operator yielded behind the rest of its clamp: its number in the file."""
+    scale, zero = np.array([tensor.scale]), np.array([tensor.zero_point])
+    for place, (name, bound) in enumerate(clamp.limits, start=1):
+        last = place == len(clamp.limits)
+        limit = np.full((1,) * (1 + len(tensor.shape)), bound, f"int{tensor.bits}")
+        given = writer.constant(f"{tensor.name}.{name.lower()}", limit, scale, zero)
+        target = writer.activation(tensor if last else replace(tensor, name=f"{tensor.name}/limited"))
+        writer.operator(name, [number, given], [target])
+        number = target
+    return number
 
 
 _WRITERS: dict[type[Layer], Callable[[TFLiteWriter, Any, Known], int]] = {

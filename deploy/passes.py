@@ -65,7 +65,8 @@ def _fused(program: Program, fuse: Fuse) -> Program:
         else:
             layers[at] = fused
             del layers[first]
-    return replace(program, layers=tuple(layers))
+    ends = {layer.output.name: layer.output for layer in layers}
+    return replace(program, layers=tuple(layers), output=ends.get(program.output.name, program.output))
 
 
 def _fuse_clamp(first: Layer, second: Layer) -> Layer | None:

@@ -314,6 +314,23 @@ class _Reader:
         view = self._operand(operator, 0)
         return self._builder.rescaled(view, self._target(operator), clamp, where=self.where(operator))
 
+    def bounded(self, operator: Operator) -> View:
+        """MAXIMUM and MINIMUM with one constant that is quantized as the other operand: a clamp."""
+        which = 0 if self._constant(operator, 0) is not None else 1
+        limit, number = self._constant(operator, which), operator.inputs[1 - which]
+        target = self._target(operator)
+        alike = number in self._views and self._same_reals(number, operator.outputs[0])
+        if limit is None or limit.data is None or limit.data.size != 1 or not alike:
+            raise self._refuse(
+                f"a {operator.name} of this kind",
+                operator,
+                expected="one constant, and one scale and zero point for all",
+            )
+        bound = float(self._real(operator, which).reshape(-1)[0])
+        clamp = (bound, math.inf) if operator.name == "MAXIMUM" else (-math.inf, bound)
+        view = self._operand(operator, 1 - which)
+        return self._builder.rescaled(view, target, clamp, where=self.where(operator))
+
     def softmax(self, operator: Operator) -> View:
         """SOFTMAX over the last axis."""
         if operator.options.real(0) != 1.0:
@@ -395,6 +412,7 @@ _HANDLERS: dict[str, Callable[[_Reader, Operator], View]] = {
     **dict.fromkeys(("RELU", "RELU6", "QUANTIZE"), _Reader.clamped),
     **dict.fromkeys(("RESHAPE", "SQUEEZE", "EXPAND_DIMS", "TRANSPOSE"), _Reader.moved),
     **dict.fromkeys(("PAD", "PADV2"), _Reader.pad),
+    **dict.fromkeys(("MAXIMUM", "MINIMUM"), _Reader.bounded),
     "TRANSPOSE_CONV": _Reader.transposed,
     "FULLY_CONNECTED": _Reader.fully_connected,
     "MEAN": _Reader.mean,
