@@ -207,7 +207,8 @@ int32_t pp_layer_value(uint32_t layer, uint32_t index);
 
 
 def _meaning(tensor: Tensor) -> str:
-    return f"real = {tensor.scale!r} * (q - {tensor.zero_point})"
+    levels = f", q from {tensor.low} to {tensor.high}" if _clamps(tensor) else ""
+    return f"real = {tensor.scale!r} * (q - {tensor.zero_point}){levels}"
 
 
 def _source(program: Program, memory: Memory, codes: Sequence[LayerCode], ends: Sequence[str]) -> str:

@@ -56,6 +56,11 @@ class QatRequest:
     """Shares of the training that are float32."""
 
     activation_bits: int = 8
+    """Of hidden layers; observations and outputs have 8 where these have fewer, and as many where not."""
+
+    input_bits: int | None = None
+    """Of observations, where they have another width."""
+
     episodes: int = 50
     seed: int = 0
     """Of the trainings."""
@@ -97,7 +102,7 @@ def study_qat(request: QatRequest, say: Say, said: Said) -> list[QatRow]:
     for recipe in request.recipes:
         float_folder = _trained(recipe, request, say)
         exact = _returns(float_folder, EXACT, 32, request)
-        margin = _margin(float_folder)
+        margin = margin_of(float_folder)
         plan: list[tuple[str, int, float | None]] = [(EXACT, 32, None)]
         plan += [(method, bits, None) for method in AFTERWARDS for bits in request.bits]
         plan += [(TRAINED, bits, delay) for bits in request.bits for delay in request.delays]
@@ -125,23 +130,29 @@ def _check(request: QatRequest) -> None:
 
 def _trained(recipe: Path, request: QatRequest, say: Say, bits: int | None = None, delay: float = 0.5) -> Path:
     """The train artifact, made where it is not there yet."""
-    width = request.activation_bits
-    widths = {"qat_activations": width, "qat_input": width, "qat_output": width}
+    width, end = request.activation_bits, max(8, request.activation_bits)
+    widths = {"qat_activations": width, "qat_input": request.input_bits or end, "qat_output": end}
     qat = {} if bits is None else {"qat_weights": bits, **widths}
     config = dataclasses.replace(read_recipe(recipe).configs["train"], seed=request.seed, qat_delay=delay, **qat)
-    name = f"{recipe.stem}-{'float32' if bits is None else f'{bits}-bits-{delay:g}'}-seed{request.seed}"
+    few = "" if width >= 8 and request.input_bits is None else f"-{width}-{widths['qat_input']}"
+    kind = "float32" if bits is None else f"{bits}-bits{few}-{delay:g}"
+    name = f"{recipe.stem}-{kind}-seed{request.seed}"
     return run_stage(stage_named("train"), {}, {}, config, request.out / "agents" / name, say).path
 
 
-def _margin(folder: Path) -> float:
-    """Of the equivalence test: a share of the span from random actions to the float policy's own evaluation."""
+def margin_of(folder: Path) -> float:
+    """Of the equivalence test: a share of the span from random actions to the float policy's own evaluation.
+
+    :param folder: the policy's train artifact
+    """
     environment = Task.read(folder / "task.json").environment
     by_chance = random_returns(environment, FIRST_SEED + FRESH_SEEDS, RANDOM_EPISODES)
     return of_span(MARGIN_SHARE, by_chance, recorded_returns(folder / "returns.json"), "its own evaluation").value
 
 
 def _returns(folder: Path, method: str, bits: int, request: QatRequest) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    cell = Cell(folder.name, str(folder), method, bits, request.activation_bits, request.episodes, FIRST_SEED)
+    widths = bits, request.activation_bits
+    cell = Cell(folder.name, str(folder), method, *widths, request.episodes, FIRST_SEED, request.input_bits)
     return np.array(measured(cell, request.out / "cells").returns, np.float64)
 
 

@@ -30,15 +30,16 @@ from policyport.pipeline.quarl_agents import (
 from policyport.pipeline.quarl_cell import Cell, CellResult, measured, recall
 from policyport.pipeline.quarl_methods import DESCRIPTIONS, FLOAT, OWN_STATES, widths
 from policyport.pipeline.quarl_plan import LEAST_EPISODES, Bounds, Plan, pilot_cells, plans_of, to_json
-from policyport.pipeline.quarl_rows import WIDE, Study, study_of
+from policyport.pipeline.quarl_rows import ACTIVATIONS, Study, study_of
 from policyport.pipeline.run import Say
+from policyport.quantize.config import ACTIVATION_BITS
 
 METHODS = ("weights", "fp16", "integer", "lattice", "last-layer")
 """Those that take seconds a cell; ``adaround`` and ``qat`` take minutes."""
 
 BITS = (32, 16, 8, 7, 6, 5, 4, 3, 2)
 
-CELLS = {8: "cells", 16: "cells-16"}
+CELLS = {bits: "cells" if bits == 8 else f"cells-{bits}" for bits in ACTIVATION_BITS}
 """Folder of the results, by width of activations."""
 
 UNQUANTIZED = (FLOAT, "fp16", "weights")
@@ -60,7 +61,7 @@ class StudyRequest:
     bits: tuple[int, ...] = BITS
     methods: tuple[str, ...] = METHODS
     activation_bits: tuple[int, ...] = (8,)
-    """Of hidden layers, for the methods that quantize them: 8, 16 or both."""
+    """Of hidden layers, for the methods that quantize them: one or several of 16 and 8 to 2."""
 
     seeds: tuple[int, ...] = (0,)
     """Of the trainings."""
@@ -145,7 +146,12 @@ def _check(request: StudyRequest) -> None:
             raise ConfigError("no such method", where="methods", expected=", ".join(DESCRIPTIONS), got=method)
     for width in request.activation_bits:
         if width not in CELLS:
-            raise ConfigError("no such width of activations", where="activation_bits", expected="8, 16", got=width)
+            raise ConfigError(
+                "no such width of activations",
+                where="activation_bits",
+                expected=", ".join(map(str, ACTIVATION_BITS)),
+                got=width,
+            )
     for bits in request.bits:
         if not 2 <= bits <= 32:
             raise ConfigError("no such width of weights", where="bits", expected="2 to 32", got=bits)
@@ -206,7 +212,7 @@ def _followed(agent: StudyAgent, request: StudyRequest, bits: int, width: int, s
 
 def _named(result: CellResult, width: int) -> CellResult:
     """The result under the name that its method has in tables."""
-    return result if width == 8 else dataclasses.replace(result, method=f"{result.method}{WIDE}")
+    return result if width == 8 else dataclasses.replace(result, method=f"{result.method}{ACTIVATIONS}{width}")
 
 
 def _measure(cells: list[Cell], folder: Path, request: StudyRequest) -> Iterator[tuple[Cell, CellResult]]:

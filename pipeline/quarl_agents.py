@@ -147,16 +147,20 @@ def recipe_agents(recipes: tuple[Path, ...], out: Path, say: Say) -> list[StudyA
     return found
 
 
-def following_place(agent: StudyAgent, bits: int, activation_bits: int, out: Path) -> Path:
+def following_place(agent: StudyAgent, bits: int, activation_bits: int, out: Path, input_bits: int = 16) -> Path:
     """Where the integers that follow an agent lie."""
-    return out / f"{agent.name}-follow-{bits}-{activation_bits}"
+    taken = "" if input_bits == 16 else f"-{input_bits}"
+    return out / f"{agent.name}-follow-{bits}-{activation_bits}{taken}"
 
 
-def following(agent: StudyAgent, bits: int, activation_bits: int, steps: int, place: Path, say: Say) -> Path:
+def following(
+    agent: StudyAgent, bits: int, activation_bits: int, steps: int, place: Path, say: Say, input_bits: int = 16
+) -> Path:
     """The artifact with integers that follow an agent on the states that they come to themselves.
 
     :param bits: of weights
     :param steps: of the environment that the integers play
+    :param input_bits: of observations
     :param place: the artifact's; what is there already is not made again
     """
     config = TrainConfig(
@@ -165,6 +169,7 @@ def following(agent: StudyAgent, bits: int, activation_bits: int, steps: int, pl
         vecnormalize=agent.statistics,
         qat_weights=bits,
         qat_activations=activation_bits,
+        qat_input=input_bits,
         total_steps=steps,
         eval_every_steps=max(1, steps // ROUNDS),
     )

@@ -48,10 +48,14 @@ class Cell:
     seed: int
     """Episode i is reset with this seed plus i."""
 
+    input_bits: int | None = None
+    """Of observations; None for 16 of vectors and 8 of images."""
+
     @property
     def name(self) -> str:
         """Of its file."""
-        return f"{self.agent}.{self.method}.{self.bits}"
+        taken = "" if self.input_bits is None else f".input{self.input_bits}"
+        return f"{self.agent}.{self.method}.{self.bits}{taken}"
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,8 @@ def _act(source: Source, cell: Cell) -> Act:
             space = environment.action_space
         space.seed(cell.seed)
         return lambda observations: np.stack([space.sample() for _ in observations])
-    return _acting(outputs_of(source, cell.method, cell.bits, cell.activation_bits), source.task)
+    widths = cell.bits, cell.activation_bits, cell.input_bits
+    return _acting(outputs_of(source, cell.method, *widths), source.task)
 
 
 def _acting(outputs: Outputs, task: Task) -> Act:

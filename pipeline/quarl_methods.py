@@ -69,11 +69,12 @@ def widths(method: str, asked: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(sorted((bits for bits in asked if bits in known), reverse=True))
 
 
-def outputs_of(source: Source, method: str, bits: int, activation_bits: int) -> Outputs:
+def outputs_of(source: Source, method: str, bits: int, activation_bits: int, input_bits: int | None = None) -> Outputs:
     """The policy under a method.
 
     :param bits: of weights
     :param activation_bits: 16, or 2 to 8, of hidden activations, for the methods that quantize them
+    :param input_bits: of observations; None for 16 of vectors and 8 of images
     :raises ConfigError: no such method
     """
     graph = source.graph
@@ -88,13 +89,14 @@ def outputs_of(source: Source, method: str, bits: int, activation_bits: int) -> 
         return quantize_policy(graph, bits, "repository").evaluate
     if method not in _ROUNDING:
         raise ConfigError("no such method", where="methods", expected=", ".join(DESCRIPTIONS), got=method)
-    network = _integers(source, method, bits, activation_bits)
+    network = _integers(source, method, bits, activation_bits, input_bits)
     return lambda observations: predict(network, observations)
 
 
-def _integers(source: Source, method: str, bits: int, activation_bits: int) -> QuantizedNetwork:
+def _integers(source: Source, method: str, bits: int, activation_bits: int, input_bits: int | None) -> QuantizedNetwork:
     hidden, stored = (8, 16) if activation_bits == 16 else (activation_bits, 8)
-    config = QuantizeConfig(activation_bits=hidden, weight_bits=bits, method=_ROUNDING[method])
+    widths = {"activation_bits": hidden, "input_bits": input_bits, "weight_bits": bits}
+    config = QuantizeConfig(**widths, method=_ROUNDING[method])  # type: ignore[arg-type]
     config = with_wide_ends(config, source.graph)
     graph = centre_outputs(source.graph) if source.task.action_rule == "argmax" else source.graph
     network = quantized(replace(source, graph=graph), config, stored)

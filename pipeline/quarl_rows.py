@@ -18,8 +18,8 @@ from policyport.quantize.source import open_source
 
 BINS = 61
 
-WIDE = " int16"
-"""Behind the name of a method whose hidden activations have 16 bits, not 8."""
+ACTIVATIONS = " int"
+"""Behind the name of a method whose hidden activations have another width than 8 bits, and before that width."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Row:
 
     group: str
     method: str
-    """With :data:`WIDE` behind it where it has that."""
+    """With :data:`ACTIVATIONS` and a width behind it where it has that."""
 
     bits: int
     runs: int

@@ -9,7 +9,7 @@ import json
 from collections.abc import Sequence
 
 from policyport.pipeline.quarl_methods import DESCRIPTIONS, FLOAT
-from policyport.pipeline.quarl_rows import WIDE, Row, Study
+from policyport.pipeline.quarl_rows import ACTIVATIONS, Row, Study
 
 COLUMNS = (
     *("group", "method", "bits", "runs", "episodes", "mean", "mean_low", "mean_high", "iqm", "iqm_low", "iqm_high"),
@@ -50,8 +50,8 @@ def to_markdown(study: Study) -> str:
 
 def described(method: str) -> str:
     """What a method does."""
-    words = DESCRIPTIONS[method.removesuffix(WIDE)]
-    return f"{words}; hidden activations of 16 bits" if method.endswith(WIDE) else words
+    name, _, width = method.partition(ACTIVATIONS)
+    return f"{DESCRIPTIONS[name]}; hidden activations of {width} bits" if width else DESCRIPTIONS[name]
 
 
 def plan_table(study: Study) -> list[list[str]]:

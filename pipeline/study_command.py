@@ -21,10 +21,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add(
         "study",
-        choices=("quarl", "deployment", "precision", "actors", "qat", "au", "codec", "adaround", "last-layer"),
+        choices=(
+            "quarl",
+            "deployment",
+            "precision",
+            "actors",
+            "qat",
+            "levels",
+            "au",
+            "codec",
+            "adaround",
+            "last-layer",
+        ),
         help="quarl: the tables of Krishnan et al. (arXiv 1910.01055); deployment: their policies on ARM cores; "
         "precision: the speed of training by mixed precision; actors: of collection by quantized actors; "
         "qat: policies trained by integers, by width and quantization delay; "
+        "levels: policies of few bits, by the width of observations, as of Kresse and Lampert (arXiv 2511.07046); "
         "au: the losses of Niu et al. (arXiv 1910.11012); codec: those of Aytekin et al. (arXiv 1905.10371); "
         "adaround: the variants of Nagel et al. (arXiv 2004.10568); "
         "last-layer: how often solving the last layer anew helps a quantized network, or one in training",
@@ -45,7 +57,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         metavar="METHOD",
         help="float32, weights, fp16, integer, lattice, adaround, last-layer, qat, own-states "
-        "[default: all but adaround, qat and own-states]; "
+        "[default: all but adaround, qat and own-states]; of the study levels: lattice, qat, own-states "
+        "[default: lattice, qat]; "
         "of the study last-layer: nearest, gptq, lattice [default: all]; of codec with --bits: nearest, gptq, "
         "adaround, lattice, qat [default: nearest, lattice, qat]",
     )
@@ -53,16 +66,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--activation-bits",
         nargs="+",
         type=int,
-        choices=(8, 16),
+        choices=(16, 8, 7, 6, 5, 4, 3, 2),
         default=(8,),
         metavar="BITS",
-        help="8 or 16, where they are quantized; of the study quarl both if you like [default: 8]",
+        help="of hidden layers, 16 or 8 to 2, where they are quantized; of the study quarl several if you like; the "
+        "study levels takes those of weights [default: 8]",
     )
-    add("--seeds", nargs="+", type=int, default=(0,), metavar="SEED", help="of the trainings [default: 0]")
+    add(
+        "--input-bits",
+        nargs="+",
+        type=int,
+        choices=(16, 8, 7, 6, 5, 4, 3, 2),
+        metavar="BITS",
+        help="of observations: of the study qat one [default: as activations, at least 8], of levels several "
+        "[default: 16 8 4 2]",
+    )
+    add("--seeds", nargs="+", type=int, metavar="SEED", help="of the trainings [default: 0, of levels 0 1 2]")
     add(
         "--episodes",
         type=int,
-        help="of each cell, on seeds that all cells share [default: 20; of quarl as many as its test needs]",
+        help="of each cell, on seeds that all cells share [default: 20; of levels 50, of quarl as many as its test "
+        "needs]",
     )
     add("--workers", type=int, default=1, help="processes that measure cells [default: 1]")
     add(
@@ -191,6 +215,7 @@ def execute(arguments: argparse.Namespace) -> int:
     """Run the study and write its files."""
     from policyport.pipeline import codec_study_command
 
+    arguments.seeds = arguments.seeds or ((0, 1, 2) if arguments.study == "levels" else (0,))
     name = f"{arguments.study}-study" if arguments.study == "au" else arguments.study  # au is a recipe's run
     if arguments.study == "codec" or arguments.peer:
         name = codec_study_command.study_name(arguments)
@@ -206,6 +231,7 @@ def execute(arguments: argparse.Namespace) -> int:
         "codec": lambda arguments, tell: codec_study_command.study_codec(arguments, _stages(arguments), tell),
         "deployment": _deployment,
         "last-layer": _last_layer,
+        "levels": _levels,
         "precision": _precision,
         "qat": _qat,
         "quarl": _quarl,
@@ -292,11 +318,35 @@ def _qat(arguments: argparse.Namespace, tell: Tell) -> Files:
         tuple(arguments.bits or WEIGHT_BITS),
         tuple(arguments.delays),
         _one_width(arguments),
+        None if not arguments.input_bits else arguments.input_bits[0],
         arguments.episodes or 20,
         arguments.seeds[0],
     )
     rows = study.study_qat(request, _stages(arguments), said)
     return {"qat.json": study.to_json(rows), "qat.md": study.to_markdown(rows), "qat.html": study.render_page(rows)}
+
+
+def _levels(arguments: argparse.Namespace, tell: Tell) -> Files:
+    from policyport.pipeline import levels_study as study
+
+    def said(row: study.LevelsRow) -> None:
+        tell(f"{row.group:<24} {row.method:<10} {row.bits:>2} bits, input {row.input_bits:>2}: {study.shown(row)}")
+
+    default = study.LevelsRequest(arguments.out)
+    request = study.LevelsRequest(
+        arguments.out,
+        arguments.agents,
+        tuple(arguments.envs),
+        tuple(arguments.algos),
+        tuple(arguments.bits or default.bits),
+        tuple(arguments.input_bits or default.input_bits),
+        tuple(arguments.methods or default.methods),
+        tuple(arguments.seeds),
+        arguments.episodes or default.episodes,
+        arguments.follow_steps,
+    )
+    rows = study.study_levels(request, _stages(arguments), said)
+    return {"levels.json": study.to_json(rows), "levels.md": study.to_markdown(rows)}
 
 
 def _adaround(arguments: argparse.Namespace, tell: Tell) -> Files:

@@ -367,7 +367,7 @@ def test_tables_and_page_say_the_same(request_of: Callable[..., StudyRequest], t
         ({"episodes": 1}, "episodes"),
         ({"most_episodes": 10}, "episodes"),
         ({"margin_share": 0.0}, "margin"),
-        ({"activation_bits": (4,)}, "width"),
+        ({"activation_bits": (9,)}, "width"),
         ({"environments": ("Pendulum-v1",)}, "no agents"),
     ],
 )

@@ -1,0 +1,173 @@
+"""``policyport study levels``: policies of few levels, by the width of weights and activations, and of observations.
+
+Kresse and Lampert, "Learning Quantized Continuous Controllers for Integer Hardware" (arXiv 2511.07046), train policies
+whose weights and internal activations have 3 or 2 bits, where the precision of the input is chosen with care. Here
+weights and hidden activations have the same few bits, observations each of several widths, and outputs 16 bits. All
+play the same seeds, by what a board would compute. A cell is one file, so that an interrupted study goes on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from policyport.core.errors import ConfigError
+from policyport.hil.statistics import Equivalence, equivalence
+from policyport.pipeline.qat_study import FIRST_SEED, margin_of
+from policyport.pipeline.quarl_agents import StudyAgent, find_agents, following, following_place, trained_agents
+from policyport.pipeline.quarl_cell import Cell, measured
+from policyport.pipeline.quarl_methods import FLOAT, OWN_STATES
+from policyport.pipeline.run import Say
+from policyport.quantize.config import ACTIVATION_BITS, WEIGHT_BITS
+
+NAMES = {
+    "lattice": "integer least squares",
+    "qat": "trained to float32's outputs",
+    OWN_STATES: "follows float32 on its own states",
+}
+"""Method to what a table calls it."""
+
+
+@dataclass(frozen=True)
+class LevelsRequest:
+    """What to study."""
+
+    out: Path
+    agents: Path | None = None
+    """Folder of zips; none trains small agents."""
+
+    environments: tuple[str, ...] = ()
+    algorithms: tuple[str, ...] = ()
+    bits: tuple[int, ...] = (4, 3, 2)
+    """Of weights and of hidden activations."""
+
+    input_bits: tuple[int, ...] = (16, 8, 4, 2)
+    methods: tuple[str, ...] = ("lattice", "qat")
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Of the trainings of small agents."""
+
+    episodes: int = 50
+    """Of each agent in each cell."""
+
+    follow_steps: int = 20_000
+    """Of the environment that integers play while they follow an agent."""
+
+
+@dataclass(frozen=True)
+class LevelsRow:
+    """The agents of one group, that differ by their training, as integers of some widths, or as float32."""
+
+    group: str
+    method: str
+    bits: int
+    input_bits: int
+    runs: int
+    mean: float
+    """Return of all episodes of all runs."""
+
+    error: float
+    """Standard error of the mean over the runs, of one run over its episodes."""
+
+    against: Equivalence
+    """float32."""
+
+
+Said = Callable[[LevelsRow], None]
+
+
+def study_levels(request: LevelsRequest, say: Say, said: Said) -> list[LevelsRow]:
+    """Quantize, play and sum up, row by row.
+
+    :param say: is told of the agents
+    :param said: is told of each row
+    :raises ConfigError: no such width or method, or too few episodes
+    """
+    _check(request)
+    rows = []
+    groups: dict[str, list[StudyAgent]] = {}
+    for agent in _agents(request, say):
+        groups.setdefault(agent.group, []).append(agent)
+    for group, agents in groups.items():
+        exact = [_returns(agent, FLOAT, 32, 16, request, say) for agent in agents]
+        margin = float(np.mean([margin_of(agent.artifact) for agent in agents]))
+        plan = [(FLOAT, 32, 16)]
+        plan += [
+            (method, bits, taken) for method in request.methods for bits in request.bits for taken in request.input_bits
+        ]
+        for method, bits, taken in plan:
+            found = [_returns(agent, method, bits, taken, request, say) for agent in agents]
+            whole, means = np.concatenate(found), [float(each.mean()) for each in found]
+            spread = np.array(means) if len(means) > 1 else whole
+            error = float(spread.std(ddof=1)) / len(spread) ** 0.5
+            against = equivalence(whole, np.concatenate(exact), margin)
+            rows.append(LevelsRow(group, method, bits, taken, len(agents), float(whole.mean()), error, against))
+            said(rows[-1])
+    return rows
+
+
+def _check(request: LevelsRequest) -> None:
+    asked = (
+        ("method", "methods", request.methods, tuple(NAMES)),
+        ("width of weights and activations", "bits", request.bits, WEIGHT_BITS),
+        ("width of observations", "input_bits", request.input_bits, ACTIVATION_BITS),
+    )
+    for what, where, given, known in asked:
+        for value in given:
+            if value not in known:
+                raise ConfigError(f"no such {what}", where=where, expected=", ".join(map(str, known)), got=value)
+    if request.episodes < 2:
+        raise ConfigError("too few episodes for a statistic", where="episodes", expected="2 or more")
+
+
+def _agents(request: LevelsRequest, say: Say) -> list[StudyAgent]:
+    place = request.out / "agents"
+    if request.agents is not None:
+        return find_agents(request.agents, place, request.environments, request.algorithms, say)
+    return trained_agents(place, request.environments, request.algorithms, request.seeds, say)
+
+
+def _returns(
+    agent: StudyAgent, method: str, bits: int, taken: int, request: LevelsRequest, say: Say
+) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    artifact = agent.artifact
+    if method == OWN_STATES:
+        place = following_place(agent, bits, bits, request.out / "agents", taken)
+        artifact = following(agent, bits, bits, request.follow_steps, place, say, taken)
+    cell = Cell(agent.name, str(artifact.resolve()), method, bits, bits, request.episodes, FIRST_SEED, taken)
+    return np.array(measured(cell, request.out / "cells").returns, np.float64)
+
+
+def to_json(rows: Sequence[LevelsRow]) -> str:
+    """Every figure."""
+    return json.dumps({"schema": 1, "rows": [dataclasses.asdict(row) for row in rows]}, indent=1) + "\n"
+
+
+def to_markdown(rows: Sequence[LevelsRow]) -> str:
+    """Mean returns by agents, method and width, a column for each width of observations."""
+    head, *body = table(rows)
+    lines = [head, ["---"] * len(head), *body]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def table(rows: Sequence[LevelsRow]) -> list[list[str]]:
+    """The same as lines of cells; a star marks what is equivalent to float32, a plus what is no worse."""
+    taken = sorted({row.input_bits for row in rows if row.method != FLOAT}, reverse=True)
+    lines = [["agents", "weights / activations", "method", "float32", *(f"input {bits}" for bits in taken)]]
+    exact = {row.group: row for row in rows if row.method == FLOAT}
+    keys = dict.fromkeys((row.group, row.bits, row.method) for row in rows if row.method != FLOAT)
+    for key in sorted(keys, key=lambda key: (list(exact).index(key[0]), -key[1])):
+        found = {row.input_bits: row for row in rows if (row.group, row.bits, row.method) == key}
+        cells = [shown(found[bits], marked=True) if bits in found else "" for bits in taken]
+        agents = f"{exact[key[0]].runs} x {key[0]}"
+        lines.append([agents, f"{key[1]} / {key[1]}", NAMES[key[2]], shown(exact[key[0]]), *cells])
+    return lines
+
+
+def shown(row: LevelsRow, *, marked: bool = False) -> str:
+    """Mean and standard error."""
+    mark = "*" if row.against.equivalent else "+" if row.against.no_worse else ""
+    return f"{row.mean:.1f} ± {row.error:.1f}" + (mark if marked else "")
