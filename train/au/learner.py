@@ -130,7 +130,8 @@ def learn(
                 if state.waited >= recipe.patience:
                     _skip(state, recipe)
     trained = _best(state)
-    return _post_trained(trained, labelled, validation) if recipe.last_layer else trained
+    better = _post_trained(trained.model, labelled, validation) if recipe.last_layer else None
+    return trained if better is None else dataclasses.replace(trained, model=better[0], solved=True)
 
 
 def logits(model: TwoViews, images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -167,12 +168,10 @@ def _shares(labelled: LabelledFaces) -> Tensor:
 def _begin_relations(state: State, recipe: Recipe, labelled: LabelledFaces, validation: LabelledFaces) -> None:
     """Begin the second stage with the best weights of the first."""
     state.model.load_state_dict(state.best_weights)
-    if recipe.last_layer:
-        solved = solve_last_layers(state.model, labelled, validation)
-        score = _scored(solved, validation).mean_auc
-        if score > state.best:
-            state.best, state.best_weights, state.solved = score, solved.state_dict(), True
-            state.model.load_state_dict(state.best_weights)
+    better = _post_trained(state.model, labelled, validation) if recipe.last_layer else None
+    if better is not None:
+        state.best, state.best_weights, state.solved = better[1], better[0].state_dict(), True
+        state.model.load_state_dict(state.best_weights)
     state.before_relations = state.best, state.best_weights
     state.waited, state.best = 0, -np.inf
     _relate(state, recipe, labelled)
@@ -197,12 +196,12 @@ def _best(state: State) -> Trained:
     return Trained(model.cpu().eval(), state.curve, related, state.solved and not related)
 
 
-def _post_trained(trained: Trained, labelled: LabelledFaces, validation: LabelledFaces) -> Trained:
-    """The views with their classifiers solved anew where that scores better on the validation pictures."""
-    solved = solve_last_layers(trained.model, labelled, validation)
-    before, after = (_scored(model, validation).mean_auc for model in (trained.model, solved))
-    log.info("mean AUC %.4f, with the last layer solved anew %.4f", before, after)
-    return dataclasses.replace(trained, model=solved.eval(), solved=True) if after > before else trained
+def _post_trained(model: TwoViews, labelled: LabelledFaces, validation: LabelledFaces) -> tuple[TwoViews, float] | None:
+    """The views with their classifiers solved anew, and their score on the validation pictures where it is better."""
+    solved = solve_last_layers(model, labelled, validation).eval()
+    before, after = (_scored(views, validation).mean_auc for views in (model, solved))
+    log.info("AUC %.4f, with the last layer solved anew %.4f", before, after)
+    return (solved, after) if after > before else None
 
 
 def _skip(state: State, recipe: Recipe) -> None:
