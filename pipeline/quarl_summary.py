@@ -1,8 +1,8 @@
 """What each width of weights costs each policy, at a glance: without training, and where integers were trained.
 
-Of each agent and width one method stands for all. The methods have an order that no result moves: the first that is
-equivalent to float32 is taken, else the first that is no worse, else the one with the highest mean return. So among
-several that hold none is taken for its luck on the seeds that were played.
+Of each agent and width one method stands for all. The methods have an order that no result moves: the first that is no
+worse than float32 is taken, else the one with the highest mean return. So among several that hold none is taken for its
+luck on the seeds that were played.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ NONE_SHARE = 0.05
 def chosen(study: Study, group: str, bits: int, methods: Sequence[str]) -> Row | None:
     """The row that stands for some methods; None where none of them was measured."""
     rows = [row for method in methods if (row := study.row(group, method, bits)) is not None]
-    held = [row for row in rows if row.equivalence.equivalent] or [row for row in rows if row.equivalence.no_worse]
-    return held[0] if held else max(rows, key=lambda row: row.equivalence.difference, default=None)
+    held = next((row for row in rows if row.equivalence.no_worse), None)
+    return held or max(rows, key=lambda row: row.equivalence.difference, default=None)
 
 
 def to_markdown(study: Study) -> str:

@@ -47,9 +47,9 @@ def test_every_method_of_integers_has_its_place() -> None:
 @pytest.mark.parametrize(
     ("shifts", "method"),
     [
-        ({"lattice": -1.0, "integer": 0.0}, "lattice"),  # both are equivalent: the order decides, not the return
+        ({"lattice": -1.0, "integer": 0.0}, "lattice"),  # both hold: the order decides, not the return
         ({"lattice": -50.0, "integer": -2.0}, "integer"),
-        ({"lattice": 50.0, "integer": 0.0}, "integer"),  # better is not equivalent
+        ({"lattice": 50.0, "integer": 0.0}, "lattice"),  # better is no worse
         ({"lattice": 50.0, "integer": -50.0}, "lattice"),
         ({"lattice": -50.0, "integer": -20.0}, "integer"),  # none holds: the best
     ],
