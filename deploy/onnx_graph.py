@@ -190,6 +190,8 @@ def _clipped(node: Any, known: Mapping[str, Constant], path: Path) -> Constant:
     """Integers limited to fewer bits, as Brevitas writes narrow weights."""
     value = known[node.input[0]]
     low, high = (np.asarray(known[name]).item() for name in node.input[1:3])
+    if isinstance(value, np.ndarray) and value.dtype.kind in "iu":
+        value = QuantizedIntegers(value.astype(np.int64), _width(value)[0])
     if not isinstance(value, QuantizedIntegers):
         return np.clip(np.asarray(value), low, high)
     bits = max(int(-low - 1).bit_length(), int(high).bit_length()) + 1
@@ -226,8 +228,8 @@ def _dequantized(node: Any, known: Mapping[str, Constant], path: Path) -> Consta
         )
     limited = given.bits if isinstance(given, QuantizedIntegers) else bits
     limited = min(bits, limited)
-    # ONNX has no type of three bits: where the file says at most four, the integers say how many.
-    return QuantizedConstant(integers, fewest_bits(integers, limited) if limited <= 4 else limited, scale, axis)
+    # ONNX has no type of three bits: where the file says fewer than eight, the integers say how many.
+    return QuantizedConstant(integers, limited if limited >= 8 else fewest_bits(integers), scale, axis)
 
 
 def _along(values: NDArray[Any], axis: int, dimensions: int) -> NDArray[Any]:
@@ -235,10 +237,10 @@ def _along(values: NDArray[Any], axis: int, dimensions: int) -> NDArray[Any]:
     return values.reshape([-1 if values.size > 1 and each == axis else 1 for each in range(dimensions)])
 
 
-def fewest_bits(integers: Integers, bits: int = 8) -> int:
-    """The width that is enough for integers of at most ``bits``: 2, 3 or 4, else ``bits``."""
+def fewest_bits(integers: Integers) -> int:
+    """The width that is enough for integers of at most eight bits: 2, 3, 4 or 8."""
     fits = (n for n in (2, 3, 4) if integers.min() >= -(2 ** (n - 1)) and integers.max() < 2 ** (n - 1))
-    return next(fits, bits)
+    return next(fits, 8)
 
 
 def _width(values: NDArray[Any]) -> tuple[int, bool]:

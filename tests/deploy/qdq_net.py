@@ -53,13 +53,24 @@ class Net:
     def dense(self, source: str, inputs: int, outputs: int) -> str:
         return self.node("Gemm", source, self.weights((outputs, inputs)), transB=1)
 
-    def model(self, output: str, shape: tuple[int, ...] = (CHANNELS, SIDE, SIDE)) -> onnx.ModelProto:
+    def model(
+        self, output: str, shape: tuple[int, ...] = (CHANNELS, SIDE, SIDE), *, checked: bool = True
+    ) -> onnx.ModelProto:
+        """The graph as a file.
+
+        :param checked: every shape is inferred, which ONNX cannot for operators of other domains
+        """
+        rank = 2 if any(node.op_type == "Flatten" for node in self.nodes) else len(shape) + 1
+        given = helper.make_tensor_value_info(output, TensorProto.FLOAT, [f"d{axis}" for axis in range(rank)])
         graph = helper.make_graph(
             self.nodes,
             "net",
             [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["N", *shape])],
-            [helper.make_empty_tensor_value_info(output)],
+            [helper.make_empty_tensor_value_info(output) if checked else given],
             self.constants,
         )
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+        domains = [helper.make_opsetid("", 21), helper.make_opsetid("com.microsoft", 1)]
+        model = helper.make_model(graph, opset_imports=domains, ir_version=10)
+        if not checked:
+            return model
         return onnx.shape_inference.infer_shapes(model, strict_mode=True)
