@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from policyport.core.artifact import MANIFEST
 from policyport.core.errors import ToolError, UnsupportedModelError
 from policyport.core.install import pip_install
 
@@ -66,19 +65,19 @@ def _interpreter(package: str, given: dict[str, Any], kernels: Kernels) -> Any:
 
 
 def write_exports(
-    program: Program, source: Path, q: Integers, expected: Sequence[Integers], folder: Path
+    program: Program, source: Path | None, q: Integers, expected: Sequence[Integers], folder: Path
 ) -> dict[str, Any]:
     """Write the program's integers as QDQ ONNX and as TFLite, and run both in their runtimes.
 
-    :param source: the file that the program was lowered from; one of another tool is run beside it too, whole and
-        layer by layer
+    :param source: the file of another tool that the program was lowered from, which is run beside it too, whole and
+        layer by layer; None where a stage of ours wrote it
     :param q: [n, inputs] quantized inputs
     :param expected: what the reference yields for them, by layer
     :returns: the table of ``exports.json``: per runtime and layer the values compared, how many are
         equal, and the largest difference; and what could not be written or run, with the reason
     """
     rows, skipped = [], []
-    if not (source.parent / MANIFEST).is_file():
+    if source is not None:
         try:
             source_rows = _tflite_source_rows if source.suffix == ".tflite" else _onnx_source_rows
             rows += source_rows(program, source, q, expected)

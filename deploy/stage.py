@@ -237,5 +237,6 @@ def _write_page(found: FootprintMap, title: str, folder: Path) -> None:
 def _write_exports(program: Program, source: Path, q: Integers, expected: Sequence[Integers], folder: Path) -> None:
     from policyport.deploy.exports import write_exports
 
-    table = write_exports(program, source, q, expected, folder)
+    ours = (source.parent / MANIFEST).is_file()
+    table = write_exports(program, None if ours else source, q, expected, folder)
     (folder / "exports.json").write_text(json.dumps(table, indent=2) + "\n")

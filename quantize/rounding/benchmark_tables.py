@@ -74,7 +74,7 @@ def markdown(lines: Sequence[Line], peers: Line, run: Mapping[str, str]) -> str:
 
     :param run: tools that ran beside ours, and their versions
     """
-    parts = []
+    parts, recorded = [], []
     for network in dict.fromkeys(line["network"] for line in lines):
         own = [line for line in lines if line["network"] == network]
         widths = sorted({line["bits"] for line in own}, reverse=True)
@@ -84,6 +84,7 @@ def markdown(lines: Sequence[Line], peers: Line, run: Mapping[str, str]) -> str:
             for row in peers["rows"]
             if row["network"] == network and row["bits"] in widths and (row["bits"], row["method"]) not in live
         ]
+        recorded += others
         seeds = max((line["seeds"] for line in own), key=len)
         head = [
             f"| {network}, {_trainings(seeds)} |" + "".join(f" w{bits}: dB, %, s |" for bits in widths),
@@ -92,7 +93,10 @@ def markdown(lines: Sequence[Line], peers: Line, run: Mapping[str, str]) -> str:
         parts += [*head, *_table(own, widths, seeds, ""), *_table(others, widths, seeds, ", recorded"), ""]
     if run:
         parts.append("Run beside, weights alone: " + ", ".join(" ".join(tool) for tool in run.items()) + ".\n")
-    parts.append(f"Recorded: {peers['source']}. a8: with int8 activations, not to be compared with weights alone.")
+    if recorded:
+        a8 = any("activation_bits" in row for row in recorded)
+        note = " a8: with int8 activations, not to be compared with weights alone." if a8 else ""
+        parts.append(f"Recorded: {peers['source']}.{note}")
     return "\n".join(parts) + "\n"
 
 

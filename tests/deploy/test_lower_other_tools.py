@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import helper
 from policyport.core.errors import ToolError, UnsupportedModelError
-from policyport.deploy import reference
+from policyport.deploy import exports, reference
 from policyport.deploy.layers import Conv2d, FullyConnected, Lookup, Pool
 from policyport.deploy.lower import lower
 from policyport.deploy.onnx_layers import ActivationPair, compare_activations, run_whole
@@ -298,6 +298,19 @@ def test_a_file_that_onnxruntime_does_not_load(tmp_path: Path) -> None:
     onnx.save(model, path)
     with pytest.raises(ToolError, match="does not load"):
         run_whole(path, program, q)
+
+
+def test_exports_compare_the_file_itself(tmp_path: Path) -> None:
+    n, q = on_integers(ON_INTEGERS["max_pool"])
+    path = tmp_path / "net.onnx"
+    onnx.save(n.model(n.node("DequantizeLinear", q, *n.grid(0.05, 100)), checked=False), path)
+    program = lower(path)
+    inputs = random_inputs(program, 20, np.random.default_rng(0))
+    table = exports.write_exports(program, path, inputs, reference.run(program, inputs), tmp_path)
+    rows = {kind: [row for row in table["rows"] if row["runtime"].endswith(kind)] for kind in (", source", "by layers")}
+    (whole,), layers = rows.values()
+    assert whole["values"] == 20 * program.output.size and whole["largest"] <= 1
+    assert [row["values"] for row in layers] == [8 * layer.output.size for layer in program.layers]
 
 
 @settings(max_examples=60, deadline=None)
