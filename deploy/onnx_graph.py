@@ -239,8 +239,8 @@ def _along(values: NDArray[Any], axis: int, dimensions: int) -> NDArray[Any]:
 
 def fewest_bits(integers: Integers) -> int:
     """The width that is enough for integers of at most eight bits: 2, 3, 4 or 8."""
-    fits = (n for n in (2, 3, 4) if integers.min() >= -(2 ** (n - 1)) and integers.max() < 2 ** (n - 1))
-    return next(fits, 8)
+    low, high = integers.min(initial=0), integers.max(initial=0)
+    return next((n for n in (2, 3, 4) if low >= -(2 ** (n - 1)) and high < 2 ** (n - 1)), 8)
 
 
 def _width(values: NDArray[Any]) -> tuple[int, bool]:

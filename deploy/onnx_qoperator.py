@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from policyport.core.errors import UnsupportedModelError
+from policyport.core.errors import ArtifactError, UnsupportedModelError
 from policyport.core.onnx_tensor import read_tensor
 
 LEFT_OUT = ("channels_last", "opset")
@@ -59,12 +59,15 @@ CONCAT = "QLinearConcat"
 def spell_out(graph: Any, path: Path) -> None:
     """Replace every operator on integers of a GraphProto, in place.
 
+    :raises ArtifactError: a name that is no text
     :raises UnsupportedModelError: scales that come with each input, channels last, or scales that are not constant
     """
-    if any(node.op_type in FORMS or node.op_type in (CONCAT, *DYNAMIC) for node in graph.node):
+    try:
         nodes = [new for node in graph.node for new in _spelled(node, graph, path)]
-        del graph.node[:]
-        graph.node.extend(nodes)
+    except UnicodeDecodeError as error:
+        raise ArtifactError("torn model: a name is no text", where=path, got=str(error)) from error
+    del graph.node[:]
+    graph.node.extend(nodes)
 
 
 def _spelled(node: Any, graph: Any, path: Path) -> Iterator[Any]:
@@ -83,6 +86,11 @@ def _spelled(node: Any, graph: Any, path: Path) -> Iterator[Any]:
     if form is None:
         yield node
         return
+    needed = max(*(at + 3 for at in form.operands), form.result if node.op_type == "QGemm" else form.result + 2)
+    if len(node.input) < needed:
+        raise UnsupportedModelError(
+            "an operator on integers that lacks inputs", where=where, expected=needed, got=len(node.input)
+        )
     given = {each.name: each for each in node.attribute}
     if "channels_last" in given and given["channels_last"].i:
         raise UnsupportedModelError("an operator with channels last", where=where, expected="channels first")
@@ -131,10 +139,12 @@ class _Spelling:
         """The name of a constant made of both operands' scales."""
         from onnx import numpy_helper
 
-        scales = [self._constant(self.node.input[at + 1]) for at in self.form.operands]
+        first, second = (self._constant(self.node.input[at + 1]).reshape(-1) for at in self.form.operands)
+        if first.size != 1:
+            raise UnsupportedModelError("an activation of several scales", where=self.where, expected=1, got=first.size)
         name = f"{self.node.output[0]}/bias_scale"
-        product = (scales[0] * scales[1]).astype(np.float32).reshape(-1)
-        self.graph.initializer.append(numpy_helper.from_array(product if product.size > 1 else product[0], name))
+        product = (first * second).astype(np.float32)
+        self.graph.initializer.append(numpy_helper.from_array(product, name))
         return name
 
     def _constant(self, name: str) -> Any:

@@ -263,6 +263,12 @@ def test_what_cannot_be_read_is_refused_by_name(tmp_path: Path) -> None:
     refused(
         n, n.node("DequantizeLinear", q, *n.grid(0.004)), tmp_path, "QLinearGlobalAveragePool node", "channels last"
     )
+    n, q = on_integers(_unary("QLinearSigmoid", 1 / 256, 0))
+    del n.nodes[-1].input[2:]
+    refused(n, n.node("DequantizeLinear", q, *n.grid(0.004)), tmp_path, "QLinearSigmoid node", "lacks inputs")
+    n, q = on_integers(ON_INTEGERS["gemm"])
+    n.nodes[-1].input[1] = n.constant(np.float32([0.1, 0.2]))
+    refused(n, n.node("DequantizeLinear", q, *n.grid(0.1)), tmp_path, "QGemm node", "several scales")
     n = Foreign()
     grid = n.grid(0.02)
     shape = (4, CHANNELS, 3, 3)
