@@ -10,10 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from policyport.pipeline.quarl_methods import OWN_STATES
-from policyport.pipeline.quarl_rows import WIDE, Row, Study
+from policyport.pipeline.quarl_rows import ACTIVATIONS, Row, Study
 from policyport.pipeline.quarl_tables import lines_of
 
 WIDTHS = (8, 4, 3, 2)
+
+WIDE = f"{ACTIVATIONS}16"
+"""Behind the name of a method whose hidden activations have 16 bits."""
 
 UNTRAINED = tuple(
     f"{method}{width}" for method in ("lattice", "last-layer", "adaround", "integer") for width in ("", WIDE)

@@ -9,10 +9,11 @@ from policyport.hil.robust import Interval
 from policyport.hil.statistics import Returns, equivalence
 from policyport.pipeline.quarl_methods import DESCRIPTIONS, FLOAT
 from policyport.pipeline.quarl_plan import Plan
-from policyport.pipeline.quarl_rows import WIDE, Row, Study
+from policyport.pipeline.quarl_rows import Row, Study
 from policyport.pipeline.quarl_summary import (
     TRAINED,
     UNTRAINED,
+    WIDE,
     chosen,
     counts_table,
     summary_table,
