@@ -69,7 +69,7 @@ class _Beam:
         for end in range(inputs, 0, -BLOCK):
             start = max(0, end - BLOCK)
             ancestor, block = self._block(chosen, start, end)
-            chosen = np.take_along_axis(chosen, ancestor[..., None], axis=2)
+            chosen = _followed(chosen, ancestor)
             chosen[..., start:end] = block
         cheapest = np.argmin(self.cost, axis=2)[..., None, None]
         return np.take_along_axis(chosen, cheapest, axis=2)[:, :, 0]
@@ -86,8 +86,8 @@ class _Beam:
             centre = self.centre[:, :, None, level] + drift[..., here]
             parent, choice = self._step(centre, level)
             ancestor = np.take_along_axis(ancestor, parent, axis=2)
-            integers = np.take_along_axis(integers, parent[..., None], axis=2)
-            drift = np.take_along_axis(drift[..., :here], parent[..., None], axis=2)
+            integers = _followed(integers, parent)
+            drift = _followed(drift[..., :here], parent)
             integers[..., here] = choice
             residual = self.centre[:, :, None, level] - choice
             drift += residual[..., None] * self.unit[:, None, None, start:level, level]
@@ -105,6 +105,13 @@ class _Beam:
             kept = np.broadcast_to(np.arange(cost.shape[2]), cost.shape)
         self.cost = np.take_along_axis(cost, kept, axis=2)
         return kept // self.children, np.take_along_axis(tried, kept, axis=2)
+
+
+def _followed(values: Reals, parent: NDArray[np.intp]) -> Reals:
+    """What the path of each parent [G, R, K] has: of [G, R, P, L], [G, R, K, L]."""
+    groups, rows, paths, length = values.shape
+    first = np.arange(0, groups * rows * paths, paths).reshape(groups, rows, 1)
+    return values.reshape(groups * rows * paths, length)[first + parent]
 
 
 def _flat(values: NDArray[Any]) -> NDArray[Any]:

@@ -92,8 +92,8 @@ def _sweep_single(rows: _Rows) -> None:
     for column in range(rows.integers.shape[1]):
         here = rows.integers[:, column]
         best = np.rint(here - rows.slope[:, column] / (rows.curvature[:, column] * rows.scale))
-        steps = np.clip(best, rows.low, rows.high) - here
-        moved = np.flatnonzero(steps)
+        steps = np.minimum(np.maximum(best, rows.low), rows.high) - here
+        moved = steps.nonzero()[0]
         if moved.size:
             rows.move(moved, column, steps[moved])
 
@@ -106,7 +106,7 @@ def _sweep_pairs(rows: _Rows) -> None:
             own = rows.scale * (2 * step * rows.slope[:, column] + rows.scale * rows.curvature[:, column])
             # A partner gains at most twice the coupling where no single move gains anything.
             hopeful = (own < 2 * rows.scale**2 * rows.widest[:, column]) & (rows.integers[:, column] != limit)
-            chosen = np.flatnonzero(hopeful)
+            chosen = hopeful.nonzero()[0]
             if chosen.size:
                 _pair(rows, chosen, column, step, own[chosen])
 
@@ -123,7 +123,7 @@ def _pair(rows: _Rows, chosen: NDArray[np.intp], column: int, step: float, own: 
     partner = np.argmin(cost, axis=1)
     along = np.arange(len(chosen))
     total = own + scale * np.minimum(cost[along, partner], 0.0)
-    gains = np.flatnonzero(total < -GAIN * scale**2 * rows.curvature[chosen, column])
+    gains = (total < -GAIN * scale**2 * rows.curvature[chosen, column]).nonzero()[0]
     if not gains.size:
         return
     rows.move(chosen[gains], column, np.full(gains.size, step))

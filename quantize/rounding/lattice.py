@@ -1,9 +1,9 @@
 """Integer least squares, the default: several starts, local search, and a search for each row's scale.
 
 For every scale tried, rounding to nearest and GPTQ are both bettered by coordinate descent; each row
-keeps its best few scales. At those, the K-best beam joins the starts, and every one is bettered by
-coordinate descent and by pair moves. The scale is then refitted to its integers in closed form, as long
-as that helps. Each row keeps the best it met, so it is never worse than any of its starts.
+keeps its best few scales. At those, the K-best beam joins the starts, every one is bettered by
+coordinate descent, and the best of them by pair moves. The scale is then refitted to its integers in
+closed form, as long as that helps. Each row keeps the best it met, so it is never worse than any of its starts.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def _quick(problem: LayerProblem, scales: Reals) -> Reals:
 
 
 def _thorough(problem: LayerProblem, scales: Reals, settings: LatticeSettings) -> Reals:
-    """Integers by every start, coordinate descent and, where the settings have them, pair moves."""
+    """Integers by every start and coordinate descent, the best of them by pair moves where the settings have these."""
     starts = (
         nearest(problem.weights, scales, problem.bits),
         gptq(problem, scales),
@@ -102,9 +102,8 @@ def _thorough(problem: LayerProblem, scales: Reals, settings: LatticeSettings) -
     )
     side_by_side = problem.tiled(len(starts)), np.tile(scales, (1, len(starts)))
     ends = descend(*side_by_side, np.concatenate(starts, axis=1))
-    if settings.pairs:
-        ends = descend_pairs(*side_by_side, ends)
-    return best_per_row(problem, scales, np.split(ends, len(starts), axis=1))
+    best = best_per_row(problem, scales, np.split(ends, len(starts), axis=1))
+    return descend_pairs(problem, scales, best) if settings.pairs else best
 
 
 def _over_scales(problem: LayerProblem, scales: Reals, solve) -> Found:  # type: ignore[no-untyped-def]
@@ -149,10 +148,9 @@ def _refitted(problem: LayerProblem, found: Found, settings: LatticeSettings, sm
         usable = (size > 0) & (along > 0)
         trial = np.where(usable, along / np.where(size > 0, size, 1.0), scales)
         trial = as_float32(trial if smallest is None else np.maximum(trial, smallest))
-        ends = [descend(problem, trial, integers), _quick(problem, trial)]
+        moved = best_per_row(problem, trial, [descend(problem, trial, integers), _quick(problem, trial)])
         if settings.pairs:
-            ends = [descend_pairs(problem, trial, end) for end in ends]
-        moved = best_per_row(problem, trial, ends)
+            moved = descend_pairs(problem, trial, moved)
         trial_cost = problem.objective(moved, trial)
         better = trial_cost < cost
         if not np.any(better):
