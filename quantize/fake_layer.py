@@ -28,6 +28,9 @@ Steps = Mapping[str, Tensor]
 Source = Callable[[], tuple[Tensor, Tensor]]
 """Gives weights [outputs, taps...] and bias [outputs] before rounding, float64."""
 
+EXACT_FLOAT32 = 2**24
+"""Below it float32 holds every integer, and so every sum of integers whose absolute values add up to less."""
+
 CELL = 0.25
 """How far from its integer, in steps, a float weight starts at most.
 
@@ -53,7 +56,7 @@ class FakeLayer(torch.nn.Module):  # type: ignore[misc]
         """
         source, target = layer.input, layer.before
         weights, bias = self._integers(layer, steps[source.name], weight_steps)
-        sums = weighted_sums(layer.node, q - source.zero_point, weights, bias)
+        sums = _integer_sums(layer, q, weights, bias)
         found = {target.name: _Requantized.apply(sums, steps[source.name], weight_steps, steps[target.name], layer)}
         if layer.table is not None:
             given = layer.node.function, layer.table, target, layer.output, steps
@@ -135,7 +138,7 @@ class _Requantized(torch.autograd.Function):  # type: ignore[misc]
     ) -> Tensor:
         by, target = layer.scaling, layer.before
         multiplier = tensor(by.multiplier, sums).reshape(-1, *[1] * (sums.ndim - 2))
-        q = requantized(sums, multiplier, by.shift) + target.zero_point
+        q = requantized(sums, multiplier, by.shift).add_(target.zero_point)
         low, high = activation_range(target.bits)
         ctx.function = layer.node.function
         ctx.save_for_backward(sums, step_in, weight_steps, step_out, (q >= low) & (q <= high))
@@ -144,14 +147,18 @@ class _Requantized(torch.autograd.Function):  # type: ignore[misc]
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Any, ...]:
         sums, step_in, weight_steps, step_out, inside = ctx.saved_tensors
-        ratio = (step_in * weight_steps / step_out).reshape(-1, *[1] * (sums.ndim - 2))
-        gradient, bounds = grad_outputs[0] * inside, 0.0
-        if ctx.function.clamps:
-            gradient, bounds = _behind(ctx.function, gradient, sums * ratio, step_out)
+        ratios = step_in * weight_steps / step_out
+        ratio, bounds = ratios.reshape(-1, *[1] * (sums.ndim - 2)), 0.0
+        if (ctx.function.low, ctx.function.high) == (0.0, np.inf):  # a rectifier: its bound is 0 in any step
+            gradient = grad_outputs[0] * (inside & (sums >= 0))
+        else:
+            gradient = grad_outputs[0] * inside
+            if ctx.function.clamps:
+                gradient, bounds = _behind(ctx.function, gradient, sums * ratio, step_out)
         of_sums = gradient * ratio
         if not any(ctx.needs_input_grad[1:4]):
             return of_sums, None, None, None, None
-        each = (of_sums * sums).sum([axis for axis in range(sums.ndim) if axis != 1])
+        each = ratios * (gradient * sums).sum([axis for axis in range(sums.ndim) if axis != 1])
         total = each.sum()
         return of_sums, total / step_in, each / weight_steps, -total / step_out + bounds, None
 
@@ -192,12 +199,30 @@ def starting_floats(layer: QuantizedLayer) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(floats), torch.from_numpy(layer.bias * layer.bias_scale)
 
 
-def weighted_sums(node: Weighted, centred: Tensor, weights: Tensor, bias: Tensor) -> Tensor:
-    """The accumulators for integers less their zero point, or for real values: padding is zero."""
+def _integer_sums(layer: QuantizedLayer, q: Tensor, weights: Tensor, bias: Tensor) -> Tensor:
+    """The accumulators of integers, float64; those of convolutions summed as float32 where that is exact too."""
+    source = layer.input
+    reach = max(abs(source.low - source.zero_point), abs(source.high - source.zero_point))
+    largest = reach * weights[0].numel() * max(map(abs, weight_range(layer.weight_bits)))
+    if not isinstance(layer.node, Convolution) or largest >= EXACT_FLOAT32:
+        return weighted_sums(layer.node, q - source.zero_point, weights, bias)
+    centred = q.to(torch.float32) - source.zero_point
+    sums = weighted_sums(layer.node, centred, weights.to(torch.float32), None)
+    return sums.to(torch.float64) + bias.reshape(-1, 1, 1)
+
+
+def weighted_sums(node: Weighted, centred: Tensor, weights: Tensor, bias: Tensor | None) -> Tensor:
+    """The accumulators for integers less their zero point, or for real values: padding is zero.
+
+    :param bias: None for none, of a convolution
+    """
     if isinstance(node, Convolution):
-        padded = functional.pad(centred, margins(node.window))
+        left, right, top, bottom = margins(node.window)
+        if (left, top) != (right, bottom):
+            centred, top, left = functional.pad(centred, (left, right, top, bottom)), 0, 0
         geometry = {"stride": node.window.stride, "dilation": node.window.dilation, "groups": node.groups}
-        return functional.conv2d(padded, weights, bias, **geometry)
+        return functional.conv2d(centred, weights, bias, padding=(top, left), **geometry)
+    assert bias is not None
     if isinstance(node, TransposedConvolution):
         return _transposed(centred, weights, node) + bias.reshape(-1, 1, 1)
     return centred @ weights.T + bias

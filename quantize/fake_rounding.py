@@ -10,6 +10,9 @@ from torch.nn import functional
 
 Tensor = Any  # torch carries no types that a strict checker is shown here
 
+EXACT_FLOAT64 = 2.0**52
+"""A product below it, and half a step more, is exact in float64."""
+
 EXACT: dict[str, Callable[[Tensor], Tensor]] = {
     "Tanh": torch.tanh,
     "Sigmoid": torch.sigmoid,
@@ -64,8 +67,16 @@ def rounded(x: Tensor, zero_point: int, low: int, high: int) -> Tensor:
 
 
 def requantized(accumulator: Tensor, multiplier: Tensor, shift: int) -> Tensor:
-    """The rounding multiply of :func:`policyport.core.semantics.requantize`, in int64."""
-    return ((accumulator.detach().to(torch.int64) << shift) * multiplier + 2**31) >> 32
+    """The rounding multiply of :func:`policyport.core.semantics.requantize`: integers, as float64 where that is exact.
+
+    :param accumulator: float64
+    :param multiplier: int64
+    """
+    sums = accumulator.detach()
+    low, high = (abs(float(end)) for end in torch.aminmax(sums)) if sums.numel() else (0.0, 0.0)
+    if max(low, high) * float(multiplier.abs().max()) * 2**shift < EXACT_FLOAT64:
+        return (sums * (multiplier.to(torch.float64) * 2.0 ** (shift - 32))).add_(0.5).floor_()
+    return ((sums.to(torch.int64) << shift) * multiplier + 2**31) >> 32
 
 
 def looked_up(q: Tensor, table: Tensor) -> Tensor:
