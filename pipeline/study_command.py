@@ -49,8 +49,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         type=int,
         metavar="BITS",
-        help="widths of weights; of the study codec: compare integer encoders with float32 [default: 32 16 8 7 6 5 4 3 "
-        "2; of the study codec its losses instead]",
+        help="widths of weights; of the studies codec and au: compare integers with float32 [default: 32 16 8 7 6 5 4 "
+        "3 2; of the studies codec and au their losses instead]",
     )
     add(
         "--methods",
@@ -60,7 +60,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "[default: all but adaround, qat and own-states]; of the study levels: lattice, qat, own-states "
         "[default: lattice, qat]; "
         "of the study last-layer: nearest, gptq, lattice [default: all]; of codec with --bits: nearest, gptq, "
-        "adaround, lattice, qat [default: nearest, lattice, qat]",
+        "adaround, lattice, qat [default: nearest, lattice, qat]; of au with --bits: lattice, thresholds, qat "
+        "[default: all]",
     )
     add(
         "--activation-bits",
@@ -99,8 +100,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--page",
         type=Path,
         metavar="FILE.md",
-        help="Markdown whose block of the study's name (au-study, codec-study, codec-study-ENCODER, codec-bits, "
-        "codec-mcucoder, last-layer-during; of quarl with --recipes quarl-recipes) gets the table; quarl's summary "
+        help="Markdown whose block of the study's name (au-study, au-bits, codec-study, codec-study-ENCODER, "
+        "codec-bits, codec-mcucoder, last-layer-during; of quarl with --recipes quarl-recipes) gets the table; quarl's summary "
         "goes to the block with -widths behind that name",
     )
     add(
@@ -108,7 +109,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="DIR",
         help="folder to write [default: runs/<study>, runs/<study>-study of au and codec, there with "
-        "encoders other than hybrid behind it, runs/codec-bits, runs/codec-<peer>]",
+        "encoders other than hybrid behind it, runs/au-bits, runs/codec-bits, runs/codec-<peer>]",
     )
     add(
         "--measured-only",
@@ -157,7 +158,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="shares of a training in float32 before the integers [default: 0.5]",
     )
     parser.add_argument_group("of the studies au and codec").add_argument(
-        "--steps", type=int, help="batches of each training [default: 1000 of au, 1200 of codec]"
+        "--steps",
+        type=int,
+        help="batches of each training [default: 1000 of au, 1200 of codec, those of train au with --bits]",
     )
     group = parser.add_argument_group("of the studies adaround and last-layer")
     group.add_argument("--networks", nargs="+", default=("mlp",), help="mlp, resnet, depthwise [default: mlp]")
@@ -201,6 +204,14 @@ def _add_au_arguments(group: argparse._ArgumentGroup) -> None:
     add("--agreement-weight", type=float, default=50.0, help="of the co-regularization loss [default: 50]")
     add("--view-weight", type=float, default=400.0, help="of the multi-view loss [default: 400]")
     add("--shared-augmentation", action="store_true", help="both views see the same variant of a picture [default: no]")
+    add(
+        "--trained",
+        nargs="+",
+        type=Path,
+        metavar="DIR",
+        help="with --bits: finished train artifacts [default: those of recipes/au.toml and recipes/au-depthwise.toml]",
+    )
+    add("--test-persons", type=int, default=192, help="with --bits: who are looked at, 32 times each [default: 192]")
     add("--selective", action="store_true", help="selective learning in the label loss [default: no]")
 
 
@@ -216,7 +227,9 @@ def execute(arguments: argparse.Namespace) -> int:
     from policyport.pipeline import codec_study_command
 
     arguments.seeds = arguments.seeds or ((0, 1, 2) if arguments.study == "levels" else (0,))
-    name = f"{arguments.study}-study" if arguments.study == "au" else arguments.study  # au is a recipe's run
+    name = arguments.study
+    if name == "au":  # a recipe's run
+        name = "au-bits" if arguments.bits else "au-study"
     if arguments.study == "codec" or arguments.peer:
         name = codec_study_command.study_name(arguments)
     if arguments.study == "last-layer" and arguments.during is not None:
@@ -422,7 +435,24 @@ def _last_layer_during(arguments: argparse.Namespace, tell: Tell) -> Files:
     return {"during.json": study.to_json(rows), "during.md": study.to_markdown(rows)}
 
 
+def _au_bits(arguments: argparse.Namespace, tell: Tell) -> Files:
+    from policyport.pipeline import au_bits as study
+
+    request = study.BitsRequest(
+        arguments.out,
+        tuple(arguments.trained or study.TRAINED),
+        tuple(arguments.bits),
+        tuple(arguments.methods or study.METHODS),
+        arguments.steps,
+        arguments.test_persons,
+    )
+    rows = study.run_au_bits(request, _stages(arguments), lambda row: tell(study.line_of(row)))
+    return {"bits.json": study.to_json(rows), "bits.md": study.to_markdown(rows)}
+
+
 def _au(arguments: argparse.Namespace, tell: Tell) -> Files:
+    if arguments.bits:
+        return _au_bits(arguments, tell)
     from policyport.pipeline import au_study as study
     from policyport.pipeline.au_study_page import render_page
 

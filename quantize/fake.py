@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from policyport.core.errors import ParityError
 from policyport.core.semantics import Integers
 from policyport.quantize.fake_layer import FakeLayer, Source
 from policyport.quantize.fake_nodes import fake_operator
@@ -23,6 +24,8 @@ from policyport.quantize.fake_rounding import rounded
 from policyport.quantize.fake_steps import NetworkSteps, with_steps
 from policyport.quantize.integer_nodes import QuantizedLayer, QuantizedNode
 from policyport.quantize.network import QuantizedNetwork
+from policyport.quantize.nodes import Floats
+from policyport.quantize.simulate import simulate
 
 Tensor = Any  # torch carries no types that a strict checker is shown here
 
@@ -79,6 +82,21 @@ class FakeQuantized(torch.nn.Module):  # type: ignore[misc]
                 node = module.quantized(node, now.steps, weight_steps)
             nodes.append(node)
         return replace(now.network, nodes=tuple(nodes))
+
+    def settled(self, observations: Floats) -> QuantizedNetwork:
+        """As :meth:`network`, held against what the module computes on observations.
+
+        :param observations: [n, inputs], float32
+        :raises ParityError: the integers are not those of the module
+        :raises UnsupportedModelError: an accumulator could overflow
+        """
+        network, seen = self.network(), self.integers(torch.from_numpy(observations))
+        for name, q in simulate(network, observations).tensors.items():
+            if not np.array_equal(q, seen[name]):
+                raise ParityError(
+                    "the integers are not those that training saw", where=name, got=int(np.sum(q != seen[name]))
+                )
+        return network
 
     def now(self) -> Pass:
         """The module with its scales as they are, for one pass."""

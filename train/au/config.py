@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from policyport.core.options import option
+from policyport.quantize.config import ACTIVATION_BITS, WEIGHT_BITS
 from policyport.train.faces.units import EMOTIONET
 
 FORMATS = ("rendered", "bp4d", "disfa", "emotionet", "ckplus", "raf-au", "aff-wild2", "csv")
@@ -16,6 +17,11 @@ FORMATS = ("rendered", "bp4d", "disfa", "emotionet", "ckplus", "raf-au", "aff-wi
 class AuConfig:
     """Which faces, which network, and how both views are trained."""
 
+    network: Path | None = option(
+        None,
+        "folder of a finished train artifact to take instead of training, with the faces and options that it was "
+        "trained with; with qat_weights, its integers are trained",
+    )
     labelled: Path | None = option(None, "folder of labelled pictures; none renders faces")
     unlabelled: Path | None = option(None, "folder of pictures without labels, searched through; none renders faces")
     format: Literal["rendered", "bp4d", "disfa", "emotionet", "ckplus", "raf-au", "aff-wild2", "csv"] = option(
@@ -50,6 +56,17 @@ class AuConfig:
         "solve the last layer anew at the end of each stage: logistic regression for each unit, with a penalty; taken "
         "where validation gains",
     )
+    qat_weights: int | None = option(
+        None,
+        "quantization-aware training: width of the deployed network's weights, in bits; none trains float32 alone",
+        choices=WEIGHT_BITS,
+    )
+    qat_activations: int = option(8, "qat_weights: width of activations, in bits", choices=ACTIVATION_BITS)
+    qat_steps: int = option(
+        2000, "qat_weights: batches after the float training; 0 rounds, and tunes thresholds alone", low=0
+    )
+    qat_batch: int = option(64, "qat_weights: labelled pictures of a batch", low=2)
+    qat_learning_rate: float = option(2e-3, "qat_weights: Adam's, at the start", low=0)
     fold: int = option(
         0,
         "published fold to test: 1 to 3 of bp4d and disfa, 1 of aff-wild2; 0 draws the subjects",

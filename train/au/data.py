@@ -25,6 +25,11 @@ class LabelledFaces:
     def __len__(self) -> int:
         return len(self.images)
 
+    @property
+    def observations(self) -> NDArray[np.float32]:
+        """The pictures as a network is given them: pixels [n, channels * side * side]."""
+        return self.images.reshape(len(self), -1).astype(np.float32)
+
     def take(self, chosen: NDArray[np.bool_] | NDArray[np.integer[Any]]) -> LabelledFaces:
         """The chosen pictures, by mask or index."""
         return LabelledFaces(self.images[chosen], self.labels[chosen], self.subjects[chosen], self.units)

@@ -12,6 +12,7 @@ import numpy as np
 from policyport.core.artifact import (
     Artifact,
     code_version,
+    input_key,
     open_artifact,
     partial_folder,
     sha256_file,
@@ -24,6 +25,7 @@ from policyport.core.install import pip_install
 from policyport.core.options import to_table
 from policyport.core.task import LABELS_FILE, Environment, Task
 from policyport.train.au.config import AuConfig
+from policyport.train.au.finished import ALGORITHM, finished, some, take
 
 if TYPE_CHECKING:
     from policyport.train.au.data import LabelledFaces
@@ -41,11 +43,12 @@ def train_au(config: AuConfig, out: Path) -> Artifact:
     """Train two views on labelled and unlabelled faces, and export what is deployed.
 
     Writes ``policy.onnx``, ``task.json``, ``observations.npz`` with the test pictures' labels beside them,
-    ``recognition.json`` (F1 and AUC of each unit) and ``curve.csv``. Interrupted, it leaves ``<out>.partial`` and goes
-    on from there.
+    ``recognition.json`` (F1 and AUC of each unit) and ``curve.csv``; ``integers.npz`` and ``integers.csv`` too, where
+    what is deployed was trained on as integers. Interrupted, it leaves ``<out>.partial`` and goes on from there.
 
-    :raises ArtifactError: labelled data that do not read as their format
+    :raises ArtifactError: labelled data that do not read as their format, or a network whose pictures are others
     :raises ConfigError: options that contradict each other, or a GPU that torch does not see
+    :raises ParityError: the trained integers are not those that training computed
     :raises ToolError: torch or numba is not installed
     """
     _require(config.device)
@@ -57,11 +60,18 @@ def train_au(config: AuConfig, out: Path) -> Artifact:
     threads = torch.get_num_threads()
     torch.set_num_threads(config.threads)
     try:
-        training, validation, test, unlabelled = pictures_of(config)
-        trained = learn(recipe_of(config), training, unlabelled, validation, partial / "checkpoint.pt")
+        artifact, own = (None, config) if config.network is None else finished(config)
+        training, validation, test, unlabelled = pictures_of(own)
+        if artifact is None:
+            trained = learn(recipe_of(config), training, unlabelled, validation, partial / "checkpoint.pt")
         with write_artifact(out, "train", inputs=inputs, config=to_table(config), code=code) as writer:
-            figures = _export(config, trained, (training, validation, test), writer.path)
-            writer.figures.update(figures)
+            if artifact is None:
+                writer.figures.update(_export(config, trained, (training, validation, test), writer.path))
+            else:
+                take(artifact, training, test, writer)
+            if own.qat_weights is not None:
+                parts = training, validation, test
+                writer.figures.update(_train_integers(own, parts, writer.path, partial / "integers.pt"))
     finally:
         torch.set_num_threads(threads)
     shutil.rmtree(partial.parent, ignore_errors=True)
@@ -69,9 +79,16 @@ def train_au(config: AuConfig, out: Path) -> Artifact:
 
 
 def data_inputs(config: AuConfig) -> dict[str, str]:
-    """Hashes of the folders that are trained on: every file's path, size and time, and what text files hold."""
+    """Hashes of the folders that are trained on: every file's path, size and time, and what text files hold.
+
+    Of a finished network that is taken its key, and of the source of quantization, where integers are trained.
+    """
+    more = {} if config.qat_weights is None else {"quantize": code_version(_ROOT.parent / "quantize")}
+    if config.network is not None:
+        more["network"], (_, config) = input_key(config.network), finished(config)
     folders = {"labelled": config.labelled, "unlabelled": config.unlabelled}
-    return {name: _folder_hash(folder) for name, folder in folders.items() if folder is not None and folder.is_dir()}
+    found = {name: _folder_hash(folder) for name, folder in folders.items() if folder is not None and folder.is_dir()}
+    return found | more
 
 
 def _folder_hash(folder: Path) -> str:
@@ -194,11 +211,13 @@ def _export(
     views = [trained.model.first, trained.model.second][kept]
     parameters = write_views(views, thresholds, config.side, channels, folder / "policy.onnx")
     _task(config, thresholds, channels).write(folder / "task.json")
-    calibration = _some(len(training), config.calibration_pictures, config.seed)
-    held_out = _some(len(test), config.held_out_pictures, config.seed)
-    flat = {"observations": training.images[calibration], "held_out": test.images[held_out]}
-    flat = {name: images.reshape(len(images), -1).astype(np.float32) for name, images in flat.items()}
-    np.savez_compressed(folder / "observations.npz", **flat)
+    calibration = some(len(training), config.calibration_pictures, config.seed)
+    held_out = some(len(test), config.held_out_pictures, config.seed)
+    np.savez_compressed(
+        folder / "observations.npz",
+        observations=training.take(calibration).observations,
+        held_out=test.take(held_out).observations,
+    )
     np.savez_compressed(folder / LABELS_FILE, held_out=test.labels[held_out])
     fixed, tuned = (recognition(deployed(test), test.labels, limit) for limit in (0.5, thresholds))
     both = recognition(trained.probabilities(test.images), test.labels)
@@ -213,17 +232,44 @@ def _export(
         },
     }
     (folder / "recognition.json").write_text(json.dumps(table, indent=2) + "\n")
-    with (folder / "curve.csv").open("w", newline="") as stream:
-        rows = csv.DictWriter(stream, ["steps", "f1", "auc"])
-        rows.writeheader()
-        rows.writerows(trained.curve)
+    _write_curve(trained.curve, folder / "curve.csv")
     made_by = {"relations": trained.related, **({"last_layer": trained.solved} if config.last_layer else {})}
     return {"parameters": parameters, "training_pictures": len(training), **made_by, **mean}
 
 
-def _some(count: int, wanted: int, seed: int) -> Any:
-    """At most `wanted` of `count` indices, drawn without order lost."""
-    return np.sort(np.random.default_rng(seed).permutation(count)[:wanted])
+def _train_integers(
+    config: AuConfig, parts: tuple[LabelledFaces, LabelledFaces, LabelledFaces], folder: Path, checkpoint: Path
+) -> dict[str, Any]:
+    """Train the exported network on as integers, and write these beside it."""
+    from policyport.core.recognition import recognition
+    from policyport.quantize.simulate import predict
+    from policyport.quantize.source import open_source
+    from policyport.quantize.trained import INTEGERS, write_trained
+    from policyport.train.au.integers import IntegerRecipe, learn_integers
+
+    training, validation, test = parts
+    assert config.qat_weights is not None
+    recipe = IntegerRecipe(
+        weight_bits=config.qat_weights,
+        activation_bits=config.qat_activations,
+        steps=config.qat_steps,
+        batch=config.qat_batch,
+        learning_rate=config.qat_learning_rate,
+        seed=config.seed,
+        device=config.device,
+    )
+    found = learn_integers(recipe, open_source(folder / "policy.onnx"), training, validation, checkpoint)
+    write_trained(found.network, folder / INTEGERS)
+    _write_curve(found.curve, folder / "integers.csv")
+    seen = recognition(predict(found.network, test.observations), test.labels, 0.0)
+    return {"integers_f1": seen.mean_f1, "integers_auc": seen.mean_auc}
+
+
+def _write_curve(curve: list[dict[str, float]], path: Path) -> None:
+    with path.open("w", newline="") as stream:
+        rows = csv.DictWriter(stream, list(curve[0]))
+        rows.writeheader()
+        rows.writerows(curve)
 
 
 def _task(config: AuConfig, thresholds: Any, channels: int) -> Task:
@@ -240,7 +286,7 @@ def _task(config: AuConfig, thresholds: Any, channels: int) -> Task:
         output_size=len(config.units),
         action_rule="threshold",
         action_shape=(len(config.units),),
-        algorithm="MLCR",
+        algorithm=ALGORITHM,
         labels=tuple(f"AU{unit}" for unit in config.units),
         thresholds=tuple(float(value) for value in thresholds),
     )
