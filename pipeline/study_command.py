@@ -101,8 +101,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="FILE.md",
         help="Markdown whose block of the study's name (au-study, au-bits, codec-study, codec-study-ENCODER, "
-        "codec-bits, codec-mcucoder, last-layer-during; of quarl with --recipes quarl-recipes) gets the table; quarl's summary "
-        "goes to the block with -widths behind that name",
+        "codec-bits, codec-mcucoder, last-layer-during; of quarl with --recipes quarl-recipes) gets the table; quarl's "
+        "summary goes to the block with -widths behind that name",
     )
     add(
         "--out",

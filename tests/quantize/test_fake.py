@@ -9,13 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from policyport.core.errors import UnsupportedModelError
-from policyport.core.semantics import activation_range, activation_stored_bits
+from policyport.core.operators import Window
+from policyport.core.semantics import Requantization, activation_range, activation_stored_bits, requantize
 from policyport.quantize.activation import Activation, fixed_output
 from policyport.quantize.config import QuantizeConfig
 from policyport.quantize.graph import HostPrefix
 from policyport.quantize.integer_nodes import QuantizedLayer
 from policyport.quantize.network import QuantizedNetwork
-from policyport.quantize.nodes import NONE, RELU, Function, Linear
+from policyport.quantize.nodes import NONE, RELU, Convolution, Function, Linear
 from policyport.quantize.ptq import quantize_graph
 from policyport.quantize.simulate import simulate
 
@@ -139,6 +140,46 @@ def test_accumulators_at_the_edge_of_32_bits():
     ends = np.array([[-40000.0] * size, [40000.0] * size, [32766.5, -32768.5] * 250], np.float32)
     assert_equal_bits(network, ends)
     assert np.abs(simulate(network, ends).tensors["y"].astype(int)).max() > 31000
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(0, 4), st.integers(1, 31), st.integers(8, 31))
+@settings(deadline=None, max_examples=200)
+def test_requantizing_is_exact_whichever_arithmetic_has_room(seed, shift, sum_bits, multiplier_bits):
+    from policyport.quantize.fake_rounding import requantized
+
+    random, reach = np.random.default_rng(seed), 2**31 - 1
+    sums = random.integers(-(2**sum_bits) + 1, 2**sum_bits, (40, 3)) >> shift
+    multiplier = random.integers(0, 2**multiplier_bits, 3)
+    expected = requantize(sums, Requantization(multiplier, shift), 0, -reach, reach)
+    found = requantized(torch.from_numpy(sums.astype(np.float64)), torch.from_numpy(multiplier), shift)
+    np.testing.assert_array_equal(found.to(torch.int64).numpy(), expected)
+
+
+@pytest.mark.parametrize(("channels", "groups", "kernel"), [(16, 16, 3), (57, 1, 3), (58, 1, 3), (200, 1, 1)])
+@pytest.mark.parametrize("pads", [(1, 1, 1, 1), (0, 0, 1, 1)])
+def test_convolutions_are_exact_up_to_the_last_sum_that_float32_holds(channels, groups, kernel, pads):
+    """Inputs and weights at their ends, and beside them: 57 channels of 3x3 taps are the last that float32 has."""
+    random, window = np.random.default_rng(0), Window((kernel, kernel), pads=pads)
+    source = Activation("observation", (channels, 6, 6), 8, 1.0, -128, -128, 127)
+    weights = np.full((16, channels // groups, kernel, kernel), 127)
+    weights[1::2] -= random.integers(0, 3, weights[1::2].shape)
+    shape = (16, *window.output_size(6, 6))
+    after = Activation("y", shape, 16, float(np.float32(600.0)), 0, -32768, 32767)
+    scale = np.ones(16, np.float32)
+    node = Convolution(
+        name="y", inputs=("observation",), linear_name="y", weights=weights.astype(np.float32),
+        bias=np.zeros(16, np.float32), function=NONE, window=window, groups=groups,
+    )  # fmt: skip
+    bias = np.zeros(16, np.int64)
+    layer = QuantizedLayer(
+        node=node, inputs=(source,), output=after, before=after,
+        weights=weights, weight_bits=8, weight_scale=scale, bias=bias,
+    )  # fmt: skip
+    prefix = HostPrefix.identity((channels, 6, 6))
+    network = QuantizedNetwork("net", "observation", "y", prefix, source, (layer,))
+    largest = np.full((1, channels * 36), 255.0)
+    beside = largest - random.integers(0, 4, (3, channels * 36))
+    assert_equal_bits(network, np.concatenate([largest, beside]).astype(np.float32))
 
 
 def test_the_proof_refuses_one_more():
