@@ -23,20 +23,24 @@ from policyport.pipeline.au_bootstrap import Counts, Interval, f1_difference
 from policyport.pipeline.cells import cell as kept_cell
 from policyport.pipeline.run import Say, run_stage
 from policyport.pipeline.stages import TRAINERS
-from policyport.quantize.config import WEIGHT_BITS
+from policyport.quantize.config import WEIGHT_BITS, QuantizeConfig
 
 if TYPE_CHECKING:
     from policyport.quantize.network import QuantizedNetwork
     from policyport.quantize.source import Source
     from policyport.train.au.data import LabelledFaces
 
-Method = Literal["lattice", "thresholds", "qat"]
+Method = Literal["float", "lattice", "thresholds", "qat"]
 
 METHODS: dict[Method, str] = {
     "lattice": "integer least squares",
-    "thresholds": "and thresholds tuned anew",
-    "qat": "and trained on as integers",
+    "thresholds": "these, thresholds tuned anew",
+    "qat": "these, trained on, thresholds tuned anew",
 }
+FLOAT: Method = "float"
+"""The float network with thresholds tuned as those of the integers."""
+
+FLOAT_BITS = 32
 TRAINED = (Path("runs/au/train"), Path("runs/au-depthwise/train"))
 """What the recipes leave."""
 
@@ -86,6 +90,8 @@ class BitsRequest:
     """Batches of each training; None for the default."""
 
     persons: int = TEST_PERSONS
+    measured_only: bool = False
+    """Whether to sum up the cells that are there, whatever code measured them, and measure none."""
 
 
 def run_au_bits(request: BitsRequest, say: Say, said: Callable[[BitsRow], None]) -> list[BitsRow]:
@@ -98,14 +104,18 @@ def run_au_bits(request: BitsRequest, say: Say, said: Callable[[BitsRow], None])
     """
     _require("method", request.methods, tuple(METHODS))
     _require("width", request.bits, WEIGHT_BITS)
+    asked = [method for method in METHODS if method in request.methods]
     rows = []
     for path in request.trained:
         judge = Judge(open_artifact(path, "train"), request.persons)
-        for bits in request.bits:
-            for method in METHODS:
-                if method in request.methods:
-                    rows.append(_row(judge, bits, method, request, say))
-                    said(rows[-1])
+        cells: list[tuple[int, Method]] = [(bits, method) for bits in request.bits for method in asked]
+        for bits, method in [(FLOAT_BITS, FLOAT), *cells]:
+            row = _row(judge, bits, method, request, say)
+            if row is not None:
+                rows.append(row)
+                said(row)
+    if not rows:
+        raise ConfigError("no cell of these networks", where=request.out / "cells", cure="leave out --measured-only")
     return rows
 
 
@@ -174,15 +184,37 @@ class Judge:
             batches = torch.from_numpy(self.faces.images).split(BATCH)
             return np.concatenate([module(batch.flatten(1).float()).numpy() for batch in batches])
 
-    def measured(self, network: QuantizedNetwork) -> dict[str, Any]:
-        """The figures of a row."""
+    @cached_property
+    def validation(self) -> LabelledFaces:
+        """The persons that its thresholds were tuned on."""
+        from policyport.train.au.config import AuConfig
+        from policyport.train.au.finished import finished
+        from policyport.train.au.stage import pictures_of
+
+        _, config = finished(AuConfig(network=self.artifact.path, qat_weights=8))
+        return pictures_of(config)[1]
+
+    def float_with_thresholds(self) -> NDArray[np.float32]:
+        """What the float network says above thresholds that are tuned as those of integers."""
+        from policyport.core.recognition import averaged_thresholds
+        from policyport.train.rollouts import onnx_outputs
+
+        scores = onnx_outputs(self.source.model)(self.validation.observations)
+        limits = averaged_thresholds(scores, self.validation.labels, self.validation.subjects)
+        return self.float_outputs - limits.astype(np.float32)
+
+    def measured(self, outputs: NDArray[np.float32], weight_bytes: int) -> dict[str, Any]:
+        """The figures of a row.
+
+        :param outputs: [n, units], above zero where a unit is called present
+        """
         from policyport.core.recognition import recognition
 
-        labels, outputs = self.faces.labels, (self.float_outputs, self.outputs(network))
-        real, integer = (recognition(given, labels, 0.0) for given in outputs)
-        counts = [Counts.of(given > 0, labels, self.faces.subjects) for given in outputs]
+        labels, both = self.faces.labels, (self.float_outputs, outputs)
+        real, integer = (recognition(given, labels, 0.0) for given in both)
+        counts = [Counts.of(given > 0, labels, self.faces.subjects) for given in both]
         return {
-            "weight_bytes": network.weight_bytes,
+            "weight_bytes": weight_bytes,
             "pictures": len(labels),
             "persons": self.persons,
             "float_f1": real.mean_f1,
@@ -193,31 +225,47 @@ class Judge:
         }
 
 
-def _row(judge: Judge, bits: int, method: Method, request: BitsRequest, say: Say) -> BitsRow:
-    from policyport.quantize.trained import INTEGERS, read_trained
-    from policyport.train.au.integers import IntegerRecipe, start_integers
-
+def _row(judge: Judge, bits: int, method: Method, request: BitsRequest, say: Say) -> BitsRow | None:
+    """A row out of its cell; None where that is not there, and nothing is to be measured."""
     name = f"{judge.name}-{method}-{bits}"
+    if request.measured_only:
+        path = request.out / "cells" / f"{name}.json"
+        found = json.loads(path.read_text())["result"] if path.is_file() else None
+    else:
+        found = _measured(judge, bits, method, name, request, say)
+    if found is None:
+        return None
+    return BitsRow(judge.name, bits, method, **found | {"difference": Interval(**found["difference"])})
+
+
+def _measured(judge: Judge, bits: int, method: Method, name: str, request: BitsRequest, say: Say) -> dict[str, Any]:
+    from policyport.quantize.choose import quantized
+    from policyport.quantize.trained import INTEGERS, read_trained
+
     trained = None
-    if method != "lattice":
+    if method in ("thresholds", "qat"):
         steps = 0 if method == "thresholds" else request.steps
         trained = _trained(judge, bits, steps, request.out / name, say)
 
     def measure() -> dict[str, Any]:
+        if method == FLOAT:
+            return judge.measured(judge.float_with_thresholds(), 4 * judge.source.graph.parameters)
         if trained is None:
-            return judge.measured(start_integers(judge.source, IntegerRecipe(bits)))
-        return judge.measured(read_trained(judge.source.graph, trained.file(INTEGERS)))
+            network = quantized(judge.source, QuantizeConfig(weight_bits=bits), 8)
+        else:
+            network = read_trained(judge.source.graph, trained.file(INTEGERS))
+        return judge.measured(judge.outputs(network), network.weight_bytes)
 
     root = Path(__file__).parents[1]
+    sources = Path(__file__), root / "core/recognition.py", root / "train/faces"
     given = {
         "artifact": (trained or judge.artifact).key,
         "method": method,
         "bits": bits,
         "persons": request.persons,
-        "code": code_version(Path(__file__), root / "train/faces", *([root / "quantize"] if trained is None else [])),
+        "code": code_version(*sources, *([root / "quantize"] if method == "lattice" else [])),
     }
-    found = kept_cell(request.out / "cells", name, given, measure)
-    return BitsRow(judge.name, bits, method, **found | {"difference": Interval(**found["difference"])})
+    return kept_cell(request.out / "cells", name, given, measure)
 
 
 def _trained(judge: Judge, bits: int, steps: int | None, folder: Path, say: Say) -> Artifact:
@@ -245,8 +293,8 @@ def to_markdown(rows: Sequence[BitsRow]) -> str:
             seen.add(row.network)
             lines.append(f"| {row.network} | float32 | | | {row.float_f1:.4f} | | | {row.float_auc:.4f} |")
         words = (
-            f"{row.bits} bits",
-            METHODS[row.method],
+            _width(row),
+            _how(row),
             f"{row.weight_bytes:,}",
             f"{row.f1:.4f}",
             f"{row.difference.mean:+.4f} ({row.difference.low:+.4f} to {row.difference.high:+.4f})",
@@ -257,6 +305,14 @@ def to_markdown(rows: Sequence[BitsRow]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _width(row: BitsRow) -> str:
+    return "float32" if row.method == FLOAT else f"{row.bits} bits"
+
+
+def _how(row: BitsRow) -> str:
+    return "thresholds tuned anew" if row.method == FLOAT else METHODS[row.method]
+
+
 def to_json(rows: Sequence[BitsRow]) -> str:
     """Every row."""
     return json.dumps([dataclasses.asdict(row) for row in rows], indent=1) + "\n"
@@ -265,6 +321,6 @@ def to_json(rows: Sequence[BitsRow]) -> str:
 def line_of(row: BitsRow) -> str:
     """One line on a row."""
     return (
-        f"{row.network:<16} {row.bits} bits  {METHODS[row.method]:<26} mean F1 {row.f1:.4f} of {row.float_f1:.4f}, "
+        f"{row.network:<16} {_width(row):<7}  {_how(row):<40} mean F1 {row.f1:.4f} of {row.float_f1:.4f}, "
         f"AUC {row.auc:.4f} of {row.float_auc:.4f}"
     )

@@ -49,6 +49,7 @@ _POLICY = (
     ("steps", "{:,} steps"),
     ("f1", "mean F1 {:.3f}"),
     ("auc", "AUC {:.3f}"),
+    ("integers_f1", "as integers mean F1 {:.3f}"),
 )
 
 FIGURES: dict[str, tuple[tuple[str, str], ...]] = {

@@ -114,7 +114,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--measured-only",
         action="store_true",
-        help="quarl, adaround, last-layer: sum up the cells that are there, measure none [default: no]",
+        help="quarl, adaround, last-layer, au with --bits: sum up the cells that are there, measure none [default: no]",
     )
     group = parser.add_argument_group("of the study quarl")
     group.add_argument(
@@ -445,6 +445,7 @@ def _au_bits(arguments: argparse.Namespace, tell: Tell) -> Files:
         tuple(arguments.methods or study.METHODS),
         arguments.steps,
         arguments.test_persons,
+        arguments.measured_only,
     )
     rows = study.run_au_bits(request, _stages(arguments), lambda row: tell(study.line_of(row)))
     return {"bits.json": study.to_json(rows), "bits.md": study.to_markdown(rows)}

@@ -16,6 +16,7 @@ from policyport.core.artifact import code_version
 from policyport.core.errors import ConfigError
 from policyport.quantize.config import WEIGHT_BITS, QuantizeConfig
 from policyport.quantize.cost import CostModel, Estimate
+from policyport.quantize.decided import above_zero
 from policyport.quantize.graph import FloatGraph
 from policyport.quantize.kept_layers import kept
 from policyport.quantize.layer_data import Rounding
@@ -179,13 +180,25 @@ def quantized(
     prover: Prover | None = None,
     told: list[BlockResult] | None = None,
 ) -> QuantizedNetwork:
-    """The network by the configured method.
+    """The network by the configured method; one that calls labels present decides as its outputs before rounding.
 
     :param bits: of activations
     :param state: a file for the state of a training; layers and blocks that are rounded are kept in folders beside it
     :param prover: searches on from what the lattice found
     :param told: is given what became of each block
     """
+    network = _by_method(source, config, bits, state, prover, told)
+    return above_zero(network) if source.task.action_rule == "threshold" else network
+
+
+def _by_method(
+    source: Source,
+    config: QuantizeConfig,
+    bits: int,
+    state: Path | None,
+    prover: Prover | None,
+    told: list[BlockResult] | None,
+) -> QuantizedNetwork:
     _check_widths(config)
     method = cast(Method, "lattice" if config.method in ("blocks", "qat") else config.method)
     learning = AdaRoundSettings(

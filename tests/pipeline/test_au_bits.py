@@ -59,8 +59,10 @@ def test_a_row_says_how_much_and_how_sure() -> None:
     row = BitsRow("AU-x", 3, "qat", 1234, 96, 3, 0.64, 0.88, 0.632, 0.87, Interval(-0.008, -0.012, -0.004))
     table = to_markdown([row])
     assert "96 rendered faces of 3 persons" in table and "| AU-x | float32 | | | 0.6400 | | | 0.8800 |" in table
-    words = "| AU-x | 3 bits | and trained on as integers | 1,234 | 0.6320 | -0.0080 (-0.0120 to -0.0040) | -1.2 |"
-    assert words in table
+    words = (
+        "| these, trained on, thresholds tuned anew | 1,234 | 0.6320 | -0.0080 (-0.0120 to -0.0040) | -1.2 | 0.8700 |"
+    )
+    assert f"| AU-x | 3 bits {words}" in table
 
 
 @pytest.mark.parametrize(
@@ -74,12 +76,14 @@ def test_unknown_choices_are_refused(tmp_path: Path, more: dict[str, Any], words
 def test_a_study_is_written_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("torch")
     pytest.importorskip("numba")
+    from policyport.quantize import choose
     from policyport.train.au import integers
     from policyport.train.au.config import AuConfig
     from policyport.train.au.stage import train_au
 
     monkeypatch.setenv("POLICYPORT_CACHE", str(tmp_path / "cache"))
     # Integer least squares takes this network a minute.
+    monkeypatch.setattr(choose, "rounding", lambda *given, **more: rounding("nearest", refit_bias=True))
     monkeypatch.setattr(integers, "rounding", lambda method, refit_bias: rounding("nearest", refit_bias=refit_bias))
     config = AuConfig(
         persons=8, images_per_person=4, side=32, steps=6, relations=False, evaluate_every=6, batch=8,
@@ -91,8 +95,9 @@ def test_a_study_is_written_and_goes_on(tmp_path: Path, monkeypatch: pytest.Monk
     asked = ["study", "au", "--bits", "3", "--trained", str(trained), "--test-persons", "2", "--steps", "2"]
     assert main([*asked, "--out", str(out), "--page", str(page), "-q"]) == 0
     rows = json.loads((out / "bits.json").read_text())
-    assert [row["method"] for row in rows] == ["lattice", "thresholds", "qat"]
-    assert {(row["pictures"], row["persons"], row["bits"]) for row in rows} == {(64, 2, 3)}
+    assert [row["method"] for row in rows] == ["float", "lattice", "thresholds", "qat"]
+    assert {(row["pictures"], row["persons"]) for row in rows} == {(64, 2)}
+    assert [row["bits"] for row in rows] == [32, 3, 3, 3] and rows[0]["auc"] == rows[0]["float_auc"]
     assert all(row["difference"]["mean"] == pytest.approx(row["f1"] - row["float_f1"]) for row in rows)
     assert "| AU-plain-32 | 3 bits | integer least squares |" in page.read_text()
 
@@ -103,6 +108,10 @@ def test_a_study_is_written_and_goes_on(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(integers, "learn_integers", never)
     assert main([*asked, "--out", str(out), "-q"]) == 0
     assert json.loads((out / "bits.json").read_text()) == rows
+    assert main([*asked, "--methods", "qat", "--measured-only", "--out", str(out), "-q"]) == 0
+    assert json.loads((out / "bits.json").read_text()) == [rows[0], rows[3]]
+    with pytest.raises(ConfigError, match="no cell"):
+        run_au_bits(BitsRequest(tmp_path, (trained,), measured_only=True), lambda *_: None, lambda _: None)
 
 
 def test_networks_of_photographs_are_refused(tmp_path: Path) -> None:

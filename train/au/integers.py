@@ -2,7 +2,7 @@
 
 Integer least squares is the start. The integers then learn from the labels, and follow the float network's outputs,
 through the integer network itself (:mod:`policyport.quantize.fake`, bit for bit, step sizes learned). At the end each
-unit's threshold is tuned anew on the validation persons, as the float network's is.
+unit's threshold is tuned anew on the validation persons, averaged over sets of them.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from policyport.core.progress import progress
-from policyport.core.recognition import recognition, tuned_thresholds
+from policyport.core.recognition import averaged_thresholds, recognition, tuned_thresholds
 from policyport.quantize.config import QuantizeConfig
+from policyport.quantize.decided import moved_outputs
 from policyport.quantize.fake import FakeQuantized
-from policyport.quantize.integer_nodes import QuantizedLayer, QuantizedNode
 from policyport.quantize.network import QuantizedNetwork
 from policyport.quantize.ptq import quantize_graph
 from policyport.quantize.rounding.methods import rounding
@@ -130,31 +130,17 @@ def start_integers(source: Source, recipe: IntegerRecipe) -> QuantizedNetwork:
 
 
 def with_thresholds(network: QuantizedNetwork, validation: LabelledFaces) -> QuantizedNetwork:
-    """The network with each unit's threshold, where its output is called present, tuned and moved to zero.
+    """The network with each unit's threshold, where its output is called present, tuned anew and moved to zero.
 
-    It is in the bias of the last layer, or of the first of those that the output is the sum of.
+    :raises UnsupportedModelError: an accumulator could overflow
     """
-    last = network.nodes[-1]
-    layer = last if isinstance(last, QuantizedLayer) else _first_of(network, last)
-    outputs = predict(network, validation.observations)
+    outputs, labels = predict(network, validation.observations), validation.labels
+    thresholds = averaged_thresholds(outputs, labels, validation.subjects)
     # What becomes zero, and so is not called present, is the last integer below a threshold.
-    scale, known = network.output.scale, (validation.labels == 1).any(axis=0)
-    moved = np.where(known, np.ceil(tuned_thresholds(outputs, validation.labels) / scale) - 1, 0.0)
-    steps = np.rint(moved * scale / layer.bias_scale).astype(np.int64)
-    shifted = dataclasses.replace(layer, bias=layer.bias - steps)
-    _ = shifted.requantize  # proves that no accumulator overflows
-    nodes = tuple(shifted if node is layer else node for node in network.nodes)
-    tuned = dataclasses.replace(network, nodes=nodes)
-    before, after = (_f1(outputs, validation), _f1(predict(tuned, validation.observations), validation))
-    return tuned if after >= before else network
-
-
-def _f1(outputs: NDArray[np.float32], validation: LabelledFaces) -> float:
-    return recognition(outputs, validation.labels, 0.0).mean_f1
-
-
-def _first_of(network: QuantizedNetwork, last: QuantizedNode) -> QuantizedLayer:
-    return next(layer for layer in network.layers if layer.name == last.inputs[0].name)
+    scale, known = network.output.scale, (labels == 1).any(axis=0)
+    moved = moved_outputs(network, np.where(known, -scale * (np.ceil(thresholds / scale) - 1), 0.0))
+    assert moved is not None, "a network of one view ends in a layer, one of two in a sum"
+    return moved
 
 
 @dataclass(frozen=True)

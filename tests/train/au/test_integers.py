@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from policyport.core.artifact import Artifact, open_artifact
 from policyport.core.errors import ArtifactError, ConfigError
-from policyport.core.recognition import Recognition, recognition, tuned_thresholds
+from policyport.core.recognition import Recognition, averaged_thresholds, recognition
 from policyport.deploy.config import DeployConfig
 from policyport.deploy.host import HostLibrary
 from policyport.deploy.program import quantize_input, read_program
@@ -198,7 +198,7 @@ def test_thresholds_become_the_zero_of_the_outputs(tmp_path: Path, views: Any) -
     aside = dataclasses.replace(last, bias=last.bias - away)
     network = dataclasses.replace(network, nodes=tuple(aside if node is last else node for node in network.nodes))
     outputs = predict(network, faces.observations)
-    thresholds = tuned_thresholds(outputs, faces.labels)
+    thresholds = averaged_thresholds(outputs, faces.labels, faces.subjects)
     tuned = predict(with_thresholds(network, faces), faces.observations)
     assert recognition(tuned, faces.labels, 0.0).mean_f1 > recognition(outputs, faces.labels, 0.0).mean_f1
     free = (outputs > outputs.min()) & (outputs < outputs.max()) & (faces.labels == 1).any(axis=0)
