@@ -1,22 +1,24 @@
-"""``policyport study levels``: policies of few levels, by the width of weights and activations, and of observations.
+"""``policyport study levels``: networks of few levels, by the width of weights and activations, and of the input.
 
 Kresse and Lampert, "Learning Quantized Continuous Controllers for Integer Hardware" (arXiv 2511.07046), train policies
 whose weights and internal activations have 3 or 2 bits, where the precision of the input is chosen with care. Here
-weights and hidden activations have the same few bits, observations each of several widths, and outputs 16 bits. All
-play the same seeds, by what a board would compute. A cell is one file, so that an interrupted study goes on.
+weights and hidden activations have the same few bits, the input each of several widths, and outputs 16 bits. Policies
+play the same seeds, and networks on scikit-learn's digits are judged on the same images, by what a board would compute.
+A cell is one file, so that an interrupted study goes on.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from policyport.core.errors import ConfigError
 from policyport.hil.statistics import Equivalence, equivalence
+from policyport.pipeline.levels_digits import NETWORKS, right_images
 from policyport.pipeline.qat_study import FIRST_SEED, margin_of
 from policyport.pipeline.quarl_agents import StudyAgent, find_agents, following, following_place, trained_agents
 from policyport.pipeline.quarl_cell import Cell, measured
@@ -24,9 +26,12 @@ from policyport.pipeline.quarl_methods import FLOAT, OWN_STATES
 from policyport.pipeline.run import Say
 from policyport.quantize.config import ACTIVATION_BITS, WEIGHT_BITS
 
+POINTS = 1.0
+"""Margin of the equivalence test of networks, in points of accuracy."""
+
 NAMES = {
     "lattice": "integer least squares",
-    "qat": "trained to float32's outputs",
+    "qat": "trained by integers (LSQ)",
     OWN_STATES: "follows float32 on its own states",
 }
 """Method to what a table calls it."""
@@ -37,6 +42,9 @@ class LevelsRequest:
     """What to study."""
 
     out: Path
+    networks: tuple[str, ...] = ()
+    """On the digits; with some of them, policies only where something is said of these."""
+
     agents: Path | None = None
     """Folder of zips; none trains small agents."""
 
@@ -48,7 +56,7 @@ class LevelsRequest:
     input_bits: tuple[int, ...] = (16, 8, 4, 2)
     methods: tuple[str, ...] = ("lattice", "qat")
     seeds: tuple[int, ...] = (0, 1, 2)
-    """Of the trainings of small agents."""
+    """Of the trainings of small agents and networks."""
 
     episodes: int = 50
     """Of each agent in each cell."""
@@ -59,7 +67,7 @@ class LevelsRequest:
 
 @dataclass(frozen=True)
 class LevelsRow:
-    """The agents of one group, that differ by their training, as integers of some widths, or as float32."""
+    """A group that differs by its training alone, as integers of some widths, or as float32."""
 
     group: str
     method: str
@@ -67,10 +75,10 @@ class LevelsRow:
     input_bits: int
     runs: int
     mean: float
-    """Return of all episodes of all runs."""
+    """Return of all episodes of all runs, or percent of the test images that they are right on."""
 
     error: float
-    """Standard error of the mean over the runs, of one run over its episodes."""
+    """Standard error of the mean over the runs, of one run over its episodes or images."""
 
     against: Equivalence
     """float32."""
@@ -80,37 +88,79 @@ Said = Callable[[LevelsRow], None]
 
 
 def study_levels(request: LevelsRequest, say: Say, said: Said) -> list[LevelsRow]:
-    """Quantize, play and sum up, row by row.
+    """Quantize, play or judge, and sum up, row by row.
 
     :param say: is told of the agents
     :param said: is told of each row
-    :raises ConfigError: no such width or method, or too few episodes
+    :raises ConfigError: no such network, width or method, or too few episodes
     """
     _check(request)
     rows = []
-    groups: dict[str, list[StudyAgent]] = {}
-    for agent in _agents(request, say):
-        groups.setdefault(agent.group, []).append(agent)
-    for group, agents in groups.items():
-        exact = [_returns(agent, FLOAT, 32, 16, request, say) for agent in agents]
-        margin = float(np.mean([margin_of(agent.artifact) for agent in agents]))
+    for group in (*_networks(request), *_policies(request, say)):
+        exact = np.concatenate(group.measure(FLOAT, 32, 16))
         plan = [(FLOAT, 32, 16)]
-        plan += [
-            (method, bits, taken) for method in request.methods for bits in request.bits for taken in request.input_bits
-        ]
+        methods = [method for method in request.methods if method in group.methods]
+        plan += [(method, bits, taken) for method in methods for bits in request.bits for taken in request.input_bits]
         for method, bits, taken in plan:
-            found = [_returns(agent, method, bits, taken, request, say) for agent in agents]
-            whole, means = np.concatenate(found), [float(each.mean()) for each in found]
-            spread = np.array(means) if len(means) > 1 else whole
+            found = group.measure(method, bits, taken)
+            whole, means = np.concatenate(found), np.array([each.mean() for each in found])
+            spread = means if len(means) > 1 else whole
             error = float(spread.std(ddof=1)) / len(spread) ** 0.5
-            against = equivalence(whole, np.concatenate(exact), margin)
-            rows.append(LevelsRow(group, method, bits, taken, len(agents), float(whole.mean()), error, against))
+            against = equivalence(whole, exact, group.margin)
+            rows.append(LevelsRow(group.name, method, bits, taken, len(found), float(whole.mean()), error, against))
             said(rows[-1])
     return rows
 
 
+Figures = np.ndarray[tuple[int], np.dtype[np.float64]]
+"""Returns of episodes, or percent of test images."""
+
+
+@dataclass(frozen=True)
+class _Group:
+    """What differs by its training alone."""
+
+    name: str
+    margin: float
+    methods: tuple[str, ...]
+    measure: Callable[[str, int, int], list[Figures]]
+    """Of each training, from the method, the width of weights and activations, and that of the input."""
+
+
+def _networks(request: LevelsRequest) -> Iterator[_Group]:
+    for network in request.networks:
+
+        def measure(method: str, bits: int, taken: int, network: str = network) -> list[Figures]:
+            given = network, method, bits, taken
+            return [_judged(request.out / "cells", seed, *given) for seed in request.seeds]
+
+        yield _Group(
+            f"digits {network}, accuracy in %", POINTS, tuple(name for name in NAMES if name != OWN_STATES), measure
+        )
+
+
+def _judged(folder: Path, seed: int, network: str, method: str, bits: int, taken: int) -> Figures:
+    return right_images(folder, network, seed, method, bits, taken)
+
+
+def _policies(request: LevelsRequest, say: Say) -> Iterator[_Group]:
+    if request.networks and not (request.agents or request.environments or request.algorithms):
+        return
+    groups: dict[str, list[StudyAgent]] = {}
+    for agent in _agents(request, say):
+        groups.setdefault(agent.group, []).append(agent)
+    for name, agents in groups.items():
+
+        def measure(method: str, bits: int, taken: int, agents: Sequence[StudyAgent] = agents) -> list[Figures]:
+            return [_returns(agent, method, bits, taken, request, say) for agent in agents]
+
+        margin = float(np.mean([margin_of(agent.artifact) for agent in agents]))
+        yield _Group(name, margin, tuple(NAMES), measure)
+
+
 def _check(request: LevelsRequest) -> None:
     asked = (
+        ("network", "networks", request.networks, NETWORKS),
         ("method", "methods", request.methods, tuple(NAMES)),
         ("width of weights and activations", "bits", request.bits, WEIGHT_BITS),
         ("width of observations", "input_bits", request.input_bits, ACTIVATION_BITS),
@@ -130,9 +180,7 @@ def _agents(request: LevelsRequest, say: Say) -> list[StudyAgent]:
     return trained_agents(place, request.environments, request.algorithms, request.seeds, say)
 
 
-def _returns(
-    agent: StudyAgent, method: str, bits: int, taken: int, request: LevelsRequest, say: Say
-) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def _returns(agent: StudyAgent, method: str, bits: int, taken: int, request: LevelsRequest, say: Say) -> Figures:
     artifact = agent.artifact
     if method == OWN_STATES:
         place = following_place(agent, bits, bits, request.out / "agents", taken)
@@ -147,7 +195,7 @@ def to_json(rows: Sequence[LevelsRow]) -> str:
 
 
 def to_markdown(rows: Sequence[LevelsRow]) -> str:
-    """Mean returns by agents, method and width, a column for each width of observations."""
+    """Means by group, method and width, a column for each width of the input."""
     head, *body = table(rows)
     lines = [head, ["---"] * len(head), *body]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
@@ -156,7 +204,7 @@ def to_markdown(rows: Sequence[LevelsRow]) -> str:
 def table(rows: Sequence[LevelsRow]) -> list[list[str]]:
     """The same as lines of cells; a star marks what is equivalent to float32, a plus what is no worse."""
     taken = sorted({row.input_bits for row in rows if row.method != FLOAT}, reverse=True)
-    lines = [["agents", "weights / activations", "method", "float32", *(f"input {bits}" for bits in taken)]]
+    lines = [["trainings", "weights / activations", "method", "float32", *(f"input {bits}" for bits in taken)]]
     exact = {row.group: row for row in rows if row.method == FLOAT}
     keys = dict.fromkeys((row.group, row.bits, row.method) for row in rows if row.method != FLOAT)
     for key in sorted(keys, key=lambda key: (list(exact).index(key[0]), -key[1])):

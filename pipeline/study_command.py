@@ -36,7 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="quarl: the tables of Krishnan et al. (arXiv 1910.01055); deployment: their policies on ARM cores; "
         "precision: the speed of training by mixed precision; actors: of collection by quantized actors; "
         "qat: policies trained by integers, by width and quantization delay; "
-        "levels: policies of few bits, by the width of observations, as of Kresse and Lampert (arXiv 2511.07046); "
+        "levels: policies and networks of few bits, by the width of their input, after Kresse and Lampert (arXiv "
+        "2511.07046); "
         "au: the losses of Niu et al. (arXiv 1910.11012); codec: those of Aytekin et al. (arXiv 1905.10371); "
         "adaround: the variants of Nagel et al. (arXiv 2004.10568); "
         "last-layer: how often solving the last layer anew helps a quantized network, or one in training",
@@ -163,7 +164,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="batches of each training [default: 1000 of au, 1200 of codec, those of train au with --bits]",
     )
     group = parser.add_argument_group("of the studies adaround and last-layer")
-    group.add_argument("--networks", nargs="+", default=("mlp",), help="mlp, resnet, depthwise [default: mlp]")
+    text = "mlp, resnet, depthwise, also of the study levels [default: mlp, of levels none: policies alone]"
+    group.add_argument("--networks", nargs="+", metavar="NETWORK", help=text)
     group.add_argument("--samples", type=int, default=100, help="of rounding by chance [default: 100]")
     group.add_argument("--iterations", type=int, default=10_000, help="of what is learned, a layer [default: 10000]")
     group.add_argument("--epochs", type=int, default=60, help="of the networks' trainings [default: 60]")
@@ -343,11 +345,12 @@ def _levels(arguments: argparse.Namespace, tell: Tell) -> Files:
     from policyport.pipeline import levels_study as study
 
     def said(row: study.LevelsRow) -> None:
-        tell(f"{row.group:<24} {row.method:<10} {row.bits:>2} bits, input {row.input_bits:>2}: {study.shown(row)}")
+        tell(f"{row.group:<28} {row.method:<10} {row.bits:>2} bits, input {row.input_bits:>2}: {study.shown(row)}")
 
     default = study.LevelsRequest(arguments.out)
     request = study.LevelsRequest(
         arguments.out,
+        tuple(arguments.networks or ()),
         arguments.agents,
         tuple(arguments.envs),
         tuple(arguments.algos),
@@ -371,7 +374,7 @@ def _adaround(arguments: argparse.Namespace, tell: Tell) -> Files:
 
     request = study.AdaRoundRequest(
         arguments.out,
-        tuple(arguments.networks),
+        tuple(arguments.networks or ("mlp",)),
         tuple(arguments.bits or study.BITS),
         tuple(arguments.seeds),
         arguments.samples,
@@ -400,7 +403,7 @@ def _last_layer(arguments: argparse.Namespace, tell: Tell) -> Files:
 
     request = study.LastLayerRequest(
         arguments.out,
-        tuple(arguments.networks),
+        tuple(arguments.networks or ("mlp",)),
         tuple(arguments.methods or study.METHODS),
         tuple(arguments.bits or BITS),
         tuple(arguments.seeds),
