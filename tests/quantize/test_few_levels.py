@@ -14,7 +14,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from policyport.core import semantics
 from policyport.core.errors import ConfigError, UnsupportedModelError
+from policyport.deploy import reference
+from policyport.deploy.codegen import write_sources
+from policyport.deploy.exports import write_exports
+from policyport.deploy.host import HostLibrary
 from policyport.deploy.lower import lower
+from policyport.deploy.program import quantize_input
 from policyport.quantize.calibrate import (
     Range,
     activation_for,
@@ -34,6 +39,7 @@ from policyport.quantize.ranges import Ties
 from policyport.quantize.simulate import predict, simulate
 from policyport.quantize.stage import quantize
 
+from . import images
 from .test_deploy_contract import assert_same_integers
 
 FEW = (7, 6, 5, 4, 3, 2)
@@ -264,3 +270,39 @@ def test_every_method_takes_few_levels(model_folder, method):
     program = lower(artifact.file("model.onnx"))
     assert (program.input.low, program.input.high) == (-8, 7)
     assert [(layer.output.low, layer.output.high) for layer in program.layers] == [(-4, 3), (-4, 3), (-128, 127)]
+
+
+@pytest.mark.parametrize("bits", [4, 2])
+@pytest.mark.parametrize("kind", ["mlp", "residual"])
+def test_the_compiled_c_has_the_levels_that_quantize_simulates(make_graph, tmp_path, kind, bits):
+    graph, observations = make_graph((4, 16, 16, 3), ("Tanh", "Relu", ""), seed=1), OBSERVATIONS
+    if kind == "residual":
+        graph = read_onnx(images.write("residual", tmp_path / "residual.onnx"))
+        observations = np.random.default_rng(0).uniform(-2, 2, (24, *images.SHAPE)).astype(np.float32)
+    config = QuantizeConfig(activation_bits=bits, input_bits=bits, output_bits=8, weight_bits=4)
+    network = quantize_graph(graph, observations, config, 8)
+    write_qdq(network, tmp_path / "model.onnx")
+    program, want = lower(tmp_path / "model.onnx"), simulate(network, observations).tensors
+    q = quantize_input(program, observations.reshape(len(observations), -1))
+    assert q.min() >= program.input.low and len(np.unique(q)) <= 2**bits
+    for variant in ("c", "dsp"):
+        (tmp_path / variant).mkdir()
+        write_sources(program, variant, tmp_path / variant)
+        with HostLibrary(tmp_path / variant) as library:
+            np.testing.assert_array_equal(library.infer(q), want[network.output_name])
+
+
+def test_exports_have_the_levels_or_say_why_not(make_graph, tmp_path):
+    reasons = {}
+    for function in ("Relu", "Tanh"):
+        graph = make_graph((4, 16, 3), (function, ""), seed=1)
+        network = quantize_graph(graph, OBSERVATIONS, QuantizeConfig(activation_bits=3, input_bits=4), 8)
+        write_qdq(network, tmp_path / "model.onnx")
+        program = lower(tmp_path / "model.onnx")
+        q = quantize_input(program, OBSERVATIONS)
+        table = write_exports(program, tmp_path / "model.onnx", q, reference.run(program, q), tmp_path)
+        rows = [row for row in table["rows"] if row["runtime"].startswith("onnxruntime")]
+        assert len(rows) == 2 and all(row["equal"] >= 0.97 * row["values"] for row in rows)
+        reasons[function] = [entry["reason"] for entry in table["skipped"] if "tflite" in entry["export"]]
+    assert "TANH whose result has another scale" in reasons["Tanh"][0]
+    assert not any("TANH" in reason for reason in reasons["Relu"])
