@@ -159,9 +159,9 @@ def test_argmax_takes_the_first_of_a_tie() -> None:
     assert semantics.argmax(np.array([[1, 5, 5], [7, 7, 7]])).tolist() == [1, 0]
 
 
-@pytest.mark.parametrize("bits", [0, 4, 32])
+@pytest.mark.parametrize("bits", [0, 1, 9, 15, 32])
 def test_an_activation_of_another_width_is_refused(bits: int) -> None:
-    with pytest.raises(UnsupportedModelError, match="8 or 16"):
+    with pytest.raises(UnsupportedModelError, match="2 to 8 bits, or 16"):
         semantics.activation_range(bits)
 
 
