@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from policyport import core, quantize
 from policyport.core.artifact import code_version
 from policyport.pipeline.adaround_study import NETWORKS, network_of
-from policyport.pipeline.cells import cell
+from policyport.pipeline.cells import cell, kept
 from policyport.pipeline.quarl_methods import FLOAT
 
 if TYPE_CHECKING:
@@ -27,7 +27,9 @@ EPOCHS = 60
 """Of the trainings, in float32 and of the integers."""
 
 
-def right_images(folder: Path, network: str, seed: int, method: str, bits: int, input_bits: int) -> NDArray[np.float64]:
+def right_images(
+    folder: Path, network: str, seed: int, method: str, bits: int, input_bits: int, *, measured_only: bool = False
+) -> NDArray[np.float64] | None:
     """For each test image 100 where the network is right, 0 where it is not: their mean is the accuracy in percent.
 
     :param folder: where cells lie; what is there is not measured again
@@ -36,13 +38,17 @@ def right_images(folder: Path, network: str, seed: int, method: str, bits: int, 
     :param method: ``float32``, ``lattice`` or ``qat``
     :param bits: of weights and hidden activations
     :param input_bits: of pixels
+    :param measured_only: gives None for a cell that is not there
     :raises ToolError: torch or scikit-learn is missing
     """
     of = {"network": network, "seed": seed, "method": method, "bits": bits, "input_bits": input_bits}
     given = {**of, "epochs": EPOCHS, "code": code_version(*CODE)}
     name = f"{network}-seed{seed}.{method}.{bits}.input{input_bits}"
-    found = cell(folder, name, given, lambda: {"right": _right(network, seed, method, bits, input_bits)})
-    return 100.0 * np.array(found["right"], np.float64)
+    if measured_only:
+        found = kept(folder, name, given)
+    else:
+        found = cell(folder, name, given, lambda: {"right": _right(network, seed, method, bits, input_bits)})
+    return None if found is None else 100.0 * np.array(found["right"], np.float64)
 
 
 @lru_cache(maxsize=1)

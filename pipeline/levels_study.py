@@ -21,7 +21,7 @@ from policyport.hil.statistics import Equivalence, equivalence
 from policyport.pipeline.levels_digits import NETWORKS, right_images
 from policyport.pipeline.qat_study import FIRST_SEED, margin_of
 from policyport.pipeline.quarl_agents import StudyAgent, find_agents, following, following_place, trained_agents
-from policyport.pipeline.quarl_cell import Cell, measured
+from policyport.pipeline.quarl_cell import Cell, measured, recall
 from policyport.pipeline.quarl_methods import FLOAT, OWN_STATES
 from policyport.pipeline.run import Say
 from policyport.quantize.config import ACTIVATION_BITS, WEIGHT_BITS
@@ -64,6 +64,9 @@ class LevelsRequest:
     follow_steps: int = 20_000
     """Of the environment that integers play while they follow an agent."""
 
+    measured_only: bool = False
+    """Sum up what is there of every training, and measure nothing."""
+
 
 @dataclass(frozen=True)
 class LevelsRow:
@@ -97,12 +100,17 @@ def study_levels(request: LevelsRequest, say: Say, said: Said) -> list[LevelsRow
     _check(request)
     rows = []
     for group in (*_networks(request), *_policies(request, say)):
-        exact = np.concatenate(group.measure(FLOAT, 32, 16))
+        exact: Figures | None = None
         plan = [(FLOAT, 32, 16)]
         methods = [method for method in request.methods if method in group.methods]
         plan += [(method, bits, taken) for method in methods for bits in request.bits for taken in request.input_bits]
         for method, bits, taken in plan:
-            found = group.measure(method, bits, taken)
+            found = [each for each in group.measure(method, bits, taken) if each is not None]
+            if len(found) < group.runs:
+                continue
+            exact = np.concatenate(found) if method == FLOAT else exact
+            if exact is None:
+                break
             whole, means = np.concatenate(found), np.array([each.mean() for each in found])
             spread = means if len(means) > 1 else whole
             error = float(spread.std(ddof=1)) / len(spread) ** 0.5
@@ -122,25 +130,21 @@ class _Group:
 
     name: str
     margin: float
+    runs: int
     methods: tuple[str, ...]
-    measure: Callable[[str, int, int], list[Figures]]
+    measure: Callable[[str, int, int], list[Figures | None]]
     """Of each training, from the method, the width of weights and activations, and that of the input."""
 
 
 def _networks(request: LevelsRequest) -> Iterator[_Group]:
+    methods = tuple(name for name in NAMES if name != OWN_STATES)
     for network in request.networks:
 
-        def measure(method: str, bits: int, taken: int, network: str = network) -> list[Figures]:
-            given = network, method, bits, taken
-            return [_judged(request.out / "cells", seed, *given) for seed in request.seeds]
+        def measure(method: str, bits: int, taken: int, network: str = network) -> list[Figures | None]:
+            folder, only, widths = request.out / "cells", request.measured_only, (bits, taken)
+            return [right_images(folder, network, seed, method, *widths, measured_only=only) for seed in request.seeds]
 
-        yield _Group(
-            f"digits {network}, accuracy in %", POINTS, tuple(name for name in NAMES if name != OWN_STATES), measure
-        )
-
-
-def _judged(folder: Path, seed: int, network: str, method: str, bits: int, taken: int) -> Figures:
-    return right_images(folder, network, seed, method, bits, taken)
+        yield _Group(f"digits {network}, accuracy in %", POINTS, len(request.seeds), methods, measure)
 
 
 def _policies(request: LevelsRequest, say: Say) -> Iterator[_Group]:
@@ -151,11 +155,11 @@ def _policies(request: LevelsRequest, say: Say) -> Iterator[_Group]:
         groups.setdefault(agent.group, []).append(agent)
     for name, agents in groups.items():
 
-        def measure(method: str, bits: int, taken: int, agents: Sequence[StudyAgent] = agents) -> list[Figures]:
+        def measure(method: str, bits: int, taken: int, agents: Sequence[StudyAgent] = agents) -> list[Figures | None]:
             return [_returns(agent, method, bits, taken, request, say) for agent in agents]
 
         margin = float(np.mean([margin_of(agent.artifact) for agent in agents]))
-        yield _Group(name, margin, tuple(NAMES), measure)
+        yield _Group(name, margin, len(agents), tuple(NAMES), measure)
 
 
 def _check(request: LevelsRequest) -> None:
@@ -180,13 +184,18 @@ def _agents(request: LevelsRequest, say: Say) -> list[StudyAgent]:
     return trained_agents(place, request.environments, request.algorithms, request.seeds, say)
 
 
-def _returns(agent: StudyAgent, method: str, bits: int, taken: int, request: LevelsRequest, say: Say) -> Figures:
-    artifact = agent.artifact
+def _returns(agent: StudyAgent, method: str, bits: int, taken: int, request: LevelsRequest, say: Say) -> Figures | None:
+    """The returns of a cell; None where it is not there, and nothing is to be measured."""
+    artifact, folder = agent.artifact, request.out / "cells"
     if method == OWN_STATES:
-        place = following_place(agent, bits, bits, request.out / "agents", taken)
-        artifact = following(agent, bits, bits, request.follow_steps, place, say, taken)
+        artifact = following_place(agent, bits, bits, request.out / "agents", taken)
+        if not request.measured_only:
+            following(agent, bits, bits, request.follow_steps, artifact, say, taken)
+        elif not artifact.is_dir():
+            return None
     cell = Cell(agent.name, str(artifact.resolve()), method, bits, bits, request.episodes, FIRST_SEED, taken)
-    return np.array(measured(cell, request.out / "cells").returns, np.float64)
+    result = recall(cell, folder) if request.measured_only else measured(cell, folder)
+    return None if result is None else np.array(result.returns, np.float64)
 
 
 def to_json(rows: Sequence[LevelsRow]) -> str:

@@ -101,9 +101,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--page",
         type=Path,
         metavar="FILE.md",
-        help="Markdown whose block of the study's name (au-study, au-bits, codec-study, codec-study-ENCODER, "
-        "codec-bits, codec-mcucoder, last-layer-during; of quarl with --recipes quarl-recipes) gets the table; quarl's "
-        "summary goes to the block with -widths behind that name",
+        help="Markdown whose block of the study's name (levels-agents where agents are given, au-study, au-bits, "
+        "codec-study, codec-study-ENCODER, codec-bits, codec-mcucoder, last-layer-during; of quarl with --recipes "
+        "quarl-recipes) gets the table; quarl's summary goes to the block with -widths behind that name",
     )
     add(
         "--out",
@@ -115,7 +115,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--measured-only",
         action="store_true",
-        help="quarl, adaround, last-layer, au with --bits: sum up the cells that are there, measure none [default: no]",
+        help="quarl, levels, adaround, last-layer, au with --bits: sum up the cells that are there, measure none "
+        "[default: no]",
     )
     group = parser.add_argument_group("of the study quarl")
     group.add_argument(
@@ -232,6 +233,8 @@ def execute(arguments: argparse.Namespace) -> int:
     name = arguments.study
     if name == "au":  # a recipe's run
         name = "au-bits" if arguments.bits else "au-study"
+    if arguments.study == "levels" and arguments.agents:
+        name = "levels-agents"
     if arguments.study == "codec" or arguments.peer:
         name = codec_study_command.study_name(arguments)
     if arguments.study == "last-layer" and arguments.during is not None:
@@ -360,6 +363,7 @@ def _levels(arguments: argparse.Namespace, tell: Tell) -> Files:
         tuple(arguments.seeds),
         arguments.episodes or default.episodes,
         arguments.follow_steps,
+        arguments.measured_only,
     )
     rows = study.study_levels(request, _stages(arguments), said)
     return {"levels.json": study.to_json(rows), "levels.md": study.to_markdown(rows)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from policyport.pipeline.quarl_methods import outputs_of
 from policyport.pipeline.speak import silent
 from policyport.quantize.source import open_source
 
-PAGE = "# Page\n\n<!-- figures:levels -->\n<!-- /figures:levels -->\n"
+PAGE = "# Page\n\n<!-- figures:levels-agents -->\n<!-- /figures:levels-agents -->\n"
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +57,7 @@ def test_nothing_is_measured_twice(studied: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_networks_are_rounded_and_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("sklearn")
-    monkeypatch.setattr(levels_digits, "EPOCHS", 3)
+    monkeypatch.setattr(levels_digits, "EPOCHS", 10)
     request = LevelsRequest(tmp_path, ("mlp",), bits=(2,), input_bits=(4,), seeds=(0, 1))
     rows = study_levels(request, silent, lambda _: None)
     assert [(row.method, row.bits, row.input_bits, row.runs) for row in rows] == [
@@ -67,6 +68,9 @@ def test_networks_are_rounded_and_trained(tmp_path: Path, monkeypatch: pytest.Mo
     assert rows[0].mean > 50 and rows[2].mean >= rows[1].mean
     monkeypatch.delattr(levels_digits, "_right")
     assert study_levels(request, silent, lambda _: None) == rows
+    (tmp_path / "cells/mlp-seed1.qat.2.input4.json").unlink()
+    there = study_levels(replace(request, measured_only=True), silent, lambda _: None)
+    assert there == rows[:2]
 
 
 def test_the_policy_has_the_levels_of_its_widths(studied: Path) -> None:
