@@ -166,7 +166,13 @@ class _Lowering:
         bits = 16 if kind.endswith("16") else 8
         zero_point = int(zero_points.reshape(-1)[0]) - SHIFTS[kind]
         if bits == 16 and zero_point != 0:
-            raise self._graph.unsupported("a 16-bit activation with a zero point", node, expected=0, got=zero_point)
+            raise self._graph.unsupported(
+                "a 16-bit activation with a zero point",
+                node,
+                expected=f"symmetric: {SHIFTS[kind]}",
+                got=zero_point + SHIFTS[kind],
+                cure="quantize with int16 and symmetrically; onnxruntime's quantizer does with ActivationSymmetric",
+            )
         return Quantization(name, float(scale.reshape(-1)[0]), zero_point, bits)
 
     def views(self) -> dict[str, View]:

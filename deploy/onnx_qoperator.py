@@ -49,7 +49,6 @@ FORMS: Mapping[str, _Form] = {
     "QLinearSoftmax": _Form("Softmax", (0,), 3),
     "QLinearAveragePool": _Form("AveragePool", (0,), 3),
     "QLinearGlobalAveragePool": _Form("GlobalAveragePool", (0,), 3),
-    "QLinearReduceMean": _Form("ReduceMean", (0,), 3),
 }
 
 CONCAT = "QLinearConcat"

@@ -216,6 +216,11 @@ def _matmul(n: Foreign, q: str, grid: list[str]) -> str:
     return n.node("QLinearMatMul", n.node("Flatten", q), *grid, *n.integers((FLAT, 5), 5), *n.grid(0.1))
 
 
+def _softmax(n: Foreign, q: str, grid: list[str]) -> str:
+    here, to = _gemm(turned=True, bias=True)(n, q, grid), list(n.nodes[-1].input)[-2:]
+    return n.node("QLinearSoftmax", here, *to, *n.grid(1 / 256, 0), axis=1, opset=13, domain=MICROSOFT)
+
+
 ON_INTEGERS: dict[str, Build] = {
     "conv": lambda n, q, grid: _conv(n, q, grid)[0],
     "conv_depthwise": lambda n, q, grid: _conv(n, q, grid, 6, 3)[0],
@@ -226,6 +231,7 @@ ON_INTEGERS: dict[str, Build] = {
     "add": _binary("QLinearAdd", 0.08),
     "multiply": _binary("QLinearMul", 0.2),
     "concat": _concat,
+    "softmax": _softmax,
     "sigmoid": _unary("QLinearSigmoid", 1 / 256, 0),
     "leaky_relu": _unary("QLinearLeakyRelu", 0.02, 40, alpha=0.2),
     "average_pool": _unary("QLinearAveragePool", 0.015, 128, kernel_shape=[2, 2], strides=[2, 2]),
