@@ -341,6 +341,20 @@ class Moved:
         return self.inner.own(name)
 
 
+def settle(value: Pending, builder: Builder, name: str) -> View:
+    """The value on its own grid, where the file gives none.
+
+    A mean is taken of 16 bits: of 8 it would be no finer than what it is a mean of.
+    """
+    if isinstance(value, Moved):
+        return value.move(settle(value.inner, builder, value.inner_name or name), name)
+    own = value.own(name)
+    if isinstance(value, Mean) and value.view.tensor.bits < own.bits:
+        wide = builder.rescaled(value.view, replace(own, name=f"{name}/wide"), OPEN, where=value.where)
+        value = replace(value, view=wide)
+    return value.emit(builder, own, OPEN)
+
+
 def channelwise(view: View, gain: Weights | None, where: str) -> Convolution:
     """``gain * x + offset`` per channel, as a depthwise 1x1 convolution."""
     assert gain is not None

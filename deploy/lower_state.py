@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from policyport.core.operators import Window
 from policyport.deploy.layers import Tensor
-from policyport.deploy.lower_builder import OPEN, Builder, Clamp, Index, View
-from policyport.deploy.lower_pending import Value
+from policyport.deploy.lower_builder import Builder, Clamp, Index, View
+from policyport.deploy.lower_pending import Value, settle
 from policyport.deploy.onnx_graph import Graph, QuantizedConstant, attribute, fewest_bits
 from policyport.deploy.weight_grid import found_grid
 
@@ -67,7 +67,7 @@ class State:
         if isinstance(value, View):
             return value
         names = [name for name, each in self.values.items() if each is value]
-        view = value.emit(self.builder, value.own(names[0] if names else f"{node.output[0]}/operand"), OPEN)
+        view = settle(value, self.builder, names[0] if names else f"{node.output[0]}/operand")
         self.left_real.add(view.tensor.name)
         self.values.update(dict.fromkeys(names, view))
         return view

@@ -148,6 +148,22 @@ def test_relu_left_in_float_is_exact(tmp_path: Path) -> None:
     assert all(np.array_equal(pair.wanted, pair.got) for pair in pairs)
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_mean_at_the_end_is_finer_than_what_it_is_of(tmp_path: Path, turned: bool) -> None:
+    n = Foreign()
+    mean = n.node("GlobalAveragePool", n.pair("image", 0.02, 7))
+    pairs, path = compared(n, n.node("Flatten", mean) if turned else mean, tmp_path)
+    program = lower(path)
+    assert program.output.bits == 16 and len(pairs) == 1 and program.output.scale < 0.02 / 100
+
+
+def test_a_softmax_at_the_end_has_its_own_grid(tmp_path: Path) -> None:
+    n = Foreign()
+    logits = n.pair(n.dense(n.node("Flatten", n.pair("image")), FLAT, 5), 0.05)
+    _, path = compared(n, n.node("Softmax", logits, axis=1), tmp_path)
+    assert (lower(path).output.scale, lower(path).output.zero_point) == (1 / 256, -128)
+
+
 @pytest.mark.parametrize("function", ["Tanh", "Sigmoid", "HardSwish"])
 def test_a_function_left_in_float_has_a_grid_of_its_range(tmp_path: Path, function: str) -> None:
     n = Foreign()
