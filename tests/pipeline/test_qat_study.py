@@ -6,6 +6,7 @@ import csv
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from policyport.core.errors import ConfigError
 from policyport.pipeline.cli import main
@@ -65,6 +66,15 @@ def test_nothing_is_trained_or_measured_twice(studied: Path, monkeypatch: pytest
     request = QatRequest(studied / "study", (studied / "little.toml",), (2,), (0.0, 1.0), episodes=2)
     rows = study_qat(request, silent, seen.append)
     assert rows == seen and len(table(rows)) == 5
+
+
+def test_few_levels_are_trained_and_measured(studied: Path) -> None:
+    request = QatRequest(studied / "few", (studied / "little.toml",), (2,), (1.0,), 3, 4, episodes=2)
+    rows = study_qat(request, silent, lambda _: None)
+    assert [row.method for row in rows] == ["float32", "lattice", "qat", "in-loop"]
+    with np.load(studied / "few/agents/little-2-bits-3-4-1-seed0/integers.npz") as arrays:
+        widths = [int(values[0]) for name, values in arrays.items() if name.startswith("tensor/")]
+    assert sorted(widths) == [3, 4, 8, 8] and widths[0] == 4
 
 
 @pytest.mark.parametrize(
