@@ -212,17 +212,19 @@ def _words(rows: Sequence[LastLayerRow], beyond: Sequence[str]) -> list[str]:
     return [
         str(len(rows)),
         f"{np.mean([row.accuracy_before for row in rows]):.1f}",
-        _range([row.accuracy_gain for row in rows]),
+        gains_in_words([row.accuracy_gain for row in rows]),
         f"{np.mean([row.sqnr_db_before for row in rows]):.1f}",
-        _range([row.sqnr_db_gain for row in rows]),
+        gains_in_words([row.sqnr_db_gain for row in rows]),
         str(len(taken)),
         ", ".join(str(sum(np.sign(gain) == sign for gain in taken)) for sign in (1, 0, -1)),
         f"{beyond.count('raised')}, {beyond.count('lowered')}",
     ]
 
 
-def _range(gains: Sequence[float]) -> str:
-    return f"{np.mean(gains):+.1f} ({min(gains):+.1f} to {max(gains):+.1f})"
+def gains_in_words(gains: Sequence[float]) -> str:
+    """Mean, least and most, to a tenth."""
+    mean, least, most = (round(float(value), 1) + 0.0 for value in (np.mean(gains), min(gains), max(gains)))
+    return f"{mean:+.1f} ({least:+.1f} to {most:+.1f})"
 
 
 def to_json(rows: Sequence[LastLayerRow]) -> str:

@@ -23,13 +23,14 @@ from policyport.core.errors import ConfigError
 from policyport.core.paired import ALPHA, holm, mcnemar
 from policyport.pipeline.adaround_study import NETWORKS, require_torch
 from policyport.pipeline.cells import cell, kept
+from policyport.pipeline.last_layer_study import gains_in_words
 
 if TYPE_CHECKING:
     from policyport.quantize.rounding.digits import Digits
 
 SHARES = (0.1, 0.25, 0.5, 1.0)
 HELD_OUT_EVERY = 5
-CODE = (Path(quantize.__path__[0]), Path(train.__path__[0]) / "last_layer.py", Path(__file__))
+CODE = (Path(quantize.__path__[0]), Path(train.__path__[0]) / "last_layer.py")
 
 
 @dataclass(frozen=True)
@@ -179,7 +180,7 @@ def _line(rows: Sequence[DuringRow], chosen: Sequence[int], beyond: set[int]) ->
         str(len(mine)),
         str(sum(row.taken for row in mine)),
         f"{np.mean([row.accuracy_before for row in mine]):.1f}",
-        f"{np.mean(gains):+.1f} ({min(gains):+.1f} to {max(gains):+.1f})",
+        gains_in_words(gains),
         f"{np.mean([row.loss_before for row in mine]):.3f}",
         f"{np.mean([row.loss_after for row in mine]):.3f}",
         f"{sum(gain > 0 for gain in sure)}, {sum(gain < 0 for gain in sure)}",
