@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import helper
-from policyport.core.errors import ToolError, UnsupportedModelError
+from policyport.core.errors import PolicyportError, ToolError, UnsupportedModelError
 from policyport.deploy import exports, reference
 from policyport.deploy.layers import Conv2d, FullyConnected, Lookup, Pool
 from policyport.deploy.lower import lower
@@ -256,15 +256,19 @@ ON_INTEGERS: dict[str, Build] = {
 }
 
 
-@pytest.mark.parametrize("name", ON_INTEGERS)
-def test_operators_on_integers(tmp_path: Path, name: str) -> None:
+def ended(name: str) -> tuple[Foreign, str]:
+    """A network of one such operator behind others, and its output made real."""
     n, q = on_integers(ON_INTEGERS[name])
     last = next(node for node in reversed(n.nodes) if node.op_type.startswith("Q") and node.op_type != "QuantizeLinear")
     at = 0 if last.op_type == "QLinearConcat" else -2 if last.op_type != "QLinearConv" else 6
-    grid = list(last.input)[at:][:2]
-    pairs, path = compared(n, n.node("DequantizeLinear", q, *grid), tmp_path)
-    assert len(lower(path).layers) >= 1 and {node.output[0] for node in n.nodes} >= {q}
-    assert len({tuple(pair.wanted.reshape(-1)) for pair in pairs}) == len(pairs)
+    return n, n.node("DequantizeLinear", q, *list(last.input)[at:][:2])
+
+
+@pytest.mark.parametrize("name", ON_INTEGERS)
+def test_operators_on_integers(tmp_path: Path, name: str) -> None:
+    pairs, path = compared(*ended(name), tmp_path)
+    assert len(lower(path).layers) >= 1
+    assert len({pair.layer for pair in pairs}) == len(pairs)
 
 
 def refused(n: Net, output: str, folder: Path, *words: str) -> None:
@@ -328,10 +332,30 @@ def test_a_file_that_onnxruntime_does_not_load(tmp_path: Path) -> None:
         run_whole(path, program, q)
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # numpy's, of scales that harm has made infinite
+@pytest.mark.parametrize("name", ["conv", "gemm", "concat"])
+def test_harmed_files_are_refused(tmp_path: Path, name: str) -> None:
+    n, output = ended(name)
+    whole = n.model(output, checked=False).SerializeToString()
+    path, chance = tmp_path / "net.onnx", np.random.default_rng(8)
+    read = 0
+    for _ in range(60):
+        harmed = bytearray(whole)
+        for at in chance.integers(0, len(harmed), 2):
+            harmed[at] ^= int(chance.integers(1, 256))
+        path.write_bytes(harmed)
+        try:
+            lower(path)
+            read += 1
+        except PolicyportError:
+            continue
+    assert 0 < read < 60
+
+
 def test_exports_compare_the_file_itself(tmp_path: Path) -> None:
-    n, q = on_integers(ON_INTEGERS["max_pool"])
+    n, output = ended("max_pool")
     path = tmp_path / "net.onnx"
-    onnx.save(n.model(n.node("DequantizeLinear", q, *n.grid(0.05, 100)), checked=False), path)
+    onnx.save(n.model(output, checked=False), path)
     program = lower(path)
     inputs = random_inputs(program, 20, np.random.default_rng(0))
     table = exports.write_exports(program, path, inputs, reference.run(program, inputs), tmp_path)
