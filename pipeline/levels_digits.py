@@ -26,6 +26,9 @@ CODE = (Path(quantize.__path__[0]), Path(core.__path__[0]))
 EPOCHS = 60
 """Of the trainings, in float32 and of the integers."""
 
+LEARNING_RATE = 1e-2
+"""Of the integers' training: weights of few bits change where a float one moves by half a step."""
+
 
 def right_images(
     folder: Path, network: str, seed: int, method: str, bits: int, input_bits: int, *, measured_only: bool = False
@@ -43,6 +46,7 @@ def right_images(
     """
     of = {"network": network, "seed": seed, "method": method, "bits": bits, "input_bits": input_bits}
     given = {**of, "epochs": EPOCHS, "code": code_version(*CODE)}
+    given |= {"learning_rate": LEARNING_RATE} if method == "qat" else {}
     name = f"{network}-seed{seed}.{method}.{bits}.input{input_bits}"
     if measured_only:
         found = kept(folder, name, given)
@@ -77,5 +81,5 @@ def _integers(graph: FloatGraph, data: Digits, method: str, bits: int, input_bit
     start = quantize_graph(graph, data.train_images, config, 8, rounding("lattice", refit_bias=True))
     if method != "qat":
         return start
-    settings = QatSettings(epochs=EPOCHS)
+    settings = QatSettings(epochs=EPOCHS, learning_rate=LEARNING_RATE)
     return finetune(start, data.train_images, data.train_labels, Objective("labels"), settings).network
