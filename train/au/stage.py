@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 _ROOT = Path(__file__).resolve().parents[1]
 CODE = (
-    *(_ROOT / name for name in ("au", "faces", "last_layer.py", "onnx_writer.py")),
+    *(_ROOT / name for name in ("au", "faces", "last_layer.py", "onnx_writer.py", "rollouts.py")),
     *(_ROOT.parent / name for name in ("core", "quantize/last_layer.py")),
 )
 """Source that the stage's key depends on."""
