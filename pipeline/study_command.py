@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from policyport.pipeline import au_study_command, codec_study_command
 
 if TYPE_CHECKING:
     from policyport.pipeline.quarl_cell import CellResult
@@ -178,7 +179,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="last-layer: what it is worth in the middle of a training, behind these shares of it [default: no; "
         "without a share 0.1 0.25 0.5 1]",
     )
-    _add_au_arguments(parser.add_argument_group("of the study au"))
+    au_study_command.add_arguments(parser.add_argument_group("of the study au"))
     add = parser.add_argument_group("of the study codec").add_argument
     add("--encoders", nargs="+", metavar="ENCODER", help="autoencoder, hybrid, linear [default: hybrid]")
     add("--losses", nargs="+", metavar="LOSS", help="mse, mse+ms-ssim, mse+ms-ssim+cycle [default: each]")
@@ -197,27 +198,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_au_arguments(group: argparse._ArgumentGroup) -> None:
-    add = group.add_argument
-    add("--variants", nargs="+", metavar="LOSSES", help="labels, +mv, +cr, +gcn, all [default: each]")
-    add("--regimes", nargs="+", metavar="REGIME", help="same, gap, noise: how labelled faces differ [default: each]")
-    add("--labelled", nargs="+", type=int, default=(25,), metavar="PERSONS", help="with labels [default: 25]")
-    add("--unlabelled", nargs="+", type=int, default=(200,), metavar="PERSONS", help="without [default: 200]")
-    add("--relation-steps", type=int, default=600, help="batches with the relation network [default: 600]")
-    add("--agreement-weight", type=float, default=50.0, help="of the co-regularization loss [default: 50]")
-    add("--view-weight", type=float, default=400.0, help="of the multi-view loss [default: 400]")
-    add("--shared-augmentation", action="store_true", help="both views see the same variant of a picture [default: no]")
-    add(
-        "--trained",
-        nargs="+",
-        type=Path,
-        metavar="DIR",
-        help="with --bits: finished train artifacts [default: those of recipes/au.toml and recipes/au-depthwise.toml]",
-    )
-    add("--test-persons", type=int, default=192, help="with --bits: who are looked at, 32 times each [default: 192]")
-    add("--selective", action="store_true", help="selective learning in the label loss [default: no]")
-
-
 Tell = Callable[[str], None]
 """Says a line, or nothing where the command is to be quiet."""
 
@@ -227,12 +207,8 @@ Files = dict[str, str]
 
 def execute(arguments: argparse.Namespace) -> int:
     """Run the study and write its files."""
-    from policyport.pipeline import codec_study_command
-
     arguments.seeds = arguments.seeds or ((0, 1, 2) if arguments.study == "levels" else (0,))
-    name = arguments.study
-    if name == "au":  # a recipe's run
-        name = "au-bits" if arguments.bits else "au-study"
+    name = au_study_command.study_name(arguments) if arguments.study == "au" else arguments.study
     if arguments.study == "levels" and arguments.agents:
         name = "levels-agents"
     if arguments.study == "codec" or arguments.peer:
@@ -245,7 +221,7 @@ def execute(arguments: argparse.Namespace) -> int:
     studies: dict[str, Callable[[argparse.Namespace, Tell], Files]] = {
         "actors": _actors,
         "adaround": _adaround,
-        "au": _au,
+        "au": lambda arguments, tell: au_study_command.study_au(arguments, _stages(arguments), tell),
         "codec": lambda arguments, tell: codec_study_command.study_codec(arguments, _stages(arguments), tell),
         "deployment": _deployment,
         "last-layer": _last_layer,
@@ -440,50 +416,6 @@ def _last_layer_during(arguments: argparse.Namespace, tell: Tell) -> Files:
     )
     rows = study.study_during(request, said)
     return {"during.json": study.to_json(rows), "during.md": study.to_markdown(rows)}
-
-
-def _au_bits(arguments: argparse.Namespace, tell: Tell) -> Files:
-    from policyport.pipeline import au_bits as study
-
-    request = study.BitsRequest(
-        arguments.out,
-        tuple(arguments.trained or study.TRAINED),
-        tuple(arguments.bits),
-        tuple(arguments.methods or study.METHODS),
-        arguments.steps,
-        arguments.test_persons,
-        arguments.measured_only,
-    )
-    rows = study.run_au_bits(request, _stages(arguments), lambda row: tell(study.line_of(row)))
-    return {"bits.json": study.to_json(rows), "bits.md": study.to_markdown(rows)}
-
-
-def _au(arguments: argparse.Namespace, tell: Tell) -> Files:
-    if arguments.bits:
-        return _au_bits(arguments, tell)
-    from policyport.pipeline import au_study as study
-    from policyport.pipeline.au_study_page import render_page
-
-    def said(cell: study.AuCell, result: study.AuResult) -> None:
-        tell(f"{cell.name:<32} mean F1 {result.f1:.3f}, AUC {result.auc:.3f}")
-
-    cells = study.grid(
-        arguments.variants or study.VARIANTS,
-        arguments.regimes or study.REGIMES,
-        arguments.labelled,
-        arguments.unlabelled,
-        arguments.seeds,
-        arguments.steps or 1000,
-        arguments.relation_steps,
-        arguments.agreement_weight,
-        arguments.view_weight,
-    )
-    chosen = {"shared_augmentation": arguments.shared_augmentation, "selective": arguments.selective}
-    cells = [dataclasses.replace(cell, **chosen) for cell in cells]
-    found = study.run_au_study(cells, arguments.out / "cells", arguments.workers, said)
-    rows = study.rows_of(found)
-    tables = [study.markdown(rows), *map(study.units_markdown, rows)]
-    return {"study.csv": study.to_csv(found), "study.md": "\n\n".join(tables) + "\n", "study.html": render_page(rows)}
 
 
 def _one_width(arguments: argparse.Namespace) -> int:
