@@ -41,7 +41,8 @@ class QuantizedConstant:
 
     def real(self) -> Reals:
         """The values it stands for."""
-        return self.values * _along(self.scale, self.axis, self.values.ndim)
+        found: Reals = self.values.astype(np.float64) * _along(self.scale, self.axis, self.values.ndim)
+        return found
 
 
 @dataclass(frozen=True)

@@ -104,7 +104,7 @@ def run_au_bits(request: BitsRequest, say: Say, said: Callable[[BitsRow], None])
     """
     _require("method", request.methods, tuple(METHODS))
     _require("width", request.bits, WEIGHT_BITS)
-    asked = [method for method in METHODS if method in request.methods]
+    asked: list[Method] = [method for method in METHODS if method in request.methods]
     rows = []
     for path in request.trained:
         judge = Judge(open_artifact(path, "train"), request.persons)
@@ -235,7 +235,8 @@ def _row(judge: Judge, bits: int, method: Method, request: BitsRequest, say: Say
         found = _measured(judge, bits, method, name, request, say)
     if found is None:
         return None
-    return BitsRow(judge.name, bits, method, **found | {"difference": Interval(**found["difference"])})
+    figures: dict[str, Any] = {**found, "difference": Interval(**found["difference"])}
+    return BitsRow(judge.name, bits, method, **figures)
 
 
 def _measured(judge: Judge, bits: int, method: Method, name: str, request: BitsRequest, say: Say) -> dict[str, Any]:

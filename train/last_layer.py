@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -83,7 +83,8 @@ def post_train(
     :raises ConfigError: a layer of another kind, or one that the module does not run once
     :raises ObservationError: features and targets that do not fit each other, NaN or infinity
     """
-    start = _read(layer)
+    solvable = _solvable(layer)
+    start = _read(solvable)
     with _evaluating(module):
         seen, judging = (_features(module, layer, x, batch) for x in (inputs, held_out[0]))
     known, judged = (_rows(t, layer, kind) for t in (targets, held_out[1]))
@@ -93,7 +94,7 @@ def post_train(
         found = solve(start, seen, known, kind, held_out=(judging, judged), penalties=penalties)
         head, step = found.head, LastLayerStep((found.penalty,), found.loss_before, found.loss_after)
     if step.taken:
-        _write(layer, head)
+        _write(solvable, head)
     return step
 
 
@@ -129,25 +130,35 @@ def _known(rows: Rows, output: int) -> Rows:
     return features[known], labels[known, output : output + 1]
 
 
-def _read(layer: nn.Module) -> Head:
-    """Weights and bias in float64."""
+def _solvable(layer: nn.Module) -> nn.Linear | nn.Conv2d:
+    """The layer, where it is of a kind that can be solved.
+
+    :raises ConfigError: it is of another
+    """
     plain = isinstance(layer, nn.Linear) or (
         isinstance(layer, nn.Conv2d)
         and (layer.kernel_size, layer.stride, layer.padding, layer.groups) == ((1, 1), (1, 1), (0, 0), 1)
     )
-    if not plain or layer.bias is None:
-        raise ConfigError(
-            "no layer that can be solved",
-            where="layer",
-            expected="a Linear, or a Conv2d of kernel 1, stride 1, one group and no padding, with a bias",
-            got=repr(layer),
-        )
+    if plain and layer.bias is not None:
+        return cast(nn.Linear | nn.Conv2d, layer)
+    raise ConfigError(
+        "no layer that can be solved",
+        where="layer",
+        expected="a Linear, or a Conv2d of kernel 1, stride 1, one group and no padding, with a bias",
+        got=repr(layer),
+    )
+
+
+def _read(layer: nn.Linear | nn.Conv2d) -> Head:
+    """Weights and bias in float64."""
+    assert layer.bias is not None
     weights, bias = (part.detach().cpu().numpy().astype(np.float64) for part in (layer.weight, layer.bias))
     return Head(weights.reshape(len(bias), -1), bias)
 
 
-def _write(layer: nn.Module, head: Head) -> None:
+def _write(layer: nn.Linear | nn.Conv2d, head: Head) -> None:
     with torch.no_grad():
+        assert layer.bias is not None
         for parameter, values in ((layer.weight, head.weights), (layer.bias, head.bias)):
             parameter.copy_(torch.from_numpy(values.reshape(tuple(parameter.shape))))
 

@@ -32,6 +32,7 @@ def _solve(view: View, labelled: LabelledFaces, validation: LabelledFaces) -> La
     device = view.classifier.weight.device
     folded = view.folded().to(device)
     dense = folded[-1]
+    assert isinstance(dense, nn.Linear)  # what a folded view ends in
     (inputs, labels), held_out = (
         (torch.from_numpy(part.images), torch.from_numpy(part.labels)) for part in (labelled, validation)
     )

@@ -62,12 +62,13 @@ def train_au(config: AuConfig, out: Path) -> Artifact:
     try:
         artifact, own = (None, config) if config.network is None else finished(config)
         training, validation, test, unlabelled = pictures_of(own)
+        trained = None
         if artifact is None:
             trained = learn(recipe_of(config), training, unlabelled, validation, partial / "checkpoint.pt")
         with write_artifact(out, "train", inputs=inputs, config=to_table(config), code=code) as writer:
-            if artifact is None:
+            if trained is not None:
                 writer.figures.update(_export(config, trained, (training, validation, test), writer.path))
-            else:
+            elif artifact is not None:
                 take(artifact, training, test, writer)
             if own.qat_weights is not None:
                 parts = training, validation, test
