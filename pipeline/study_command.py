@@ -408,7 +408,7 @@ def _last_layer_during(arguments: argparse.Namespace, tell: Tell) -> Files:
 
     request = study.DuringRequest(
         arguments.out,
-        tuple(arguments.networks),
+        tuple(arguments.networks or ("mlp",)),
         tuple(arguments.seeds),
         arguments.epochs,
         tuple(arguments.during or study.SHARES),

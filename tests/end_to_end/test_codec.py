@@ -231,7 +231,9 @@ def test_methods_are_compared_by_decoded_pictures(run: Path, tmp_path: Path) -> 
     assert main([*line, "--activations", "int8", "--out", str(tmp_path)]) == 0
     found = json.loads((tmp_path / "compare.json").read_text())
     assert found["metric_name"] == f"PSNR in dB at quality {QUALITY}"
-    eight, two = found["cells"]
+    half, eight, two = found["cells"]
+    assert (half["method"], half["bits"]) == ("fp16", 16)
+    assert half["metric"] == pytest.approx(found["float_metric"], abs=0.01)
     assert eight["metric"] == pytest.approx(found["float_metric"], abs=0.01)
     assert eight["bits_per_pixel"] == pytest.approx(found["float_bits_per_pixel"], rel=0.01)
     assert two["metric"] < eight["metric"] - 0.1 and two["bits_per_pixel"] > 1.03 * eight["bits_per_pixel"]
