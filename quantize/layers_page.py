@@ -97,9 +97,8 @@ def _operator(place: int, node: QuantizedNode, row: Row, statistics: Mapping[str
         channels = "one scale" if len(np.unique(node.weight_scale)) == 1 else "a scale for each output channel"
         caption = f"Weights before rounding, int{node.weight_bits}, {channels}"
         figures.insert(0, Figure(Markup(weights_plot(place, node)), caption))
-    low, high = shown.range
-    step = shown.scale / 2
-    outside = float(np.mean((sample < low - step) | (sample > high + step)))
+    (low, high), step, seen = node.output.range, node.output.scale / 2, statistics[node.name].sample
+    outside = float(np.mean((seen < low - step) | (seen > high + step)))
     return Operator(place, row, " x ".join(map(str, node.output.shape)), outside, tuple(figures))
 
 

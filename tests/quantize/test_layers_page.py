@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import numpy as np
+import pytest
 from policyport.quantize.calibrate import collect
 from policyport.quantize.config import QuantizeConfig
 from policyport.quantize.layers import layer_rows
@@ -60,3 +61,15 @@ def test_values_that_a_range_cuts_off_are_counted(make_graph, tmp_path, save_gra
         cells = re.findall(r'<td class="n">([\d.]+) %</td>', (tmp_path / "layers.html").read_text(encoding="utf-8"))
         shares.append([float(cell) for cell in cells])
     assert max(shares[0]) == 0 and min(shares[1]) > 10
+
+
+def test_what_few_levels_behind_a_table_cut_off_is_counted(make_graph, tmp_path, save_graph):
+    path = save_graph(make_graph((4, 8, 2), ("Tanh", "")), tmp_path / "net.onnx")
+    seen = np.random.default_rng(0).normal(size=(400, 4)).astype(np.float32)
+    network, _, page = page_of(path, seen, tmp_path, QuantizeConfig(activation_bits=2))
+    output = network.nodes[0].output
+    values = read_onnx(path).trace(seen)[output.name]
+    low, high = output.range
+    beyond = np.mean((values < low - output.scale / 2) | (values > high + output.scale / 2))
+    assert beyond > 0.01
+    assert float(re.findall(r'<td class="n">([\d.]+) %</td>', page)[0]) == pytest.approx(100 * beyond, abs=0.5)
