@@ -45,15 +45,33 @@ def p_as_large(differences: NDArray[np.floating[Any]]) -> float:
 
     :param differences: [n], of pairs
     """
-    from scipy.special import stdtr
-
     values = np.asarray(differences, np.float64)
     if len(values) < 2:
         return 1.0
     mean, error = float(values.mean()), float(values.std(ddof=1)) / math.sqrt(len(values))
     if error == 0.0:
         return 0.0 if mean > 0 else 1.0
-    return float(stdtr(len(values) - 1, -mean / error))
+    return t_tail(mean / error, len(values) - 1)
+
+
+def t_tail(t: float, degrees: int) -> float:
+    """P(T > t) of Student's t.
+
+    :param degrees: of freedom, 1 at the least
+    """
+    from scipy.special import stdtr
+
+    return float(stdtr(degrees, -t))
+
+
+def t_quantile(tail: float, degrees: int) -> float:
+    """The t that leaves ``tail``, between 0 and 1, above it.
+
+    :param degrees: of freedom, 1 at the least
+    """
+    from scipy.special import stdtrit
+
+    return -float(stdtrit(degrees, tail))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

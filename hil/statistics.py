@@ -13,6 +13,7 @@ from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
+from policyport.core.paired import t_quantile, t_tail
 
 Returns = NDArray[np.float64]
 
@@ -99,8 +100,8 @@ def equivalence(board: Returns, reference: Returns, margin: float) -> Equivalenc
         inside = abs(mean) < margin and count > 1
         return Equivalence(margin, mean, mean, mean, 0.0 if inside else 1.0, inside)
     degrees = count - 1
-    p_value = max(_t_tail((mean + margin) / error, degrees), _t_tail((margin - mean) / error, degrees))
-    reach = _t_quantile(ALPHA, degrees) * error
+    p_value = max(t_tail((mean + margin) / error, degrees), t_tail((margin - mean) / error, degrees))
+    reach = t_quantile(ALPHA, degrees) * error
     return Equivalence(margin, mean, mean - reach, mean + reach, p_value, p_value < ALPHA)
 
 
@@ -118,7 +119,7 @@ def planned_episodes(spread: float, margin: float, power: float = POWER) -> int:
     normal = NormalDist()
     asked = ratio * sum(normal.inv_cdf(1.0 - tail) for tail in tails)
     count = int(min(max(2, math.ceil(asked**2)), MOST_PLANNED))
-    while count < LIKE_NORMAL and math.sqrt(count) < ratio * sum(_t_quantile(tail, count - 1) for tail in tails):
+    while count < LIKE_NORMAL and math.sqrt(count) < ratio * sum(t_quantile(tail, count - 1) for tail in tails):
         count += 1
     return count
 
@@ -126,41 +127,3 @@ def planned_episodes(spread: float, margin: float, power: float = POWER) -> int:
 def deviation(values: Returns) -> float:
     """Sample standard deviation (n - 1); 0 for one value."""
     return float(values.std(ddof=1)) if len(values) > 1 else 0.0
-
-
-def _t_tail(t: float, degrees: int) -> float:
-    """P(T > t) of Student's t, by the regularized incomplete beta function."""
-    half = 0.5 * _incomplete_beta(degrees / 2.0, 0.5, degrees / (degrees + t * t))
-    return half if t > 0 else 1.0 - half
-
-
-def _t_quantile(tail: float, degrees: int) -> float:
-    """The t that leaves ``tail`` (below one half) above it, by bisection."""
-    low, high = 0.0, 1e6
-    for _ in range(200):
-        middle = (low + high) / 2
-        low, high = (middle, high) if _t_tail(middle, degrees) > tail else (low, middle)
-    return (low + high) / 2
-
-
-def _incomplete_beta(a: float, b: float, x: float) -> float:
-    """I_x(a, b) by its continued fraction (Lentz), Abramowitz and Stegun 26.5.8."""
-    if x <= 0.0 or x >= 1.0:
-        return 0.0 if x <= 0.0 else 1.0
-    if x > (a + 1) / (a + b + 2):
-        return 1.0 - _incomplete_beta(b, a, 1.0 - x)
-    log_front = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x)
-    tiny = 1e-300
-    c, d = 1.0, 1.0 / (1.0 - (a + b) * x / (a + 1.0))
-    value = d
-    for m in range(1, 500):
-        for numerator in (
-            m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m)),
-            -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1)),
-        ):
-            d = 1.0 / (1.0 + numerator * d or tiny)
-            c = 1.0 + numerator / c or tiny
-            value *= c * d
-        if abs(c * d - 1.0) < 1e-15:
-            break
-    return math.exp(log_front) * value / a

@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 from policyport.core.artifact import Artifact, code_version, open_artifact
 from policyport.core.errors import ConfigError
-from policyport.pipeline.au_bootstrap import Counts, Interval, f1_difference
+from policyport.hil.robust import Interval
+from policyport.pipeline.au_bootstrap import Counts, f1_difference
 from policyport.pipeline.cells import cell as kept_cell
 from policyport.pipeline.run import Say, run_stage
 from policyport.pipeline.stages import TRAINERS
@@ -75,7 +76,7 @@ class BitsRow:
     @property
     def percent(self) -> float:
         """The difference, in percent of float32's mean F1."""
-        return 100 * self.difference.mean / self.float_f1
+        return 100 * self.difference.value / self.float_f1
 
 
 @dataclass(frozen=True)
@@ -298,7 +299,7 @@ def to_markdown(rows: Sequence[BitsRow]) -> str:
             _how(row),
             f"{row.weight_bytes:,}",
             f"{row.f1:.4f}",
-            f"{row.difference.mean:+.4f} ({row.difference.low:+.4f} to {row.difference.high:+.4f})",
+            f"{row.difference.value:+.4f} ({row.difference.low:+.4f} to {row.difference.high:+.4f})",
             f"{row.percent:+.1f}",
             f"{row.auc:.4f}",
         )

@@ -6,18 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from policyport.hil.robust import Interval
+from policyport.hil.statistics import ALPHA
 
 DRAWS = 4000
 SEED = 0
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A difference, and the ends of its 95 % interval."""
-
-    mean: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)
@@ -61,5 +54,5 @@ def f1_difference(ours: Counts, theirs: Counts) -> Interval:
     drawn = np.random.default_rng(SEED).multinomial(persons, np.full(persons, 1 / persons), DRAWS)
     both = np.concatenate([np.ones((1, persons), np.int64), drawn])
     differences = ours.mean_f1(both) - theirs.mean_f1(both)
-    low, high = np.percentile(differences[1:], [2.5, 97.5])
+    low, high = np.quantile(differences[1:], [ALPHA / 2, 1 - ALPHA / 2])
     return Interval(float(differences[0]), float(low), float(high))

@@ -126,15 +126,16 @@ def label(node: Any) -> str:
     return f"{node.op_type} node {node.name or node.output[0]!r}"
 
 
-def open_onnx(path: Path, state: Sequence[StateVector] = ()) -> OnnxFile:
+def open_onnx(path: Path, state: Sequence[StateVector] = (), model: Any | None = None) -> OnnxFile:
     """Open and check a file.
 
     :param state: of a recurrent network, as its task has it
+    :param model: what :func:`converted` made of it, where it is in another format; None converts it
     :raises ArtifactError: missing, torn, or no ONNX
     :raises UnsupportedModelError: already quantized; several inputs or outputs; an input of another kind
     """
-    model = _load(path)
-    graph = model.graph
+    opened: Any = _load(path) if model is None else model
+    graph = opened.graph
     _refuse_quantized(graph, path)
     constants = {tensor.name: read_tensor(tensor, path) for tensor in graph.initializer}
     nodes, names = _without_passed_over(graph)
@@ -152,7 +153,7 @@ def open_onnx(path: Path, state: Sequence[StateVector] = ()) -> OnnxFile:
     outputs = [_source(name, names) for name in (*results, *(vector.output for vector in state))]
     counts = Counter([name for node in nodes for name in node.input if name] + outputs)
     name, shape = _observation(graph, constants, path, state)
-    opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 1)
+    opset = next((entry.version for entry in opened.opset_import if entry.domain in ("", "ai.onnx")), 1)
     return OnnxFile(
         path,
         graph.name or path.stem,

@@ -48,7 +48,7 @@ from policyport.quantize.onnx_windows import joined_pads, read_margin, read_size
 Reals = NDArray[np.float64]
 
 
-def read_onnx(path: Path, state: Sequence[StateVector] = ()) -> FloatGraph:
+def read_onnx(path: Path, state: Sequence[StateVector] = (), model: Any | None = None) -> FloatGraph:
     """A float32 ONNX file as a graph.
 
     Operators by constants before everything else are the host's part; batch normalization and other
@@ -57,11 +57,12 @@ def read_onnx(path: Path, state: Sequence[StateVector] = ()) -> FloatGraph:
     of the step after behind the output.
 
     :param state: of a recurrent network, as its task has it
+    :param model: the ``onnx.ModelProto`` of a file in another format, where it is made already
     :raises ArtifactError: the file is missing, torn or no ONNX
     :raises UnsupportedModelError: the model is quantized already; or an operator, an attribute or a
         topology that is not supported: the node is named, and what is supported
     """
-    file = open_onnx(path, state)
+    file = open_onnx(path, state, model)
     build = Builder(file)
     for node in file.nodes:
         _take(build, node)

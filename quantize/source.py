@@ -14,7 +14,7 @@ from policyport.core.errors import ArtifactError
 from policyport.core.task import Task
 from policyport.quantize.graph import FloatGraph
 from policyport.quantize.nodes import Floats
-from policyport.quantize.onnx_file import FILES
+from policyport.quantize.onnx_file import FILES, converted
 from policyport.quantize.onnx_reader import read_onnx
 from policyport.quantize.sequences import with_states
 from policyport.quantize.trained import INTEGERS
@@ -39,6 +39,9 @@ class Source:
 
     held_out: Floats
     """[m, inputs]: from other episodes, for figures."""
+
+    converted: Any | None = None
+    """The ``onnx.ModelProto`` that a file in another format was made into."""
 
     integers: Path | None = None
     """What quantization-aware training left beside the network, to be read by :mod:`policyport.quantize.trained`."""
@@ -79,7 +82,8 @@ def open_source(model: Path) -> Source:
 
 def _read(onnx_path: Path, key: str, task_path: Path, observations_path: Path) -> Source:
     task = Task.read(task_path)
-    graph = read_onnx(onnx_path, task.state)
+    made = converted(onnx_path)
+    graph = read_onnx(onnx_path, task.state, made)
     sizes = (graph.input_size - task.state_size, graph.output_size - task.state_size)
     if sizes != (task.observation_size, task.output_size):
         raise ArtifactError(
@@ -90,7 +94,7 @@ def _read(onnx_path: Path, key: str, task_path: Path, observations_path: Path) -
         )
     graph = replace(graph, limits=_limits(graph, task))
     observations, held_out = _observations(observations_path, task, graph)
-    return Source(onnx_path, key, graph, task, task_path, observations_path, observations, held_out)
+    return Source(onnx_path, key, graph, task, task_path, observations_path, observations, held_out, made)
 
 
 def _limits(graph: FloatGraph, task: Task) -> tuple[Floats, Floats] | None:

@@ -59,7 +59,7 @@ def quantize(model: Path, config: QuantizeConfig, out: Path, costs: CostModel | 
         if source.task.state:
             _write_inputs(source, writer)
         write_qdq(network, writer.path / "model.onnx")
-        _keep_float(source.model, writer)
+        _keep_float(source, writer)
         rows = layer_rows(source.graph, network, source.held_out)
         write_layers(rows, writer.path / "layers.json", writer.path / "layers.csv")
         writer.figures.update(_figures(source, tried))
@@ -106,16 +106,14 @@ def for_task(config: QuantizeConfig, source: Source) -> QuantizeConfig:
     return dataclasses.replace(config, input_gain=False, layer_activation_bits=(*wide, *config.layer_activation_bits))
 
 
-def _keep_float(model: Path, writer: ArtifactWriter) -> None:
+def _keep_float(source: Source, writer: ArtifactWriter) -> None:
     """The float network as ONNX beside the integers; a TFLite or torch file becomes one."""
+    if source.converted is None:
+        writer.copy(source.model, "float.onnx")
+        return
     import onnx
-    from policyport.quantize.onnx_file import converted
 
-    made = converted(model)
-    if made is None:
-        writer.copy(model, "float.onnx")
-    else:
-        onnx.save(made, writer.path / "float.onnx")
+    onnx.save(source.converted, writer.path / "float.onnx")
 
 
 def _rewritten(source: Source, config: QuantizeConfig) -> Source:

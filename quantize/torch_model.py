@@ -48,7 +48,7 @@ def onnx_of_torch(path: Path) -> Any:
     except Exception as error:  # whatever a torn archive makes torch raise
         raise ArtifactError("torn model: torch does not load it", where=path, got=_short(error)) from error
     names = program.graph_signature.user_inputs
-    shapes = [node.meta["val"].shape for node in program.graph.nodes if node.op == "placeholder" and node.name in names]
+    shapes = [node.meta["val"].shape for node in program.graph.nodes if node.name in names]
     if len(shapes) != 1:
         raise UnsupportedModelError("not a network that is taken", where=path, expected=ONE_INPUT, got=names)
     if isinstance(shapes[0][0], int) and shapes[0][0] != 1:

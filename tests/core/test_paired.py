@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from policyport.core.paired import ALPHA, holm, mcnemar, p_as_large, p_as_many
+from policyport.core.paired import ALPHA, holm, mcnemar, p_as_large, p_as_many, t_quantile, t_tail
 
 counts = st.integers(0, 200)
 
@@ -65,3 +65,14 @@ def test_chance_alone_is_found_no_more_often_than_the_level() -> None:
     rng = np.random.default_rng(0)
     gained = rng.binomial(30, 0.5, 2000)
     assert np.mean([mcnemar(int(one), 30 - int(one)) < ALPHA for one in gained]) <= ALPHA
+
+
+T_TABLE = [(1, 0.05, 6.3138), (4, 0.05, 2.1318), (19, 0.05, 1.7291), (19, 0.025, 2.0930), (120, 0.05, 1.6577)]
+"""Degrees of freedom, upper tail, t: any table of Student's distribution."""
+
+
+@pytest.mark.parametrize(("degrees", "tail", "t"), T_TABLE)
+def test_student_t_is_the_published_one(degrees: int, tail: float, t: float) -> None:
+    assert t_quantile(tail, degrees) == pytest.approx(t, abs=1e-4)
+    assert t_tail(t, degrees) == pytest.approx(tail, abs=1e-5)
+    assert t_tail(-t, degrees) == pytest.approx(1 - tail, abs=1e-5)

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from policyport.core.errors import ConfigError
 from policyport.core.recognition import recognition
+from policyport.hil.robust import Interval
 from policyport.pipeline import au_bits
 from policyport.pipeline.au_bits import BitsRequest, BitsRow, run_au_bits, to_markdown
-from policyport.pipeline.au_bootstrap import Counts, Interval, f1_difference
+from policyport.pipeline.au_bootstrap import Counts, f1_difference
 from policyport.pipeline.cli import main
 from policyport.quantize.rounding.methods import rounding
 
@@ -50,7 +51,7 @@ def test_an_interval_is_of_the_difference_on_the_same_persons() -> None:
     assert f1_difference(ours, ours) == Interval(0.0, 0.0, 0.0)
     worse = called ^ (np.random.default_rng(5).random(called.shape) < 0.2)
     found = f1_difference(Counts.of(worse, labels, persons), ours)
-    assert found.low < found.mean < found.high < 0
+    assert found.low < found.value < found.high < 0
     half = f1_difference(*(Counts.of(part[:180], labels[:180], persons[:180]) for part in (worse, called)))
     assert 1.1 < (half.high - half.low) / (found.high - found.low) < 1.9  # about the root of 2
 
@@ -98,7 +99,7 @@ def test_a_study_is_written_and_goes_on(tmp_path: Path, monkeypatch: pytest.Monk
     assert [row["method"] for row in rows] == ["float", "lattice", "thresholds", "qat"]
     assert {(row["pictures"], row["persons"]) for row in rows} == {(64, 2)}
     assert [row["bits"] for row in rows] == [32, 3, 3, 3] and rows[0]["auc"] == rows[0]["float_auc"]
-    assert all(row["difference"]["mean"] == pytest.approx(row["f1"] - row["float_f1"]) for row in rows)
+    assert all(row["difference"]["value"] == pytest.approx(row["f1"] - row["float_f1"]) for row in rows)
     assert "| AU-plain-32 | 3 bits | integer least squares |" in page.read_text()
 
     def never(*_: Any) -> Any:

@@ -7,7 +7,6 @@ unit's threshold is tuned anew on the validation persons, averaged over sets of 
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -28,6 +27,7 @@ from policyport.quantize.rounding.methods import rounding
 from policyport.quantize.simulate import predict
 from policyport.quantize.source import Source
 from policyport.train.au.augment import CENTRE, SPAN, augmented
+from policyport.train.au.checkpoint import load, restore, save
 from policyport.train.au.data import LabelledFaces
 from policyport.train.au.export import logit
 from policyport.train.au.losses import UNKNOWN
@@ -113,7 +113,7 @@ def learn_integers(
                 _evaluate(state, source, validation)
                 advance(state.step, f"AUC {state.curve[-1]['auc']:.3f}, F1 {state.curve[-1]['f1']:.3f}")
                 if checkpoint is not None:
-                    _save(state, checkpoint)
+                    save(state, "module", checkpoint, start=state.module.start)
     state.module.load_state_dict(state.best_weights)
     network = state.module.cpu().settled(validation.observations[:COMPARED])
     return TrainedIntegers(with_thresholds(network, validation), state.curve)
@@ -218,21 +218,8 @@ def _evaluate(state: State, source: Source, validation: LabelledFaces) -> None:
         state.best_weights = {name: value.clone() for name, value in state.module.state_dict().items()}
 
 
-def _save(state: State, checkpoint: Path) -> None:
-    fields = {f.name: getattr(state, f.name) for f in dataclasses.fields(state)}
-    fields |= {"module": state.module.state_dict(), "optimizer": state.optimizer.state_dict()}
-    fields |= {"generator": state.generator.get_state(), "start": state.module.start}
-    partial = checkpoint.with_suffix(".partial")
-    torch.save(fields, partial)
-    partial.replace(checkpoint)
-
-
-def _restore(recipe: IntegerRecipe, checkpoint: Path) -> State:
-    fields = torch.load(checkpoint, map_location="cpu", weights_only=False)
+def _restore(recipe: IntegerRecipe, path: Path) -> State:
+    fields = load(path)
     state = _begin(recipe, fields.pop("start"))
-    state.module.load_state_dict(fields.pop("module"))
-    state.optimizer.load_state_dict(fields.pop("optimizer"))
-    state.generator.set_state(fields.pop("generator"))
-    for name, value in fields.items():
-        setattr(state, name, value)
+    restore(state, "module", fields)
     return state

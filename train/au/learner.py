@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from policyport.core.progress import progress
 from policyport.core.recognition import Recognition, recognition
 from policyport.train.au.augment import augmented, network_input
+from policyport.train.au.checkpoint import load, restore, save
 from policyport.train.au.data import LabelledFaces
 from policyport.train.au.last_layer import solve_last_layers
 from policyport.train.au.losses import agreement_loss, label_loss, selected, view_loss
@@ -126,7 +127,7 @@ def learn(
                 _evaluate(state, validation)
                 advance(state.step, f"AUC {state.curve[-1]['auc']:.3f}, F1 {state.curve[-1]['f1']:.3f}")
                 if checkpoint is not None:
-                    _save(state, checkpoint)
+                    save(state, "model", checkpoint)
                 if state.waited >= recipe.patience:
                     _skip(state, recipe)
     trained = _best(state)
@@ -258,21 +259,8 @@ def _evaluate(state: State, validation: LabelledFaces) -> None:
         state.waited += 1
 
 
-def _save(state: State, checkpoint: Path) -> None:
-    fields = {f.name: getattr(state, f.name) for f in dataclasses.fields(state)}
-    fields |= {"model": state.model.state_dict(), "optimizer": state.optimizer.state_dict()}
-    fields["generator"] = state.generator.get_state()
-    partial = checkpoint.with_suffix(".partial")
-    torch.save(fields, partial)
-    partial.replace(checkpoint)
-
-
-def _restore(state: State, recipe: Recipe, labelled: LabelledFaces, checkpoint: Path) -> None:
-    fields = torch.load(checkpoint, map_location="cpu", weights_only=False)
+def _restore(state: State, recipe: Recipe, labelled: LabelledFaces, path: Path) -> None:
+    fields = load(path)
     if any("relation" in name for name in fields["model"]):
         _relate(state, recipe, labelled)
-    state.model.load_state_dict(fields.pop("model"))
-    state.optimizer.load_state_dict(fields.pop("optimizer"))
-    state.generator.set_state(fields.pop("generator"))
-    for name, value in fields.items():
-        setattr(state, name, value)
+    restore(state, "model", fields)
