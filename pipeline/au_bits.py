@@ -19,7 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 from policyport.core.artifact import Artifact, code_version, open_artifact
 from policyport.core.errors import ConfigError
+from policyport.core.page import Figure
 from policyport.hil.robust import Interval
+from policyport.pipeline import study_files
 from policyport.pipeline.au_bootstrap import Counts, f1_difference
 from policyport.pipeline.cells import cell as kept_cell
 from policyport.pipeline.run import Say, run_stage
@@ -281,19 +283,14 @@ def _trained(judge: Judge, bits: int, steps: int | None, folder: Path, say: Say)
 HEADER = ("network", "weights", "how", "bytes", "mean F1", "difference to float32", "in % of it", "mean AUC")
 
 
-def to_markdown(rows: Sequence[BitsRow]) -> str:
-    """The block of the documentation."""
-    first = rows[0]
-    note = (
-        f"{first.pictures:,} rendered faces of {first.persons} persons on whom nothing was trained or tuned; the "
-        "difference with its 95 % interval over them, paired (bootstrap of persons). Activations have 8 bits."
-    )
-    lines = [note, "", f"| {' | '.join(HEADER)} |", f"|{'---|' * len(HEADER)}"]
+def table(rows: Sequence[BitsRow]) -> list[list[str]]:
+    """Lines of cells, the head first; float32 before each network's own."""
+    lines: list[list[str]] = [list(HEADER)]
     seen: set[str] = set()
     for row in rows:
         if row.network not in seen:
             seen.add(row.network)
-            lines.append(f"| {row.network} | float32 | | | {row.float_f1:.4f} | | | {row.float_auc:.4f} |")
+            lines.append([row.network, "float32", "", "", f"{row.float_f1:.4f}", "", "", f"{row.float_auc:.4f}"])
         words = (
             _width(row),
             _how(row),
@@ -303,8 +300,50 @@ def to_markdown(rows: Sequence[BitsRow]) -> str:
             f"{row.percent:+.1f}",
             f"{row.auc:.4f}",
         )
-        lines.append(f"| {row.network} | {' | '.join(words)} |")
-    return "\n".join(lines) + "\n"
+        lines.append([row.network, *words])
+    return lines
+
+
+def _note(rows: Sequence[BitsRow]) -> str:
+    first = rows[0]
+    return (
+        f"{first.pictures:,} rendered faces of {first.persons} persons on whom nothing was trained or tuned; the "
+        "difference with its 95 % interval over them, paired (bootstrap of persons). Activations have 8 bits."
+    )
+
+
+def to_markdown(rows: Sequence[BitsRow]) -> str:
+    """The block of the documentation."""
+    head, *body = table(rows)
+    lines = [_note(rows), "", f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    return "\n".join([*lines, *(f"| {' | '.join(line)} |" for line in body)]) + "\n"
+
+
+def to_csv(rows: Sequence[BitsRow]) -> str:
+    """A line for each row, the difference's ends in columns of their own."""
+    records = []
+    for row in rows:
+        record = dataclasses.asdict(row)
+        ends = record.pop("difference")
+        records.append(record | {f"difference_{name}": end for name, end in ends.items()})
+    return study_files.to_csv(records)
+
+
+def render_page(rows: Sequence[BitsRow]) -> str:
+    """The table and, for each network, the difference from float32 over the width of the weights."""
+    figures = [Figure(_over_bits(rows, name), name) for name in dict.fromkeys(row.network for row in rows)]
+    title = "What few bits cost networks that see action units"
+    return study_files.render(title, _note(rows), [("By network and width", table(rows))], figures)
+
+
+def _over_bits(rows: Sequence[BitsRow], network: str) -> str:
+    lines = []
+    for method, words in METHODS.items():
+        chosen = [row for row in rows if (row.network, row.method) == (network, method)]
+        parts = ([getattr(row.difference, name) for row in chosen] for name in ("value", "low", "high"))
+        lines += [study_files.Curve(words, [row.bits for row in chosen], *parts)] if chosen else []
+    labels = ("bits of a weight", "mean F1 less float32's")
+    return study_files.curves(f"bits-{network}", lines, labels, falling=True)
 
 
 def _width(row: BitsRow) -> str:

@@ -84,4 +84,9 @@ def _bits(arguments: argparse.Namespace, stages: Say, tell: Tell) -> Files:
         arguments.measured_only,
     )
     rows = study.run_au_bits(request, stages, lambda row: tell(study.line_of(row)))
-    return {"bits.json": study.to_json(rows), "bits.md": study.to_markdown(rows)}
+    return {
+        "bits.json": study.to_json(rows),
+        "bits.csv": study.to_csv(rows),
+        "bits.md": study.to_markdown(rows),
+        "bits.html": study.render_page(rows),
+    }

@@ -7,9 +7,7 @@ judge: by the exact McNemar test on those that only one of both networks classif
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import itertools
 import json
 from collections.abc import Callable, Sequence
@@ -26,6 +24,7 @@ from policyport.core.errors import ConfigError
 from policyport.core.page import Figure
 from policyport.core.paired import ALPHA, holm, mcnemar
 from policyport.core.task import Environment, Task
+from policyport.pipeline import study_files
 from policyport.pipeline.adaround_study import BITS, NETWORKS, TEMPLATE, network_of
 from policyport.pipeline.cells import cell, kept
 
@@ -234,12 +233,7 @@ def to_json(rows: Sequence[LastLayerRow]) -> str:
 
 def to_csv(rows: Sequence[LastLayerRow]) -> str:
     """A line for each cell."""
-    stream = io.StringIO()
-    records = _records(rows)
-    writer = csv.DictWriter(stream, list(records[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(records)
-    return stream.getvalue()
+    return study_files.to_csv(_records(rows))
 
 
 def _records(rows: Sequence[LastLayerRow]) -> list[dict[str, Any]]:

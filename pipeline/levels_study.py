@@ -17,7 +17,9 @@ from pathlib import Path
 
 import numpy as np
 from policyport.core.errors import ConfigError
+from policyport.core.page import Figure
 from policyport.hil.statistics import Equivalence, equivalence
+from policyport.pipeline import study_files
 from policyport.pipeline.levels_digits import NETWORKS, right_images
 from policyport.pipeline.qat_study import FIRST_SEED, margin_of
 from policyport.pipeline.quarl_agents import StudyAgent, find_agents, following, following_place, trained_agents
@@ -228,3 +230,34 @@ def shown(row: LevelsRow, *, marked: bool = False) -> str:
     """Mean and standard error."""
     mark = "*" if row.against.equivalent else "+" if row.against.no_worse else ""
     return f"{row.mean:.1f} ± {row.error:.1f}" + (mark if marked else "")
+
+
+def to_csv(rows: Sequence[LevelsRow]) -> str:
+    """A line for each row, with the difference from float32 and its interval."""
+    records = []
+    for row in rows:
+        record = dataclasses.asdict(row)
+        against = record.pop("against")
+        records.append(record | {name: against[name] for name in ("difference", "low", "high", "equivalent")})
+    return study_files.to_csv(records)
+
+
+def render_page(rows: Sequence[LevelsRow]) -> str:
+    """The table and, for each group, what is left over the width of the input."""
+    groups = dict.fromkeys(row.group for row in rows)
+    title = "Few levels, by the width of the input"
+    figures = [Figure(_over_inputs(rows, group), group) for group in groups]
+    return study_files.render(title, NOTE, [("By trainings, widths and method", table(rows))], figures)
+
+
+NOTE = "A star: equivalent to float32; a plus: no worse. ± is the standard error over the trainings."
+
+
+def _over_inputs(rows: Sequence[LevelsRow], group: str) -> str:
+    mine = [row for row in rows if row.group == group and row.method != FLOAT]
+    lines = []
+    for bits, method in dict.fromkeys((row.bits, row.method) for row in mine):
+        chosen = [row for row in mine if (row.bits, row.method) == (bits, method)]
+        places, means = [row.input_bits for row in chosen], [row.mean for row in chosen]
+        lines.append(study_files.Curve(f"{bits} / {bits}, {NAMES[method]}", places, means))
+    return study_files.curves(f"levels-{group}", lines, ("bits of the input", "mean"), falling=True)

@@ -20,7 +20,9 @@ import numpy as np
 from policyport import quantize, train
 from policyport.core.artifact import code_version
 from policyport.core.errors import ConfigError
+from policyport.core.page import Figure
 from policyport.core.paired import ALPHA, holm, mcnemar
+from policyport.pipeline import study_files
 from policyport.pipeline.adaround_study import NETWORKS, require_torch
 from policyport.pipeline.cells import cell, kept
 from policyport.pipeline.last_layer_study import gains_in_words
@@ -203,3 +205,26 @@ def to_markdown(rows: Sequence[DuringRow]) -> str:
     head, *body = table(rows)
     lines = "".join(f"| {' | '.join(line)} |\n" for line in (head, ["---"] * len(head), *body))
     return f"{lines}\n{NOTE}\n"
+
+
+def to_csv(rows: Sequence[DuringRow]) -> str:
+    """A line for each point of each training."""
+    return study_files.to_csv([dataclasses.asdict(row) for row in rows])
+
+
+def render_page(rows: Sequence[DuringRow]) -> str:
+    """The table and, for each network, the accuracy with the step and without over the training."""
+    figures = [Figure(_over_training(rows, name), name) for name in dict.fromkeys(row.network for row in rows)]
+    title = "The last layer, solved in the middle of a training"
+    return study_files.render(title, NOTE, [("By network and share of the training", table(rows))], figures)
+
+
+def _over_training(rows: Sequence[DuringRow], network: str) -> str:
+    mine = [row for row in rows if row.network == network]
+    shares = sorted({row.share for row in mine})
+    means = {share: [row for row in mine if row.share == share] for share in shares}
+    before = [float(np.mean([row.accuracy_before for row in means[share]])) for share in shares]
+    after = [float(np.mean([row.accuracy_after for row in means[share]])) for share in shares]
+    percents = [100 * share for share in shares]
+    lines = [study_files.Curve("as trained", percents, before), study_files.Curve("with the step", percents, after)]
+    return study_files.curves(f"during-{network}", lines, ("% of the training", "accuracy, %"))

@@ -342,7 +342,12 @@ def _levels(arguments: argparse.Namespace, tell: Tell) -> Files:
         arguments.measured_only,
     )
     rows = study.study_levels(request, _stages(arguments), said)
-    return {"levels.json": study.to_json(rows), "levels.md": study.to_markdown(rows)}
+    return {
+        "levels.json": study.to_json(rows),
+        "levels.csv": study.to_csv(rows),
+        "levels.md": study.to_markdown(rows),
+        "levels.html": study.render_page(rows),
+    }
 
 
 def _adaround(arguments: argparse.Namespace, tell: Tell) -> Files:
@@ -415,7 +420,12 @@ def _last_layer_during(arguments: argparse.Namespace, tell: Tell) -> Files:
         arguments.measured_only,
     )
     rows = study.study_during(request, said)
-    return {"during.json": study.to_json(rows), "during.md": study.to_markdown(rows)}
+    return {
+        "during.json": study.to_json(rows),
+        "during.csv": study.to_csv(rows),
+        "during.md": study.to_markdown(rows),
+        "during.html": study.render_page(rows),
+    }
 
 
 def _one_width(arguments: argparse.Namespace) -> int:

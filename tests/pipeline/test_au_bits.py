@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,7 @@ def test_an_interval_is_of_the_difference_on_the_same_persons() -> None:
 def test_a_row_says_how_much_and_how_sure() -> None:
     row = BitsRow("AU-x", 3, "qat", 1234, 96, 3, 0.64, 0.88, 0.632, 0.87, Interval(-0.008, -0.012, -0.004))
     table = to_markdown([row])
-    assert "96 rendered faces of 3 persons" in table and "| AU-x | float32 | | | 0.6400 | | | 0.8800 |" in table
+    assert "96 rendered faces of 3 persons" in table and "| AU-x | float32 |  |  | 0.6400 |  |  | 0.8800 |" in table
     words = (
         "| these, trained on, thresholds tuned anew | 1,234 | 0.6320 | -0.0080 (-0.0120 to -0.0040) | -1.2 | 0.8700 |"
     )
@@ -96,6 +97,10 @@ def test_a_study_is_written_and_goes_on(tmp_path: Path, monkeypatch: pytest.Monk
     asked = ["study", "au", "--bits", "3", "--trained", str(trained), "--test-persons", "2", "--steps", "2"]
     assert main([*asked, "--out", str(out), "--page", str(page), "-q"]) == 0
     rows = json.loads((out / "bits.json").read_text())
+    with (out / "bits.csv").open() as stream:
+        assert [row["difference_low"] for row in csv.DictReader(stream)] == [str(r["difference"]["low"]) for r in rows]
+    html = (out / "bits.html").read_text()
+    assert html.count("<svg") == len({row["network"] for row in rows}) and "src=" not in html
     assert [row["method"] for row in rows] == ["float", "lattice", "thresholds", "qat"]
     assert {(row["pictures"], row["persons"]) for row in rows} == {(64, 2)}
     assert [row["bits"] for row in rows] == [32, 3, 3, 3] and rows[0]["auc"] == rows[0]["float_auc"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -36,6 +37,10 @@ def studied(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_width_of_observations_is_measured(studied: Path) -> None:
     rows = json.loads((studied / "study/levels.json").read_text())["rows"]
+    with (studied / "study/levels.csv").open() as stream:
+        assert [row["mean"] for row in csv.DictReader(stream)] == [str(row["mean"]) for row in rows]
+    page = (studied / "study/levels.html").read_text()
+    assert page.count("<svg") == len({row["group"] for row in rows}) and "src=" not in page
     assert [(row["method"], row["bits"], row["input_bits"]) for row in rows] == [
         ("float32", 32, 16),
         ("lattice", 3, 16),

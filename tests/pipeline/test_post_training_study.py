@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 
@@ -28,6 +29,10 @@ def studied(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_early_much_is_gained_and_late_little(studied: Path) -> None:
     early, late = json.loads((studied / "during.json").read_text())["rows"]
+    with (studied / "during.csv").open() as stream:
+        assert [row["gained"] for row in csv.DictReader(stream)] == [str(early["gained"]), str(late["gained"])]
+    page = (studied / "during.html").read_text()
+    assert page.count("<svg") == 1 and "src=" not in page
     assert (early["share"], early["epoch"], late["share"], late["epoch"]) == (0.1, 2, 1.0, 20)
     assert early["taken"] and early["accuracy_after"] > early["accuracy_before"] + 5
     assert early["loss_after"] < 0.5 * early["loss_before"]
