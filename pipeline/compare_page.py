@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from policyport.core import page
-from policyport.core.drawing import BOARD, FLOAT, INK, MUTED, drawing
+from policyport.core.drawing import MUTED, drawing
 from policyport.core.page import Figure, Tile
 from policyport.pipeline.compare import HEADER, Compared, words
 from policyport.pipeline.compare_cell import ComparedCell
+from policyport.pipeline.study_files import STYLES
 
 TEMPLATE = Path(__file__).with_name("compare.html.j2")
-STYLES = ((BOARD, "-o"), (FLOAT, "-s"), (INK, "--^"), (MUTED, ":d"), (BOARD, "--x"), (FLOAT, ":v"), (INK, "-.+"))
 
 
 def render_page(found: Compared) -> str:

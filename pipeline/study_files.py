@@ -16,6 +16,7 @@ from policyport.core.page import Figure
 TEMPLATE = Path(__file__).with_name("tables.html.j2")
 
 STYLES = ((BOARD, "-o"), (FLOAT, "-s"), (INK, "--^"), (MUTED, ":d"), (BOARD, "--x"), (FLOAT, ":v"), (INK, "-.+"))
+"""Colour and line of each curve of a figure, in order."""
 
 
 @dataclass(frozen=True)
